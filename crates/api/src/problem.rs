@@ -97,6 +97,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::ApprovalClosed
         | ErrorCode::ApprovalOutdated
         | ErrorCode::LoopDetected => 409,
+        ErrorCode::AnswerSchemaUnsatisfied => 422,
         ErrorCode::BudgetExhausted => 402,
         ErrorCode::VersionConflict => 412,
         ErrorCode::Overloaded | ErrorCode::RateLimited | ErrorCode::ActorRateLimited => 429,

@@ -133,6 +133,7 @@ impl CommandExit {
             | ErrorCode::ModelRejected
             | ErrorCode::ModelCut
             | ErrorCode::ContextExceeded
+            | ErrorCode::AnswerSchemaUnsatisfied
             | ErrorCode::LoopDetected => Self::RunFailed,
             _ => return None,
         };
@@ -176,6 +177,7 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::ModelRejected
             | ErrorCode::ModelCut
             | ErrorCode::ContextExceeded
+            | ErrorCode::AnswerSchemaUnsatisfied
             | ErrorCode::LoopDetected
             | ErrorCode::RunUnanswered => Self::RunFailed,
             ErrorCode::RunUnfinished => Self::TimedOut,

@@ -30,8 +30,8 @@ pub use crate::args::{ClientCommand, GlobalOptions};
 pub use crate::client::ApiClient;
 pub use crate::commands::{published_schemas, read_hidden_line, run_command};
 pub use crate::context::{
-    CommandContext, EchoGuard, InputKind, KEYS_MAX, KeyStream, LocalTime, ReadRoots, RemoteHints, TextEditor,
-    home_of_process,
+    CommandContext, EchoGuard, InputKind, KEYS_MAX, KeyStream, LocalTime, ReadRoots, RemoteHints,
+    TerminalAccess, TextEditor, home_of_process,
 };
 pub use crate::contexts::means_remote;
 pub use crate::error::{Error, Outcome};

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
+use crate::answer_format::AnswerFormat;
 use crate::content::{CallStatus, ContentPart, ToolResult};
 use crate::id::{CallId, ParseIdError, RunId};
 use crate::label::Label;
@@ -85,6 +86,9 @@ pub struct SamplingOptions {
     /// Texts before which an answer stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
+    /// The form that the last answer must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerFormat>,
 }
 
 impl SamplingOptions {

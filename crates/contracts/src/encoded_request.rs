@@ -39,6 +39,9 @@ pub struct RequestEncoding {
     /// How untrusted content of earlier turns is shown. It is written only where a handle replaces something.
     #[serde(default, skip_serializing_if = "is_whole")]
     pub tainted_past: TaintedPast,
+    /// Whether the form of the answer is sent in a field of its own, in addition to the words in the system text.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub answer_field: bool,
 }
 
 /// How a model sees the untrusted content of earlier turns of its conversation.
@@ -158,6 +161,7 @@ mod tests {
             limit: None,
             left_out: 0,
             tainted_past: TaintedPast::Whole,
+            answer_field: false,
         };
         assert!(!wording("scripted/1").leaves_process());
         assert!(wording("chat/1").leaves_process() && wording("").leaves_process());
@@ -173,6 +177,7 @@ mod tests {
             limit: None,
             left_out: 0,
             tainted_past: TaintedPast::Whole,
+            answer_field: false,
         };
         let digest: BodyDigest = "00010203040506ff".parse().expect("16 digits");
         let short = SentEncoding { wording: usual.clone(), digest };

@@ -148,6 +148,8 @@ error_codes! {
     BudgetExhausted = "budget_exhausted", Change;
     /// The run asked for the same call again and again and got the same result.
     LoopDetected = "loop_detected", Change;
+    /// The answer does not satisfy the schema that it was asked for, and repairs did not help.
+    AnswerSchemaUnsatisfied = "answer_schema_unsatisfied", Change;
     /// No budget has this name.
     BudgetNotFound = "budget_not_found", Change;
     /// The configuration file sets the budget.

@@ -30,6 +30,7 @@ pub mod input;
 pub mod tool;
 pub mod transcript;
 
+pub mod answer_format;
 pub mod approval;
 pub mod audit;
 pub mod budget;

@@ -188,6 +188,13 @@ impl Transcript {
         }
     }
 
+    /// Puts other parts in the place of those of an input. Where none is, nothing changes.
+    pub fn replace_input(&mut self, at: usize, parts: Vec<ContentPart>) {
+        if let Some(TranscriptTurn::Input(known)) = self.turns.get_mut(at) {
+            known.parts = parts;
+        }
+    }
+
     /// Returns the elements in order.
     pub fn turns(&self) -> &[TranscriptTurn] {
         &self.turns

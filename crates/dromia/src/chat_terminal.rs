@@ -162,7 +162,6 @@ impl TerminalEditor {
             }
             self.draw(prompt)?;
             match self.wait().await? {
-                EditorWake::Keys => {}
                 EditorWake::Hangup => return Ok(None),
                 // The next drawing measures again.
                 EditorWake::Resized => write_out(&self.erase_rows())?,
@@ -172,7 +171,7 @@ impl TerminalEditor {
                     self.set_mode(TerminalMode::Edit)?;
                     self.drawn = MessageRows::default();
                 }
-                EditorWake::Continued => {}
+                EditorWake::Continued | EditorWake::Keys => {}
             }
         }
     }

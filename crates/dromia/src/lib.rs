@@ -224,16 +224,16 @@ pub fn run_program() -> ExitCode {
 fn refuse_remote(command: Option<&ProgramCommand>, global: &GlobalOptions) -> Option<dromia_cli::Error> {
     use dromia_cli::ClientCommand::{Audit, Status, Tool};
     let is_local = match command {
-        None
-        | Some(ProgramCommand::Shell(shell::ShellCommand::Help { .. } | shell::ShellCommand::Version)) => {
-            false
-        }
         Some(ProgramCommand::Client(Status(status))) => status.all,
         Some(ProgramCommand::Client(Tool(tool))) => matches!(tool, dromia_cli::args::ToolCommand::Test(_)),
         Some(ProgramCommand::Client(Audit(audit))) => {
             matches!(audit, dromia_cli::args::AuditCommand::Verify(_))
         }
-        Some(ProgramCommand::Client(_)) => false,
+        None
+        | Some(
+            ProgramCommand::Shell(shell::ShellCommand::Help { .. } | shell::ShellCommand::Version)
+            | ProgramCommand::Client(_),
+        ) => false,
         Some(_) => true,
     };
     let flag = if global.context.is_some() { "--context" } else { "--server" };

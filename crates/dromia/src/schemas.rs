@@ -98,7 +98,10 @@ pub(crate) fn context_for_command(command: &str) -> CommandContext {
 
 /// Reads the certificates of the authorities that this system trusts. One that cannot be read leaves the others.
 fn read_system_roots() -> std::io::Result<Vec<Vec<u8>>> {
-    let found = rustls_native_certs::load_native_certs();
+    let mut found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() && !found.errors.is_empty() {
+        return Err(std::io::Error::other(found.errors.swap_remove(0)));
+    }
     Ok(found.certs.into_iter().map(|certificate| certificate.to_vec()).collect())
 }
 

@@ -14,6 +14,7 @@ mod signals;
 pub(crate) use self::approval::{FULL, UNHELD};
 
 use bytes::Bytes;
+use dromia_contracts::answer_format::AnswerFormat;
 use dromia_contracts::approval::ApprovalRequest;
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::digest::Digest;
@@ -60,8 +61,9 @@ pub enum DecisionInput {
     },
     /// An actor requested one call, without a model.
     Asked(ManualCall),
-    /// The model answered; the label is the join of everything it was sent.
-    Replied(ModelReply, Label),
+    /// The model answered; the label is the join of everything it was sent. If the answer is the last and does not
+    /// satisfy the schema that it was asked for, it is said what is wrong with it.
+    Replied(ModelReply, Label, Option<String>),
     /// The model attempt gave no answer.
     Failed(ModelError),
     /// The next call was prepared and judged.
@@ -263,7 +265,7 @@ impl DecisionDraft {
             DecisionInput::Unfunded(exhausted) => self.yield_at_budget(exhausted),
             DecisionInput::Circled { told } => self.yield_at_repetition(told),
             DecisionInput::Asked(asked) => self.begin_manual_call(asked),
-            DecisionInput::Replied(reply, label) => self.accept_reply(reply, label),
+            DecisionInput::Replied(reply, label, unfit) => self.accept_reply(reply, label, unfit),
             DecisionInput::Failed(error) => self.retry_or_fail(&error),
             DecisionInput::Judged(call, judgement) => self.apply_judgement(call, judgement),
             DecisionInput::JudgedAhead(call, asks) => self.judged_ahead(call, asks.map(|asks| *asks)),
@@ -271,6 +273,15 @@ impl DecisionDraft {
             DecisionInput::ReplyJudged(GateVerdict::Allow { rule, policy }) => {
                 self.push_entry(Entry::RunCompleted(RunCompleted { rule, policy }));
                 NextAction::Rest
+            }
+            DecisionInput::ReplyJudged(GateVerdict::Deny { rule, reason, .. })
+                if rule == AnswerFormat::RULE =>
+            {
+                let text = format!(
+                    "the answer and {} repairs do not satisfy its schema: {reason}",
+                    self.state.repairs
+                );
+                self.fail_run(ErrorCode::AnswerSchemaUnsatisfied, text)
             }
             // A reply can neither wait for an approval nor be delayed, so such a verdict refuses it.
             DecisionInput::ReplyJudged(

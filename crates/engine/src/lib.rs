@@ -19,6 +19,7 @@ pub mod state;
 pub mod steps;
 
 mod agents;
+mod answer_check;
 mod approval_binding;
 mod approvals;
 mod budgets;

@@ -52,7 +52,7 @@ impl ConversationTranscript {
         let ModelRequestSpec { model, system, tools, output_tokens_max, run, step } = asking;
         ModelRequest {
             model: model.to_owned(),
-            system: Arc::clone(system),
+            system: self.client.offered.extend_system(system),
             transcript: std::mem::take(&mut self.transcript),
             tools: self.client.offered.join_agent_tools(tools),
             output_tokens_max: self.client.offered.output_tokens_max(output_tokens_max),

@@ -60,6 +60,14 @@ pub struct RunState {
     /// The notices to the model that it repeats a call.
     #[serde(skip_serializing_if = "RepetitionNotices::is_none")]
     pub circle: RepetitionNotices,
+    /// How often an answer was asked for again because it did not satisfy its schema.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub repairs: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The most calls that are remembered to detect a repetition.
@@ -154,6 +162,7 @@ impl Default for RunState {
             awaiting: BTreeSet::new(),
             recent: VecDeque::new(),
             circle: RepetitionNotices::default(),
+            repairs: 0,
         }
     }
 }

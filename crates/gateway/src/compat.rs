@@ -9,11 +9,12 @@
 //! A client's own tools travel with the input, and a call to one ends the run: nothing of it runs here.
 //!
 //! Reading order: [`dialect`] (how failures look), [`other_fields`] (what no route reads), [`content`], [`image`] and
-//! [`history`] (from messages to turns), [`client_tools`] and [`tool_names`] (a client's own tools), [`compat_request`] (what they
+//! [`history`] (from messages to turns), [`client_tools`] and [`tool_names`] (a client's own tools), [`answer_format`] (the form of its answer), [`compat_request`] (what they
 //! become), [`known_conversations`] and [`earlier_answers`] (which session holds a past that a client sends or names),
 //! [`submission`] and [`turn`] (from a request to a run, and back), [`run_listener`] and [`run_answer`] (what a run says), then one
 //! file per API.
 
+mod answer_format;
 mod client_tools;
 mod compat_request;
 mod content;

@@ -218,6 +218,9 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
             )
         }
         ErrorCode::ApprovalRuleNotFound => Some("list the rules with `dromia approval rule list`"),
+        ErrorCode::AnswerSchemaUnsatisfied => {
+            Some("see the answers with `dromia run show`, then simplify the schema or use a stronger model")
+        }
         ErrorCode::LoopDetected => Some("see its calls with `dromia run show`, then ask in other words"),
         ErrorCode::RecordNotFound => Some("list the records with `dromia audit query`"),
         ErrorCode::DeliveryNotFound => Some("list the deliveries with `dromia delivery list`"),
@@ -365,6 +368,9 @@ pub(crate) fn finish_response(mut response: Response, request_id: HeaderValue, w
         let id = request_id.to_str().unwrap_or_default();
         failure.write_log(id);
         *response.body_mut() = Body::from(dialect.error_body(&failure, id));
+        if let Ok(status) = StatusCode::from_u16(dialect.status(&failure)) {
+            *response.status_mut() = status;
+        }
         let headers = response.headers_mut();
         // The router has announced the length of the empty body that this one replaces.
         headers.remove(CONTENT_LENGTH);

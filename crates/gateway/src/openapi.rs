@@ -8,8 +8,10 @@
 //! `docs/openapi.json` is the document as it is served; `make api` writes it.
 
 mod document;
+mod examples;
 mod operation;
 mod page;
+mod plain_schemas;
 mod schemas;
 mod table;
 

@@ -306,7 +306,15 @@ async fn admit_request(
 }
 
 async fn no_route(State(core): State<Shared>, request: Request) -> Response {
-    unmatched_response(&core, &request, ApiError::new(ErrorCode::RouteNotFound, "there is no such route"))
+    let failure = ApiError::new(ErrorCode::RouteNotFound, "there is no such route");
+    let failure = match not_served(request.uri().path()) {
+        None => failure,
+        Some((route, instead)) => {
+            let text = format!("{route} is no route of this server, which serves agents and not models");
+            ApiError::new(ErrorCode::RouteNotFound, text).with_hint(instead)
+        }
+    };
+    unmatched_response(&core, &request, failure)
 }
 
 async fn no_method(State(core): State<Shared>, request: Request) -> Response {
@@ -322,37 +330,46 @@ fn unmatched_response(core: &GatewayCore, request: &Request, failure: ApiError) 
 }
 
 /// Routes of the compatible APIs that this server does not serve: a request for one comes from a client of such an API.
-/// What only one of the two APIs has is known by the version that its clients say.
-const NOT_SERVED: [&str; 16] = [
-    "/v1/assistants",
-    "/v1/audio",
-    "/v1/batches",
-    "/v1/complete",
-    "/v1/completions",
-    "/v1/containers",
-    "/v1/conversations",
-    "/v1/embeddings",
-    "/v1/files",
-    "/v1/fine_tuning",
-    "/v1/images",
-    "/v1/moderations",
-    "/v1/realtime",
-    "/v1/threads",
-    "/v1/uploads",
-    "/v1/vector_stores",
+/// What only one of the two APIs has is known by the version that its clients say. Each has its way on.
+const NOT_SERVED: [(&str, &str); 16] = [
+    ("/v1/assistants", USE_AGENTS),
+    ("/v1/audio", USE_PROVIDER),
+    ("/v1/batches", "send each request by itself; a repeat with the same Idempotency-Key joins the first"),
+    ("/v1/complete", USE_MESSAGES),
+    ("/v1/completions", "send the text as a message to POST /v1/chat/completions"),
+    ("/v1/containers", USE_AGENTS),
+    ("/v1/conversations", "continue a session with `previous_response_id` or the header X-Dromia-Session"),
+    ("/v1/embeddings", USE_PROVIDER),
+    ("/v1/files", "put text and pictures into the messages, or let the agent read its workspace"),
+    ("/v1/fine_tuning", USE_PROVIDER),
+    ("/v1/images", USE_PROVIDER),
+    ("/v1/moderations", USE_PROVIDER),
+    ("/v1/realtime", "stream the answer of POST /v1/responses"),
+    ("/v1/threads", USE_AGENTS),
+    ("/v1/uploads", "put text and pictures into the messages, or let the agent read its workspace"),
+    ("/v1/vector_stores", USE_PROVIDER),
 ];
+
+const USE_AGENTS: &str = "create agents with `dromia agent create` and talk to them by POST /v1/responses";
+const USE_PROVIDER: &str = "send this request to a model provider itself";
+const USE_MESSAGES: &str = "send the text as a message to POST /v1/messages";
+
+/// Finds the route of another API that a path asks for and that is not served, and what to do instead.
+fn not_served(path: &str) -> Option<(&'static str, &'static str)> {
+    NOT_SERVED.into_iter().find(|(route, _)| is_below(path, route))
+}
+
+fn is_below(path: &str, route: &str) -> bool {
+    path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
 
 /// In whose words a request is refused that no route takes: those of the API below whose route it asks, or of which it asks
 /// something that is not served, or of the one whose version it says; else our own.
 fn neighbour_dialect(request: &Request) -> Dialect {
     let path = request.uri().path();
-    let is_below = |route: &str| {
-        let rest = path.strip_prefix(route);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
     let mut foreign = ROUTES.iter().filter(|route| route.dialect != Dialect::Dromia);
-    let foreign = foreign.find(|route| is_below(route.path));
-    let is_known = foreign.is_some() || NOT_SERVED.into_iter().any(is_below);
+    let foreign = foreign.find(|route| is_below(path, route.path));
+    let is_known = foreign.is_some() || not_served(path).is_some();
     match foreign.map_or(Dialect::ByHeader, |route| route.dialect).for_request(request.headers()) {
         Dialect::OpenAi if !is_known => Dialect::Dromia,
         dialect => dialect,

@@ -7,9 +7,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use dromia_contracts::ErrorCode;
+use dromia_contracts::answer_format::AnswerFormat;
 use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::model::{ModelError, ModelRequest};
 use dromia_contracts::transcript::TranscriptTurn;
+use serde_json::{Value, json};
 
 use crate::http::{OutputLimit, WireFormat, cut_error};
 use crate::scripted::ScriptedModel;
@@ -24,6 +26,8 @@ pub(crate) struct EncodableRequest<'a> {
     pub(crate) output_limit: OutputLimit,
     /// The most tokens of the answer.
     pub(crate) output_tokens_max: u32,
+    /// The form of the answer, if it is sent in a field of its own.
+    pub(crate) answer: Option<&'a AnswerFormat>,
     /// What is asked; of its conversation only `turns` is sent.
     pub(crate) request: &'a ModelRequest,
     /// The conversation, without what is left out.
@@ -51,10 +55,24 @@ pub(crate) fn encode_request(
         stream: !wording.whole && !is_scripted,
         output_limit,
         output_tokens_max,
+        answer: request.wishes.answer.as_ref().filter(|_| wording.answer_field),
         request,
         turns: &turns,
     };
     format.encode_body(&letter).map_err(|_| cut_error("the request cannot be written as JSON"))
+}
+
+/// Describes the form of an answer as OpenAI does: beside the type, or in a map of its own.
+pub(crate) fn openai_answer_format(answer: &AnswerFormat, is_nested: bool) -> Value {
+    let Some(schema) = &answer.schema else { return json!({"type": "json_object"}) };
+    // What cannot be enforced is a hint.
+    let strict = answer.strict && answer.is_closed(true);
+    let mut format = json!({"name": answer.name, "schema": schema, "strict": strict});
+    if is_nested {
+        return json!({"type": "json_schema", "json_schema": format});
+    }
+    format["type"] = json!("json_schema");
+    format
 }
 
 /// The turns that are sent.

@@ -242,6 +242,7 @@ fn sent() -> SentEncoding {
         limit: None,
         left_out: 0,
         tainted_past: TaintedPast::Whole,
+        answer_field: false,
     };
     SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }

@@ -247,6 +247,12 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "the agent has no revision of this number; old ones that no run began with are removed",
             "`dromia agent history NAME` lists those that there are",
         ),
+        ErrorCode::AnswerSchemaUnsatisfied => new_page(
+            "the client wanted the answer in JSON that satisfies a schema, and neither the model's answer nor its \
+             two corrections of it did",
+            "`dromia run show RUN` shows the answers and what was wrong with each. Simplify the schema, explain \
+             its fields, or use a stronger model",
+        ),
         ErrorCode::BudgetNotFound => {
             new_page("no budget of the tenant has this name", "`dromia budget list` lists them")
         }

@@ -134,7 +134,7 @@ impl Server {
                 zone: jiff::tz::TimeZone::UTC,
             }),
             columns,
-            terminal: Default::default(),
+            terminal: dromia_cli::TerminalAccess::default(),
             home: self.home.path().to_owned(),
             remote: dromia_cli::RemoteHints { names_home: true, ..dromia_cli::RemoteHints::default() },
             editor: is_terminal.then(|| scripted_editor(input)),

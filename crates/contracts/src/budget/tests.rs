@@ -115,6 +115,7 @@ fn opinion_called(seconds: i64) -> NewEntry {
         limit: None,
         left_out: 0,
         tainted_past: TaintedPast::Whole,
+        answer_field: false,
     };
     let entry = Entry::OpinionCalled(OpinionCalled {
         call: CallId { step: 1, index: 0 },

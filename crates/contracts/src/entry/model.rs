@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::answer_format::AnswerFormat;
 use crate::digest::Digest;
 use crate::encoded_request::SentEncoding;
 use crate::fault::ErrorCode;
@@ -96,6 +97,13 @@ pub struct WithheldReply {
     pub rule: String,
     /// The reason, for people.
     pub reason: String,
+}
+
+impl WithheldReply {
+    /// Returns whether the reply is withheld because it does not satisfy its schema, so that it may be repaired.
+    pub fn is_unfit(&self) -> bool {
+        self.rule == AnswerFormat::RULE
+    }
 }
 
 /// A call whose arguments hold the value of a secret, or may: stars replace it, or nothing does.

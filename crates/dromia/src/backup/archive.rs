@@ -128,21 +128,27 @@ impl BackupWriter {
         }
         entry.finish()?;
         let blake3 = hasher.finalize().to_hex().to_string();
-        self.note(BackupMember { path: path.to_owned(), kind: MemberKind::File, mode, bytes, blake3 })
+        self.note(&BackupMember { path: path.to_owned(), kind: MemberKind::File, mode, bytes, blake3 })
     }
 
     pub(super) fn add_directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
         let mut header = member_header(EntryType::Directory, mode);
         self.tar.append_data(&mut header, path, io::empty())?;
         let blake3 = digest_text(b"");
-        self.note(BackupMember { path: path.to_owned(), kind: MemberKind::Directory, mode, bytes: 0, blake3 })
+        self.note(&BackupMember {
+            path: path.to_owned(),
+            kind: MemberKind::Directory,
+            mode,
+            bytes: 0,
+            blake3,
+        })
     }
 
     pub(super) fn add_link(&mut self, path: &str, target: &str) -> io::Result<()> {
         let mut header = member_header(EntryType::Symlink, 0o777);
         self.tar.append_link(&mut header, path, target)?;
         let blake3 = digest_text(target.as_bytes());
-        self.note(BackupMember {
+        self.note(&BackupMember {
             path: path.to_owned(),
             kind: MemberKind::Link,
             mode: 0o777,
@@ -151,8 +157,8 @@ impl BackupWriter {
         })
     }
 
-    fn note(&mut self, member: BackupMember) -> io::Result<()> {
-        serde_json::to_writer(&mut self.manifest, &member)?;
+    fn note(&mut self, member: &BackupMember) -> io::Result<()> {
+        serde_json::to_writer(&mut self.manifest, member)?;
         self.manifest.push(b'\n');
         self.members += 1;
         self.bytes += member.bytes;

@@ -43,22 +43,22 @@ impl CopyWatch {
                 || format!("{what}: {done} MiB"),
                 |total| format!("{what}: {done} of {} MiB", total.div_ceil(MIB)),
             );
-            self.show_line(&text);
+            show_line(&text);
         }
         Ok(())
     }
 
-    fn show_line(&self, text: &str) {
-        let mut err = anstream::stderr().lock();
-        // A line of progress that cannot be shown is no reason to end the work.
-        drop(write!(err, "\r{text}\u{1b}[K").and_then(|()| err.flush()));
-    }
-
     fn clear_line(&self) {
         if self.shown_at.is_some() {
-            self.show_line("");
+            show_line("");
         }
     }
+}
+
+fn show_line(text: &str) {
+    let mut err = anstream::stderr().lock();
+    // A line of progress that cannot be shown is no reason to end the work.
+    drop(write!(err, "\r{text}\u{1b}[K").and_then(|()| err.flush()));
 }
 
 impl Drop for CopyWatch {

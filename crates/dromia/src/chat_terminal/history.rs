@@ -147,8 +147,8 @@ mod tests {
     fn the_file_keeps_a_bounded_number_of_messages() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("chat_history");
-        let lines: String = (0..MESSAGES_MAX + 5).map(|number| format!("\"m{number}\"\n")).collect();
-        std::fs::write(&file, lines).unwrap();
+        let lines: Vec<_> = (0..MESSAGES_MAX + 5).map(|number| format!("\"m{number}\"\n")).collect();
+        std::fs::write(&file, lines.concat()).unwrap();
         assert_eq!(MessageHistory::open(file.clone()).count(), MESSAGES_MAX);
         let kept = std::fs::read_to_string(&file).unwrap();
         assert_eq!((kept.lines().count(), kept.lines().next()), (MESSAGES_MAX, Some("\"m5\"")));

@@ -86,17 +86,14 @@ impl MessageBuffer {
     pub(super) fn insert_text(&mut self, text: &str) {
         let is_long = text.len() > PASTE_BYTES_SHOWN || text.split('\n').count() > PASTE_LINES_SHOWN;
         let next = u32::try_from(self.folds.len()).unwrap_or(FOLDS_MAX);
-        match char::from_u32(FOLD_FIRST + next).filter(|_| is_long && next < FOLDS_MAX) {
-            Some(label) => {
-                self.folds.push(text.to_owned());
-                self.text.insert(self.cursor, label);
-                self.cursor += label.len_utf8();
-            }
-            None => {
-                let text = text.replace(is_fold, "\u{fffd}");
-                self.text.insert_str(self.cursor, &text);
-                self.cursor += text.len();
-            }
+        if let Some(label) = char::from_u32(FOLD_FIRST + next).filter(|_| is_long && next < FOLDS_MAX) {
+            self.folds.push(text.to_owned());
+            self.text.insert(self.cursor, label);
+            self.cursor += label.len_utf8();
+        } else {
+            let text = text.replace(is_fold, "\u{fffd}");
+            self.text.insert_str(self.cursor, &text);
+            self.cursor += text.len();
         }
     }
 

@@ -134,11 +134,14 @@ pub(crate) fn fill_provider_defaults(server: &WrittenProvider) -> WrittenProvide
         return server.clone();
     }
     let base_url = server.base_url.clone().unwrap_or_else(|| server.kind.base_url().to_owned());
-    let at_openai = host_of_url(&base_url).as_deref() == Some("api.openai.com");
+    let host = host_of_url(&base_url);
+    let at_openai = host.as_deref() == Some("api.openai.com");
+    let at_maker = at_openai || host.as_deref() == Some("api.anthropic.com");
     let usual =
         if at_openai { WrittenOutputLimit::MaxCompletionTokens } else { WrittenOutputLimit::MaxTokens };
     WrittenProvider {
         output_limit: (server.kind == ProviderKind::Openai).then(|| server.output_limit.unwrap_or(usual)),
+        answer_schemas: Some(server.answer_schemas.unwrap_or(at_maker)),
         timeout_ms: Some(server.timeout_ms.unwrap_or(TIMEOUT_MS)),
         base_url: Some(base_url),
         ..server.clone()
@@ -242,6 +245,7 @@ fn resolve_provider(
             ("base_url", server.base_url.is_some()),
             ("key", server.key.is_some()),
             ("output_limit", server.output_limit.is_some()),
+            ("answer_schemas", server.answer_schemas.is_some()),
             ("timeout_ms", server.timeout_ms.is_some()),
         ];
         for (key, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
@@ -355,6 +359,7 @@ fn http_config(target: &ModelTarget, key: Option<ProviderKey>, keys_of: &KeysOf)
     http.price = price.unwrap_or_default();
     http.window = *window;
     http.output_limit = server.output_limit.map_or_else(OutputLimit::default, OutputLimit::from);
+    http.answer_schemas = server.answer_schemas.unwrap_or_default();
     if let Some(total) = server.timeout_ms.map(Duration::from_millis) {
         let connect = http.timeouts.connect;
         http.timeouts = HttpTimeouts { connect, first_byte: total / 5, stall: total / 10, total };

@@ -160,9 +160,9 @@ fn mutate_text(text: &str, seed: &mut MutationSeed) -> String {
                 let place = seed.next(chars.len() + 1);
                 let new = strange[seed.next(strange.len())];
                 if place < chars.len() {
-                    chars[place] = new
+                    chars[place] = new;
                 } else {
-                    chars.push(new)
+                    chars.push(new);
                 }
                 lines[at] = chars.into_iter().collect();
             }

@@ -341,3 +341,62 @@ fn old_messages_outside_the_window_are_left_out_whole() {
         assert_eq!(answer["status"], "completed", "{answer}");
     });
 }
+
+/// The schema is in the system text of every request, and in a field of its own where the provider has one. Requests for
+/// repairs can be written again like any other.
+#[test]
+fn the_schema_of_an_answer_reaches_its_model() {
+    let (home, recorder) = (Home::new(), Recorder::start());
+    let kinds = ["openai", "openai_responses", "anthropic"];
+    let mut file = "version: 1\nproviders:\n".to_owned();
+    for (kind, field) in kinds.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let address = recorder.address;
+        file.push_str(&format!(
+            "  p-{}-{field}: {{ kind: {kind}, base_url: \"http://{address}/v1\", answer_schemas: {field} }}\n",
+            kind.replace('_', "-")
+        ));
+    }
+    file.push_str("models:\n  default: { kind: scripted }\n");
+    let names: Vec<_> = kinds
+        .iter()
+        .flat_map(|kind| [false, true].map(|field| format!("{}-{field}", kind.replace('_', "-"))))
+        .collect();
+    for name in &names {
+        file.push_str(&format!("  {name}: {{ provider: p-{name}, model: m, stream: false }}\n"));
+    }
+    std::fs::write(home.path().join("dromia.yaml"), file).expect("the configuration can be written");
+    let server = home.serve();
+    let schema =
+        json!({"type": "object", "properties": {"a": {}}, "required": ["a"], "additionalProperties": false});
+    let format =
+        json!({"type": "json_schema", "json_schema": {"name": "f", "schema": schema, "strict": true}});
+    for name in &names {
+        agent(&home, name);
+        let asked = json!({"model": name, "messages": [{"role": "user", "content": "hello"}], "response_format": format});
+        let (status, refused) = block_on(async {
+            let request = reqwest::Client::new().post(format!("{}/v1/chat/completions", server.url));
+            server.send(request.bearer_auth(&server.token).json(&asked)).await
+        });
+        assert_eq!(
+            (status, &refused["error"]["code"]),
+            (422, &json!("answer_schema_unsatisfied")),
+            "{refused}"
+        );
+        let run = refused["error"]["run"].as_str().expect("a run").to_owned();
+        let heard = recorder.take();
+        assert_eq!(heard.len(), 3, "{name}: two repairs");
+        for (step, body) in (1..).zip(heard) {
+            let sent: Value = serde_json::from_slice(&body).expect("it is JSON");
+            let field = [
+                &sent["response_format"]["json_schema"]["schema"],
+                &sent["text"]["format"]["schema"],
+                &sent["output_config"]["format"]["schema"],
+            ];
+            let has_field = field.contains(&&schema);
+            assert_eq!(has_field, name.ends_with("true"), "{name}: {sent}");
+            assert!(sent.to_string().contains("It must satisfy this JSON Schema"), "{name}: {sent}");
+            let call = Call { run: run.clone(), step, attempt: 1, body };
+            assert_eq!(call.printed(&home), call.body, "{name}, step {step}");
+        }
+    }
+}

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use dromia_contracts::answer_format::AnswerFormat;
 use dromia_contracts::client::{ClientOptions, ClientTool, SamplingOptions, ToolChoice};
 use dromia_contracts::content::{ContentPart, ToolCall, ToolResult, parts_text};
 use dromia_contracts::label::Label;
@@ -62,6 +63,20 @@ impl ClientToolset {
     /// The most tokens of an answer: the operator's bound, or less.
     pub(crate) fn output_tokens_max(&self, most: u32) -> u32 {
         self.offer.wishes.output_tokens_max.map_or(most, |wished| wished.min(most))
+    }
+
+    /// The form that the last answer must have, if its client wants one.
+    pub(crate) fn answer_format(&self) -> Option<AnswerFormat> {
+        self.offer.wishes.answer.clone()
+    }
+
+    /// Adds to the system text what the last answer must be.
+    pub(crate) fn extend_system(&self, system: &Arc<str>) -> Arc<str> {
+        match &self.offer.wishes.answer {
+            None => Arc::clone(system),
+            Some(format) if system.is_empty() => format.instruction().into(),
+            Some(format) => format!("{system}\n\n{}", format.instruction()).into(),
+        }
     }
 
     /// Continues with the same client options in another run. The first run has called a tool that must be called.

@@ -50,6 +50,8 @@ pub(crate) struct ConversationTranscript {
     pub(crate) began: bool,
     /// The units whose text was withheld, each with its index and the rule.
     unsaid: Vec<(usize, String)>,
+    /// The turns that asked for a repair of an answer.
+    repairs: Vec<usize>,
     /// The position of the newest item.
     place: u64,
     /// Whether anything was done since the newest item.
@@ -84,6 +86,7 @@ impl ConversationTranscript {
             own_from: 0,
             began: false,
             unsaid: Vec::new(),
+            repairs: Vec::new(),
             place: 0,
             goes_on: false,
         }
@@ -278,8 +281,12 @@ impl ConversationTranscript {
                 self.withheld.clone_from(&replied.withheld);
                 self.masked.clone_from(&replied.masked);
                 self.client.handed.clear();
+                let request = self.repair_request(&message);
                 self.open = Some(OpenUnit::new(message));
                 self.close_unit();
+                if let Some(request) = request {
+                    self.push_repair_request(request);
+                }
             }
             (Entry::CallAsked(asked), Some(body)) => {
                 let message: AssistantMessage = parse_body(body, || format!("the call {}", asked.call))?;

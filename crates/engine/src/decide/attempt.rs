@@ -1,7 +1,10 @@
 //! What a model attempt leads to: the entries of a call, of an answer and of a failure.
 
+use dromia_contracts::answer_format::AnswerFormat;
 use dromia_contracts::content::{AssistantMessage, CallStatus, ContentPart, ToolCall};
-use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, ModelReplied, ParkReason, RunParked};
+use dromia_contracts::entry::{
+    Entry, ModelCalled, ModelFailed, ModelReplied, ParkReason, RunParked, WithheldReply,
+};
 use dromia_contracts::label::{IntegrityLevel, Label};
 use dromia_contracts::model::{ModelError, ModelReply, ProposedCall};
 use dromia_contracts::{CallId, ErrorCode};
@@ -35,7 +38,12 @@ impl DecisionDraft {
         self.fail_run(error.code, error.message)
     }
 
-    pub(super) fn accept_reply(&mut self, reply: ModelReply, label: Label) -> NextAction {
+    pub(super) fn accept_reply(
+        &mut self,
+        reply: ModelReply,
+        label: Label,
+        unfit: Option<String>,
+    ) -> NextAction {
         let RunPhase::ModelOpen { step, attempt, .. } = self.state.phase else { return self.go_on() };
         let call = |(index, proposed): (usize, ProposedCall)| ToolCall {
             id: CallId { step, index: to_u32(index) },
@@ -65,7 +73,7 @@ impl DecisionDraft {
             stopped_at: reply.stopped_at,
             tools: message.calls.iter().map(|call| call.tool.clone()).collect(),
             clean: label.integrity == IntegrityLevel::Trusted,
-            withheld: None,
+            withheld: unfit.map(|reason| WithheldReply { rule: AnswerFormat::RULE.to_owned(), reason }),
             masked: Vec::new(),
         };
         self.push_with(Entry::ModelReplied(replied), Some(body));

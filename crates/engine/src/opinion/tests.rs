@@ -231,6 +231,7 @@ fn prepared() -> PreparedAttempt {
         limit: None,
         left_out: 0,
         tainted_past: TaintedPast::Whole,
+        answer_field: false,
     };
     let body = bytes::Bytes::new();
     PreparedAttempt {

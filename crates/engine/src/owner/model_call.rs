@@ -7,7 +7,7 @@ use dromia_contracts::ErrorCode;
 use dromia_contracts::encoded_request::{SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, JudgedBy};
 use dromia_contracts::gate::GateAction;
-use dromia_contracts::model::{ModelError, ModelRequest, PreparedAttempt};
+use dromia_contracts::model::{ModelError, ModelReply, ModelRequest, PreparedAttempt};
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::vault::SecretScanner;
@@ -15,6 +15,7 @@ use futures_util::future::{Either, select};
 
 use super::live_text::LiveDeltas;
 use super::{OwnershipError, RunOwner};
+use crate::answer_check::AnswerCheck;
 use crate::decide::{DecisionInput, NextAction, PlannedRequest};
 use crate::encoded_request::body_digest;
 use crate::judge::gate_verdict::judged_by;
@@ -111,15 +112,39 @@ impl RunOwner {
         }
         // A reply that would be withheld in the end is not streamed either.
         let withheld = self.judge().withheld_reason().await;
-        let told = self.secret_scanner().await.filter(|_| withheld.is_none());
+        // Neither is one that may be repaired: what was said cannot be taken back.
+        let is_told = withheld.is_none() && self.story.client.offered.answer_format().is_none();
+        let told = self.secret_scanner().await.filter(|_| is_told);
         match self.attempt_call(&prepared, told).await? {
-            DecisionInput::Replied(mut reply, label) => {
+            DecisionInput::Replied(mut reply, label, _) => {
                 let marks = self.redact_reply(&mut reply, withheld).await?;
-                Ok(self.decide_noting(DecisionInput::Replied(reply, label), |entries| {
+                let unfit = if marks.withholds() { None } else { self.check_answer(&mut reply).await? };
+                Ok(self.decide_noting(DecisionInput::Replied(reply, label, unfit), |entries| {
                     marks.annotate_entries(entries);
                 }))
             }
             input => Ok(self.decide_next(input)),
+        }
+    }
+
+    /// Checks the last answer of a run against the form that its client wants; returns what is wrong with it.
+    async fn check_answer(&self, reply: &mut ModelReply) -> Result<Option<String>, OwnershipError> {
+        let Some(format) = self.story.client.offered.answer_format().filter(|_| reply.calls.is_empty())
+        else {
+            return Ok(None);
+        };
+        let answer = reply.text.clone();
+        let tenant = self.identity.scope.tenant();
+        let checked =
+            self.core.ports.runtime.run_compute(tenant, move || AnswerCheck::of_answer(&format, &answer));
+        match checked.await {
+            Some(AnswerCheck::Fit(json)) => {
+                reply.text = json;
+                Ok(None)
+            }
+            Some(AnswerCheck::Unfit(problem)) => Ok(Some(problem)),
+            // The check panicked, or the process ends.
+            None => Ok(Some("it could not be checked".to_owned())),
         }
     }
 
@@ -195,7 +220,7 @@ impl RunOwner {
                     self.core.hub.signal_run(self.identity.run);
                 }
                 Ok(match result {
-                    Ok(reply) => DecisionInput::Replied(reply, self.story.taint.label),
+                    Ok(reply) => DecisionInput::Replied(reply, self.story.taint.label, None),
                     Err(error) => DecisionInput::Failed(error),
                 })
             }

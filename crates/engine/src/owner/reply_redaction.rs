@@ -31,6 +31,11 @@ pub(super) struct ReplyRedactions {
 }
 
 impl ReplyRedactions {
+    /// Tells whether nothing of the reply may leave.
+    pub(super) fn withholds(&self) -> bool {
+        self.withheld.is_some()
+    }
+
     /// Writes the marks into the entry.
     pub(super) fn annotate_entries(self, entries: &mut [NewEntry]) {
         let replied = entries.iter_mut().find_map(|new| match &mut new.entry {
@@ -41,7 +46,9 @@ impl ReplyRedactions {
         let Some(replied) = replied else { return };
         let step = replied.step;
         let masked = |(index, reason)| MaskedCall { call: CallId { step, index }, reason };
-        replied.withheld = self.withheld;
+        if self.withheld.is_some() {
+            replied.withheld = self.withheld;
+        }
         replied.masked = self.masked.into_iter().map(masked).collect();
     }
 }

@@ -4,8 +4,9 @@
 //! be written.
 
 use dromia_contracts::ErrorCode;
+use dromia_contracts::answer_format::AnswerFormat;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::entry::{Entry, ParkReason, repeated_text};
+use dromia_contracts::entry::{Entry, ParkReason, WithheldReply, repeated_text};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::ItemKind;
 
@@ -41,7 +42,13 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
             state.usage.input_tokens = state.usage.input_tokens.saturating_add(replied.usage.input_tokens);
             state.usage.output_tokens = state.usage.output_tokens.saturating_add(replied.usage.output_tokens);
             state.cost_micros = state.cost_micros.saturating_add(replied.cost_micros);
-            state.phase = if replied.tools.is_empty() {
+            let is_unfit = replied.withheld.as_ref().is_some_and(WithheldReply::is_unfit);
+            state.phase = if replied.tools.is_empty() && is_unfit && state.repairs < AnswerFormat::REPAIRS_MAX
+            {
+                // The transcript says behind the answer what is wrong with it.
+                state.repairs += 1;
+                RunPhase::StepDue { step: replied.step + 1, failed: 0, lost: 0 }
+            } else if replied.tools.is_empty() {
                 RunPhase::Answered { step: replied.step }
             } else {
                 let waiting = |tool: &String| CallState::new_waiting(tool.clone());

@@ -154,6 +154,7 @@ impl Live {
             limit: None,
             left_out: 0,
             tainted_past: TaintedPast::Whole,
+            answer_field: false,
         };
         let sent = SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) };
         let (input_tokens, output_tokens_max, reserved_micros) = (1, 1, 7);
@@ -176,7 +177,7 @@ impl Live {
             finish: if calls == 0 { FinishReason::Stop } else { FinishReason::ToolCalls },
             stopped_at: None,
         };
-        self.feed(DecisionInput::Replied(reply, Label::PUBLIC_FACT));
+        self.feed(DecisionInput::Replied(reply, Label::PUBLIC_FACT, None));
     }
 
     fn feed(&mut self, input: DecisionInput) {

@@ -3,6 +3,7 @@
 mod crashes;
 mod handed;
 mod random;
+mod repairs;
 mod stops;
 
 use std::collections::BTreeMap;
@@ -83,6 +84,7 @@ fn sent() -> SentEncoding {
         limit: None,
         left_out: 0,
         tainted_past: TaintedPast::Whole,
+        answer_field: false,
     };
     SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }
@@ -188,6 +190,7 @@ impl Live {
                         stopped_at: None,
                     },
                     Label::PUBLIC_FACT,
+                    (dice % 9 == 8).then(|| "it is no JSON".to_owned()),
                 )
             }
             NextAction::Judge(id) => {

@@ -33,6 +33,7 @@ fn sent() -> SentEncoding {
         limit: None,
         left_out: 0,
         tainted_past: TaintedPast::Whole,
+        answer_field: false,
     };
     SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }
@@ -123,7 +124,7 @@ impl Live {
             finish: FinishReason::ToolCalls,
             stopped_at: None,
         };
-        live.feed(DecisionInput::Replied(reply, Label::PUBLIC_FACT));
+        live.feed(DecisionInput::Replied(reply, Label::PUBLIC_FACT, None));
         assert_eq!(live.next, NextAction::Judge(CALL));
         live
     }

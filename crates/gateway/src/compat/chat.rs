@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
 use self::write::ChatWriter;
+use super::answer_format::read_answer_format;
 use super::client_tools::{CompatApi, ReadOffer, RequestOptions, ToolDeclaration};
 use super::compat_request::CompatRequest;
 use super::content::{MessageContent, invalid_field, is_empty, is_free_choice};
@@ -62,7 +63,6 @@ const REFUSED: &[FieldRule] = &[
     ("logprobs", is_empty),
     ("top_logprobs", |most| *most == 0),
     ("logit_bias", is_empty),
-    ("response_format", |format| format["type"] == "text"),
     ("modalities", |modalities| *modalities == json!(["text"])),
     ("audio", is_empty),
     ("web_search_options", |_| false),
@@ -129,7 +129,8 @@ pub(crate) fn parse_chat_body(author: &Actor, continues: bool, bytes: &[u8]) -> 
 
 impl ChatRequest {
     /// Reads what is asked for.
-    fn into_compat_request(self, author: Actor, past: PastLocation) -> Answer<CompatRequest> {
+    fn into_compat_request(mut self, author: Actor, past: PastLocation) -> Answer<CompatRequest> {
+        let format = self.others.take("response_format");
         self.others.refuse_unsupported(REFUSED)?;
         let stream = self.stream == Some(true);
         let asking = RequestOptions {
@@ -144,11 +145,20 @@ impl ChatRequest {
             temperature: self.temperature,
             top_p: self.top_p,
             stop: self.stop.map(|stop| ("stop", stop)),
+            answer: read_answer_format("response_format", format.as_ref())?,
         };
         let ReadOffer { offer, warnings } = asking.into_offer(CompatApi::Chat)?;
         let history = ConversationHistory::new(author, past);
         let said = read_messages(history, self.messages)?;
-        Ok(CompatRequest { platform: "openai", model: self.model, said, offer, stream, warnings })
+        Ok(CompatRequest {
+            platform: "openai",
+            model: self.model,
+            said,
+            offer,
+            stream,
+            warnings,
+            answer_field: "response_format",
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use dromia_contracts::answer_format::AnswerFormat;
 use dromia_contracts::client::{ClientOptions, ClientTool, SamplingOptions, ToolChoice};
 use serde::Deserialize;
 use serde_json::{Number, Value, json};
@@ -16,7 +17,7 @@ use crate::failure::Answer;
 const TOOLS_MAX: usize = 128;
 
 /// How deep a schema may be nested. The stored input has it deeper than the request, and no reader goes deeper than 128.
-const SCHEMA_DEPTH_MAX: usize = 64;
+pub(super) const SCHEMA_DEPTH_MAX: usize = 64;
 
 /// The most bytes of their names, descriptions and schemas together.
 const TOOLS_BYTES_MAX: usize = 128 * 1024;
@@ -87,6 +88,8 @@ pub(super) struct RequestOptions {
     pub(super) top_p: Option<Number>,
     /// What ends an answer, and the field that says so.
     pub(super) stop: Option<(&'static str, Value)>,
+    /// The form of the answer.
+    pub(super) answer: Option<AnswerFormat>,
 }
 
 /// What a client offers to the model, and what of it is left out.
@@ -130,6 +133,7 @@ impl RequestOptions {
             temperature: check_range("temperature", self.temperature, 2.0)?,
             top_p: check_range("top_p", self.top_p, 1.0)?,
             stop: self.stop.map_or(Ok(Vec::new()), |(field, stop)| stop_texts(field, stop))?,
+            answer: self.answer,
         };
         Ok(ReadOffer { offer: ClientOptions { tools, wishes }, warnings: warnings.into_iter().collect() })
     }
@@ -237,7 +241,7 @@ impl ToolDeclaration {
 }
 
 /// Returns how deeply lists and maps are nested.
-fn nesting_depth(value: &Value) -> usize {
+pub(super) fn nesting_depth(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
         Value::Array(list) => 1 + list.iter().map(nesting_depth).max().unwrap_or_default(),

@@ -18,6 +18,8 @@ pub(super) struct CompatRequest {
     pub(super) said: ConversationInput,
     /// What the client offers to the model.
     pub(super) offer: ClientOptions,
+    /// The field that says in which form the answer is wanted.
+    pub(super) answer_field: &'static str,
     /// Whether the answer is wanted in pieces.
     pub(super) stream: bool,
     /// What of the request is left out of what is done, for its sender.

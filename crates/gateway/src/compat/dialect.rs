@@ -49,9 +49,10 @@ impl<'a> OpenAiError<'a> {
     pub(super) fn from_error(failure: &'a ApiError) -> Self {
         Self {
             message: failure.full_message(),
-            r#type: match failure.status() {
-                429 => "rate_limit_error",
-                500.. => "server_error",
+            r#type: match (failure.code(), Dialect::OpenAi.status(failure)) {
+                (ErrorCode::BudgetExhausted, _) => "insufficient_quota",
+                (_, 429) => "rate_limit_error",
+                (_, 500..) => "server_error",
                 _ => "invalid_request_error",
             },
             param: failure.field_path(),
@@ -113,6 +114,15 @@ impl Dialect {
         }
     }
 
+    /// The status of a failure, where the clients of an API expect another one than ours.
+    pub(crate) fn status(self, failure: &ApiError) -> u16 {
+        match (self, failure.code()) {
+            (Self::OpenAi | Self::Anthropic, ErrorCode::ContextExceeded) => 400,
+            (Self::OpenAi, ErrorCode::BudgetExhausted) => 429,
+            _ => failure.status(),
+        }
+    }
+
     pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Dromia => dromia_api::problem::CONTENT_TYPE,
@@ -130,8 +140,8 @@ impl Dialect {
             Self::Anthropic => serde_json::to_vec(&AnthropicFailure {
                 r#type: "error",
                 error: AnthropicError {
-                    r#type: anthropic_type(failure.status()),
-                    message: failure.full_message(),
+                    r#type: anthropic_type(self.status(failure)),
+                    message: anthropic_message(failure),
                     code: failure.code().as_str(),
                     param: failure.field_path(),
                     details: failure.foreign_word().map(|error_code| AnthropicErrorDetails { error_code }),
@@ -173,8 +183,17 @@ const fn openai_code(code: ErrorCode) -> &'static str {
     }
 }
 
+/// What went wrong, in words by which Anthropic's clients know that they must shorten the conversation.
+fn anthropic_message(failure: &ApiError) -> String {
+    match failure.code() {
+        ErrorCode::ContextExceeded => format!("prompt is too long: {}", failure.full_message()),
+        _ => failure.full_message(),
+    }
+}
+
 const fn anthropic_type(status: u16) -> &'static str {
     match status {
+        402 => "billing_error",
         401 => "authentication_error",
         403 => "permission_error",
         404 => "not_found_error",
@@ -212,6 +231,50 @@ mod tests {
                 "message": "no", "code": "invalid_request", "param": "messages[3].content"}})
         );
         assert_eq!(shown(Dialect::Dromia, &failure)["code"], "invalid_request");
+    }
+
+    /// What each code looks like for the clients of either API, one line each.
+    fn error_words() -> String {
+        let line = |code: &ErrorCode| {
+            let failure = ApiError::new(*code, "no");
+            let (openai, anthropic) = (shown(Dialect::OpenAi, &failure), shown(Dialect::Anthropic, &failure));
+            let word = |shown: &Value, field: &str| shown["error"][field].as_str().unwrap().to_owned();
+            let ours = code.as_str();
+            format!(
+                "{ours}: {} {} {} | {} {}\n",
+                Dialect::OpenAi.status(&failure),
+                word(&openai, "type"),
+                word(&openai, "code"),
+                Dialect::Anthropic.status(&failure),
+                word(&anthropic, "type"),
+            )
+        };
+        ErrorCode::ALL.iter().map(line).collect()
+    }
+
+    #[test]
+    fn every_code_has_its_words_in_every_dialect() {
+        assert_eq!(error_words(), include_str!("dialect/error_words.txt"));
+        let long = ApiError::new(ErrorCode::ContextExceeded, "no");
+        let told = shown(Dialect::Anthropic, &long);
+        assert!(told["error"]["message"].as_str().unwrap().starts_with("prompt is too long"));
+        // The words that their clients decide by.
+        for word in [
+            "context_length_exceeded",
+            "invalid_api_key",
+            "rate_limit_exceeded",
+            "insufficient_quota",
+            "model_not_found",
+            "authentication_error",
+            "permission_error",
+            "not_found_error",
+            "rate_limit_error",
+            "overloaded_error",
+            "request_too_large",
+            "invalid_request_error",
+        ] {
+            assert!(error_words().contains(word), "{word}");
+        }
     }
 
     #[test]

@@ -154,7 +154,13 @@ impl<'a> EarlierItems<'a> {
         }
         // What the run has said by now; it is not waited for.
         let stop = self.core.phase.hurry.clone();
-        let patience = ListenOptions { live: false, until: Some(Instant::now()), stop, standing: None };
+        let patience = ListenOptions {
+            live: false,
+            last_only: false,
+            until: Some(Instant::now()),
+            stop,
+            standing: None,
+        };
         let mut listener = RunListener::new(self.core.clone(), self.scope.clone(), run, patience);
         loop {
             match listener.next_event().await {

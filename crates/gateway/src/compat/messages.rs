@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
 use self::write::MessagesWriter;
+use super::answer_format::read_answer_format;
 use super::client_tools::{CompatApi, ReadOffer, RequestOptions, ToolDeclaration};
 use super::compat_request::CompatRequest;
 use super::content::{MessageContent, MessageContentBlock, invalid_field, is_empty, not_taken};
@@ -71,13 +72,7 @@ struct MessageThread {
 }
 
 /// What would change the meaning of the answer and is not done here.
-const REFUSED: &[FieldRule] = &[
-    ("mcp_servers", is_empty),
-    ("container", is_empty),
-    ("compaction", is_empty),
-    ("output_format", is_empty),
-    ("output_config.format", is_empty),
-];
+const REFUSED: &[FieldRule] = &[("mcp_servers", is_empty), ("container", is_empty), ("compaction", is_empty)];
 
 /// In whose words a thread is continued. Its clients send the whole conversation again where they know the word.
 const THREAD: ContinuationWords = ContinuationWords {
@@ -171,12 +166,20 @@ impl MessagesRequest {
 
     /// Reads what is asked for; the tools are those of an earlier request.
     fn into_compat_request(
-        self,
+        mut self,
         author: Actor,
         past: PastLocation,
         earlier_tools: Vec<ClientTool>,
     ) -> Answer<CompatRequest> {
         self.others.refuse_unsupported(REFUSED)?;
+        let config = self.others.take("output_config");
+        // The older name of the same.
+        let older = self.others.take("output_format");
+        let newer = config.as_ref().and_then(|config| config.get("format"));
+        let answer = match read_answer_format("output_config.format", newer)? {
+            None => read_answer_format("output_format", older.as_ref())?,
+            known => known,
+        };
         let stream = self.stream == Some(true);
         let asking = RequestOptions {
             tools: self.tools,
@@ -187,11 +190,20 @@ impl MessagesRequest {
             temperature: self.temperature,
             top_p: self.top_p,
             stop: self.stop_sequences.map(|stop| ("stop_sequences", stop)),
+            answer,
         };
         let ReadOffer { offer, warnings } = asking.into_offer(CompatApi::Messages)?;
         let history = ConversationHistory::new(author, past);
         let said = read_messages(history, self.system, self.messages)?;
-        Ok(CompatRequest { platform: "anthropic", model: self.model, said, offer, stream, warnings })
+        Ok(CompatRequest {
+            platform: "anthropic",
+            model: self.model,
+            said,
+            offer,
+            stream,
+            warnings,
+            answer_field: "output_config.format",
+        })
     }
 }
 

@@ -16,6 +16,20 @@ use crate::failure::{Answer, ApiError};
 /// ask for nothing.
 pub(super) type FieldRule = (&'static str, fn(&Value) -> bool);
 
+/// What to do instead of what a field asks for; the others have no way on but to be left out.
+fn way_on(field: &str) -> &'static str {
+    match field {
+        "n" => "send the request as often as you want answers",
+        "functions" | "function_call" => "declare functions as `tools`, and choose with `tool_choice`",
+        "background" => "stream the answer, or send the input to POST /v1/events without waiting",
+        "mcp_servers" | "web_search_options" => "give the agent tools on the server: `dromia tool list`",
+        "conversation" => "continue with `previous_response_id` or the header X-Dromia-Session",
+        "prompt" => "write the instructions into `instructions` or into the agent",
+        "compaction" => "leave it out: the server leaves out what does not fit the model's window",
+        _ => "leave it out; an agent's answer has nothing of it",
+    }
+}
+
 /// What a name contains that may stand for earlier turns.
 const PAST_PARTS: [&str; 7] =
     ["previous", "conversation", "thread", "session", "history", "compaction", "prefill"];
@@ -30,6 +44,11 @@ const PAST_NAMES: [&str; 6] =
 pub(super) struct OtherFields(BTreeMap<String, Value>);
 
 impl OtherFields {
+    /// Takes a field that is read after all.
+    pub(super) fn take(&mut self, field: &str) -> Option<Value> {
+        self.0.remove(field)
+    }
+
     /// Refuses what the rules name, and whatever may stand for earlier turns.
     pub(super) fn refuse_unsupported(&self, rules: &[FieldRule]) -> Answer<()> {
         for (field, means_nothing) in rules {
@@ -39,7 +58,7 @@ impl OtherFields {
             };
             if value.is_some_and(|value| !value.is_null() && !means_nothing(value)) {
                 let text = format!("this value of `{field}` is not supported");
-                return Err(ApiError::invalid_request(text).at_field(*field));
+                return Err(ApiError::invalid_request(text).at_field(*field).with_hint(way_on(field)));
             }
         }
         let is_known = |field: &str| rules.iter().any(|(known, _)| *known == field);

@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Number, Value};
 
 use self::write::ResponsesWriter;
+use super::answer_format::read_answer_format;
 use super::client_tools::{CompatApi, ReadOffer, RequestOptions, ToolDeclaration};
 use super::compat_request::CompatRequest;
 use super::content::{MessageContent, invalid_field, is_empty};
@@ -65,7 +66,6 @@ const REFUSED: &[FieldRule] = &[
     ("conversation", is_empty),
     ("prompt", is_empty),
     ("max_tool_calls", is_empty),
-    ("text.format", |format| format["type"] == "text"),
     ("top_logprobs", |most| *most == 0),
 ];
 
@@ -188,7 +188,9 @@ impl ResponsesRequest {
     }
 
     /// Reads what is asked for.
-    fn into_compat_request(self, author: Actor, past: PastLocation) -> Answer<CompatRequest> {
+    fn into_compat_request(mut self, author: Actor, past: PastLocation) -> Answer<CompatRequest> {
+        let text = self.others.take("text");
+        let format = text.as_ref().and_then(|text| text.get("format"));
         self.others.refuse_unsupported(REFUSED)?;
         let stream = self.stream == Some(true);
         let asking = RequestOptions {
@@ -200,11 +202,20 @@ impl ResponsesRequest {
             temperature: self.temperature,
             top_p: self.top_p,
             stop: None,
+            answer: read_answer_format("text.format", format)?,
         };
         let ReadOffer { offer, warnings } = asking.into_offer(CompatApi::Responses)?;
         let history = ConversationHistory::new(author, past);
         let said = read_items(history, self.instructions, self.input.0)?;
-        Ok(CompatRequest { platform: "openai", model: self.model, said, offer, stream, warnings })
+        Ok(CompatRequest {
+            platform: "openai",
+            model: self.model,
+            said,
+            offer,
+            stream,
+            warnings,
+            answer_field: "text.format",
+        })
     }
 }
 

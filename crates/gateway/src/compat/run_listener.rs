@@ -42,8 +42,10 @@ pub(super) enum ListenerEvent {
     Began(Timestamp),
     /// It said this, after everything before.
     Text(String),
-    /// Nothing happened for a while.
-    Quiet,
+    /// It waits for this, in one line.
+    Waiting(String),
+    /// Nothing happened for a while; what it waits for, if it does.
+    Quiet(Option<String>),
     /// It answered; its last entry is durable.
     RunAnswer(Box<RunAnswer>),
     /// There will be no answer here.
@@ -55,6 +57,8 @@ pub(super) enum ListenerEvent {
 pub(super) struct ListenOptions {
     /// Whether text is wanted as it comes, and not only once its entry is durable.
     pub(super) live: bool,
+    /// Whether only the last answer is wanted, without what was said before calls of tools.
+    pub(super) last_only: bool,
     /// When to give up, if ever.
     pub(super) until: Option<Instant>,
     /// The phase of a drain that ends the wait.
@@ -80,6 +84,10 @@ pub(super) struct RunListener {
     rest: Option<String>,
     /// The last entry says that the run is held, and why.
     held: Option<String>,
+    /// The last entry says that the run is parked, and for what.
+    waits_for: Option<String>,
+    /// Why the last attempt at a model step failed.
+    failed: Option<String>,
     ready: VecDeque<ListenerEvent>,
     quiet: Interval,
     next: ListenerState,
@@ -116,6 +124,8 @@ impl RunListener {
             open: OpenStep::default(),
             rest: None,
             held: None,
+            waits_for: None,
+            failed: None,
             ready: VecDeque::new(),
             quiet: interval_at(Instant::now() + QUIET, QUIET),
             next: ListenerState::Watch,
@@ -208,7 +218,7 @@ impl RunListener {
             },
             () = wait_until(self.patience.until) => self.too_late(),
             _ = self.quiet.tick() => {
-                self.ready.push_back(ListenerEvent::Quiet);
+                self.ready.push_back(ListenerEvent::Quiet(self.waits_for.clone()));
                 // A new watch asks for the run itself too, which may have been erased.
                 ListenerState::Watch
             }
@@ -222,7 +232,7 @@ impl RunListener {
             () = sleep(REST) => ListenerState::Watch,
             () = wait_until(self.patience.until) => self.too_late(),
             _ = self.quiet.tick() => {
-                self.ready.push_back(ListenerEvent::Quiet);
+                self.ready.push_back(ListenerEvent::Quiet(self.waits_for.clone()));
                 ListenerState::Rest
             }
         }
@@ -237,7 +247,13 @@ impl RunListener {
     }
 
     fn too_late(&mut self) -> ListenerState {
-        let failure = self.unfinished_error(RunStatus::Running, "the wait ended first; the run continues");
+        let failure = match &self.waits_for {
+            None => self.unfinished_error(RunStatus::Running, "the wait ended first; the run continues"),
+            Some(what) => {
+                let text = format!("the wait ended first; the run is parked and waits for {what}");
+                self.unfinished_error(RunStatus::Parked, &text)
+            }
+        };
         self.give_up(failure)
     }
 

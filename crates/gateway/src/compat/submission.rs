@@ -15,6 +15,7 @@ use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, RunId, Scope, SessionI
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::answer_format::check_answer_format;
 use super::compat_request::CompatRequest;
 use super::history::{ConversationInput, HandedCalls};
 use super::known_conversations::ConversationHasher;
@@ -127,6 +128,9 @@ pub(super) async fn submit_request(
     let scope = &caller.scope;
     let agent = named_agent(core, scope, &asked.model).await.map_err(|failure| failure.at_field("model"))?;
     let author = scope.actor().clone();
+    if let Some(format) = &asked.offer.wishes.answer {
+        check_answer_format(core, scope.tenant(), (asked.answer_field, format)).await?;
+    }
     let request = request_digest(&author, agent, heads.session, &asked);
     let key = heads.key.of_request(request);
     let (mut words, mut session) = (None, heads.session);

@@ -65,6 +65,7 @@ pub(super) async fn submit_and_answer<F: AnswerWriter>(
     let scope = caller.scope.clone();
     let deadline = Instant::now() + heads.wait;
     let (model, request) = (asked.model.clone(), heads.request.clone());
+    let last_only = asked.offer.wishes.answer.is_some();
     let warnings = asked.warnings.join("; ");
     let SubmittedRequest { agent, receipt, talk } = submit_request(&core, &caller, heads, asked).await?;
     let InputReceipt { item, session, position, run, .. } = receipt;
@@ -83,7 +84,8 @@ pub(super) async fn submit_and_answer<F: AnswerWriter>(
     };
     let live = share.is_some();
     let standing = live.then(|| StreamAuthentication::new(caller));
-    let patience = ListenOptions { live, until: (!live).then_some(deadline), stop: stop.clone(), standing };
+    let patience =
+        ListenOptions { live, last_only, until: (!live).then_some(deadline), stop: stop.clone(), standing };
     let listener = RunListener::new(core.clone(), scope, run, patience);
     let format = format(AnsweringRun { run, model });
     let mut response = match share {
@@ -105,7 +107,12 @@ async fn whole_response(
 ) -> Answer<Response> {
     loop {
         match listener.next_event().await {
-            Some(ListenerEvent::Began(_) | ListenerEvent::Text(_) | ListenerEvent::Quiet) => {}
+            Some(
+                ListenerEvent::Began(_)
+                | ListenerEvent::Text(_)
+                | ListenerEvent::Waiting(_)
+                | ListenerEvent::Quiet(_),
+            ) => {}
             Some(ListenerEvent::RunAnswer(answered)) => {
                 if let Some(talk) = talk {
                     talk.remember_answer(core, &answered);
@@ -134,7 +141,8 @@ fn stream_response<F: AnswerWriter>(
             let text = match listener.next_event().await? {
                 ListenerEvent::Began(at) => format.write_start(at),
                 ListenerEvent::Text(piece) => format.write_text(&piece),
-                ListenerEvent::Quiet => ": keep-alive\n\n".to_owned(),
+                ListenerEvent::Quiet(None) => ": keep-alive\n\n".to_owned(),
+                ListenerEvent::Waiting(what) | ListenerEvent::Quiet(Some(what)) => comment_line(&what),
                 ListenerEvent::RunAnswer(answered) => {
                     if let Some(talk) = talk.take() {
                         talk.remember_answer(&core, &answered);
@@ -153,6 +161,12 @@ fn stream_response<F: AnswerWriter>(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Says what a run waits for in a line that clients pass over and people read.
+fn comment_line(what: &str) -> String {
+    let line: String = what.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+    format!(": waiting for {line}\n\n")
 }
 
 /// Names the session and the run of an answer, and what was left out of the request.

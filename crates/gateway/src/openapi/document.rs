@@ -8,7 +8,9 @@ use dromia_contracts::ErrorCode;
 use dromia_contracts::store::StatePut;
 use serde_json::{Map, Value, json};
 
+use super::examples::add_examples;
 use super::operation::{Operation, OperationBody, schema_of};
+use super::plain_schemas::simplify_schemas;
 use super::schemas::SchemaRegistry;
 use super::table::all_operations;
 use crate::routes::{Needs, ROUTES, Route};
@@ -75,6 +77,8 @@ pub fn build_document() -> Value {
         clean_descriptions(described);
     }
     document["components"]["schemas"] = components;
+    simplify_schemas(&mut document);
+    add_examples(&mut document);
     document
 }
 
@@ -123,6 +127,9 @@ fn describe_operation(
             .schema
             .map_or_else(|| json!({}), |schema| json!({"schema": schemas.request_schema(schema)}));
         described["requestBody"] = json!({"required": true, "content": {takes.media: schema}});
+        if let Some(example) = operation.example {
+            described["requestBody"]["content"][takes.media]["example"] = example();
+        }
     }
     described
 }

@@ -3,6 +3,7 @@
 use dromia_api::ProblemDetails;
 use dromia_contracts::ErrorCode;
 use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::Value;
 
 /// How the schema of a type is made.
 pub type Schema = fn(&mut SchemaGenerator) -> schemars::Schema;
@@ -27,6 +28,7 @@ pub struct Operation {
     pub(super) gives: Vec<OperationResponse>,
     pub(super) codes: Vec<ErrorCode>,
     pub(super) failure: OperationBody,
+    pub(super) example: Option<fn() -> Value>,
 }
 
 /// A body: its media type and what is in it.
@@ -75,6 +77,7 @@ impl Operation {
                 media: dromia_api::problem::CONTENT_TYPE,
                 ..OperationBody::json_body::<ProblemDetails>()
             },
+            example: None,
         }
     }
 
@@ -93,6 +96,12 @@ impl Operation {
     /// Takes a JSON body.
     pub fn takes_json<T: JsonSchema>(mut self) -> Self {
         self.takes = Some(OperationBody::json_body::<T>());
+        self
+    }
+
+    /// Gives an example of the body that is taken, where its schema is that of another API.
+    pub fn with_example(mut self, example: fn() -> Value) -> Self {
+        self.example = Some(example);
         self
     }
 

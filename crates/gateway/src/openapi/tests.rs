@@ -117,3 +117,50 @@ fn the_page_escapes_what_the_document_says() {
     assert!(page.contains("<title>&lt;b&gt; API</title>"), "{page}");
     assert!(page.contains("<p><code>a&lt;b</code> &amp; &#39;c&#39;</p>"), "{page}");
 }
+
+#[test]
+fn every_json_body_has_an_example_that_satisfies_its_schema() {
+    let document = build_document();
+    let mut found = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap().values();
+            for body in responses.chain(operation.get("requestBody")) {
+                for (media, content) in body["content"].as_object().into_iter().flatten() {
+                    if !media.ends_with("json") || content.get("schema").is_none() {
+                        continue;
+                    }
+                    let mut schema = content["schema"].clone();
+                    schema["components"] = document["components"].clone();
+                    let validator = jsonschema::options().offline().build(&schema).unwrap();
+                    let problems: Vec<_> =
+                        validator.iter_errors(&content["example"]).map(|error| error.to_string()).collect();
+                    assert!(problems.is_empty(), "{method} {path}: {} {problems:?}", content["example"]);
+                    found += 1;
+                }
+            }
+        }
+    }
+    assert!(found > 100, "{found}");
+}
+
+#[test]
+fn no_schema_is_a_bare_true_or_a_choice_among_constants() {
+    fn look(value: &Value, place: &str) {
+        match value {
+            Value::Object(fields) => {
+                for (key, inner) in fields.iter().filter(|(key, _)| *key != "example") {
+                    let is_schema = ["schema", "items", "additionalProperties"].contains(&key.as_str());
+                    assert!(!(is_schema && *inner == true), "{place}/{key} is true");
+                    let choices = inner.as_array().filter(|_| key == "oneOf");
+                    let plain = choices.is_some_and(|all| all.iter().all(|one| one.get("const").is_some()));
+                    assert!(!plain, "{place}/{key} lists constants");
+                    look(inner, &format!("{place}/{key}"));
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| look(item, place)),
+            _ => {}
+        }
+    }
+    look(&build_document(), "#");
+}

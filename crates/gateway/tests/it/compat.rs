@@ -93,6 +93,10 @@ async fn unsupported_foreign_operations_fail_in_their_own_shape() {
         assert_eq!((answer.status.as_u16(), answer.foreign_code().as_str()), (status, "route_not_found"));
         let told = answer.json();
         assert_eq!(told["error"]["type"], kind, "{path}: {told}");
+        if let "/v1/embeddings" | "/v1/completions" | "/v1/files" | "/v1/batches" = path {
+            let text = told["error"]["message"].as_str().unwrap();
+            assert!(text.contains(path) && !text.contains("openapi"), "the way on is named: {text}");
+        }
         let is_anthropic = path.starts_with(MESSAGES) || !headers.is_empty();
         assert_eq!(told["type"] == "error", is_anthropic, "{path}: {told}");
         assert_eq!(answer.headers["x-should-retry"], "false", "{path}");
@@ -264,7 +268,12 @@ async fn unsupported_fields_are_refused_by_path_and_store_nothing() {
         (chat("max_tokens", json!(0)), "max_tokens"),
         (chat("temperature", json!("hot")), "temperature"),
         (chat("logprobs", json!(true)), "logprobs"),
-        (chat("response_format", json!({"type": "json_schema", "json_schema": {}})), "response_format"),
+        (
+            chat("response_format", json!({"type": "json_schema", "json_schema": {}})),
+            "response_format.json_schema.schema",
+        ),
+        (chat("response_format", json!({"type": "grammar"})), "response_format.type"),
+        (anthropic("output_format", json!({"type": "json_schema"})), "output_format.schema"),
         (chat("tools", json!([{"type": "web_search"}])), "tools[0]"),
         (chat("tools", json!([{"type": "function", "function": {"name": "a b"}}])), "tools[0].function.name"),
         (chat("tool_choice", json!("required")), "tool_choice"),
@@ -279,7 +288,7 @@ async fn unsupported_fields_are_refused_by_path_and_store_nothing() {
         (responses("messages", json!([user()])), "messages"),
         (messages(json!([{"role": "assistant", "audio": {"id": "a"}}, user()])), "messages[0].audio"),
         (responses("tools", tool), "tools[0].name"),
-        (responses("text", json!({"format": {"type": "moon"}})), "text.format"),
+        (responses("text", json!({"format": {"type": "moon"}})), "text.format.type"),
         (responses("input", json!([{"type": "item_reference"}])), "input[0].id"),
         (responses("input", json!([{"type": "moon"}])), "input[0].type"),
         (responses("input", json!(7)), "input"),

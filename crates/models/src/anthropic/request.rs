@@ -15,7 +15,7 @@ use dromia_contracts::content::{CallStatus, ContentPart, ImageMediaType, ToolCal
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 use serde::Serialize;
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, json};
 
 use crate::chat::request::text_of;
 use crate::encoded_request::EncodableRequest;
@@ -56,6 +56,9 @@ pub(crate) fn encode_body(letter: &EncodableRequest<'_>) -> Result<Bytes, serde_
         temperature: wishes.temperature.as_ref(),
         top_p: wishes.top_p.as_ref(),
         stop_sequences: &wishes.stop,
+        output_config: letter
+            .answer
+            .map(|answer| json!({"format": {"type": "json_schema", "schema": answer.effective_schema()}})),
         stream: letter.stream,
     };
     Ok(serde_json::to_vec(&body)?.into())
@@ -78,6 +81,8 @@ struct AnthropicBody<'a> {
     top_p: Option<&'a Number>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     stop_sequences: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<Value>,
     stream: bool,
 }
 

@@ -17,7 +17,7 @@ use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use crate::encoded_request::EncodableRequest;
+use crate::encoded_request::{EncodableRequest, openai_answer_format};
 use crate::http::OutputLimit;
 use crate::image::{self, data_url};
 use crate::names;
@@ -66,6 +66,9 @@ impl Serialize for ChatBody<'_> {
         }
         if !wishes.stop.is_empty() {
             map.serialize_entry("stop", &wishes.stop)?;
+        }
+        if let Some(answer) = letter.answer {
+            map.serialize_entry("response_format", &openai_answer_format(answer, true))?;
         }
         let limit = match letter.output_limit {
             OutputLimit::MaxTokens => "max_tokens",

@@ -173,7 +173,8 @@ impl LanguageModel for HttpModel {
         format.check_sampling_options(&request.wishes)?;
         let fitted = window.fit_request(request).map_err(|long| long.into_model_error(model))?;
         let output_tokens_max = fitted.output_tokens_max;
-        let wording = self.config.request_encoding(u32::try_from(fitted.left_out).unwrap_or(u32::MAX));
+        let left_out = u32::try_from(fitted.left_out).unwrap_or(u32::MAX);
+        let wording = self.config.request_encoding(left_out, request.wishes.answer.as_ref());
         Ok(PreparedAttempt {
             body: encoded_request::encode_request(&wording, request, output_tokens_max)?,
             wording,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use dromia_contracts::answer_format::AnswerFormat;
 use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, LineError, LineLimits};
 use dromia_contracts::encoded_request::{RequestEncoding, TaintedPast};
 use dromia_contracts::model::{ModelError, TokenUsage, UsageDetail};
@@ -44,6 +45,8 @@ pub struct HttpConfig {
     pub stream: bool,
     /// Which field carries the output limit.
     pub output_limit: OutputLimit,
+    /// Whether the server takes the form of an answer in a field of its own.
+    pub answer_schemas: bool,
     /// What tokens cost.
     pub price: TokenPrice,
     /// Whether the price is known, also if it is nothing.
@@ -67,6 +70,7 @@ impl HttpConfig {
             vault_key: None,
             stream: true,
             output_limit: OutputLimit::MaxTokens,
+            answer_schemas: false,
             price: TokenPrice::default(),
             priced: false,
             window: ContextWindow::default(),
@@ -76,7 +80,7 @@ impl HttpConfig {
     }
 
     /// Says how a request to this model is written.
-    pub(super) fn request_encoding(&self, left_out: u32) -> RequestEncoding {
+    pub(super) fn request_encoding(&self, left_out: u32, answer: Option<&AnswerFormat>) -> RequestEncoding {
         // Only chat completions leave a choice.
         let limit =
             (self.format == WireFormat::OpenAiChat).then(|| self.output_limit.encoding_field()).flatten();
@@ -88,6 +92,8 @@ impl HttpConfig {
             limit: limit.map(str::to_owned),
             left_out,
             tainted_past: TaintedPast::Whole,
+            answer_field: self.answer_schemas
+                && answer.is_some_and(|answer| self.format.enforces_answer(answer)),
         }
     }
 

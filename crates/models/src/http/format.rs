@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use dromia_contracts::ErrorCode;
+use dromia_contracts::answer_format::AnswerFormat;
 use dromia_contracts::client::SamplingOptions;
 use dromia_contracts::model::{DeltaSink, ModelError};
 use dromia_contracts::vault::SecretSlot;
@@ -99,6 +100,14 @@ impl WireFormat {
                 retry_after: None,
             }),
             Self::OpenAiChat | Self::OpenAiResponses | Self::AnthropicMessages => Ok(()),
+        }
+    }
+
+    /// Tells whether a provider of the format can enforce the form of an answer. Anthropic takes no open objects.
+    pub(super) fn enforces_answer(self, answer: &AnswerFormat) -> bool {
+        match self {
+            Self::OpenAiChat | Self::OpenAiResponses => true,
+            Self::AnthropicMessages => answer.is_closed(false),
         }
     }
 

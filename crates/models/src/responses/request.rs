@@ -12,10 +12,10 @@ use dromia_contracts::content::{ContentPart, ToolResult};
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 use serde::Serialize;
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, json};
 
 use crate::chat::request::{arguments_json, text_of};
-use crate::encoded_request::EncodableRequest;
+use crate::encoded_request::{EncodableRequest, openai_answer_format};
 use crate::image::{self, data_url};
 use crate::names;
 use crate::scripted::status_word;
@@ -49,6 +49,7 @@ pub(crate) fn encode_body(letter: &EncodableRequest<'_>) -> Result<Bytes, serde_
         max_output_tokens: letter.output_tokens_max,
         temperature: request.wishes.temperature.as_ref(),
         top_p: request.wishes.top_p.as_ref(),
+        text: letter.answer.map(|answer| json!({"format": openai_answer_format(answer, false)})),
         stream: letter.stream,
         store: false,
     };
@@ -96,6 +97,8 @@ struct ResponsesBody<'a> {
     temperature: Option<&'a Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
     top_p: Option<&'a Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<Value>,
     stream: bool,
     store: bool,
 }

@@ -115,6 +115,7 @@ impl LanguageModel for ScriptedModel {
             limit: None,
             left_out: 0,
             tainted_past: TaintedPast::Whole,
+            answer_field: false,
         };
         Ok(PreparedAttempt {
             body: encoded_request::encode_request(&wording, request, request.output_tokens_max)?,

@@ -303,6 +303,7 @@ pub(super) fn sent_encoding(by: Option<&str>) -> SentEncoding {
         limit: None,
         left_out: 0,
         tainted_past: TaintedPast::Whole,
+        answer_field: false,
     };
     SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }

@@ -18,18 +18,22 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::CallId;
-use dromia_contracts::content::{AssistantMessage, ContentPart, ToolCall, ToolResult};
+use dromia_contracts::answer_format::AnswerFormat;
+use dromia_contracts::content::{AssistantMessage, ContentPart, InputMessage, ToolCall, ToolResult};
 use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::label::{IntegrityLevel, Label};
 use dromia_contracts::redacted_history;
 use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
+use dromia_contracts::{Actor, CallId};
 
 use super::ConversationTranscript;
 use crate::context::taint::{CurrentUnit, UnitOrigin, join_of};
 
 /// What a call's arguments are replaced with; providers take nothing but JSON back.
 const NO_ARGUMENTS: &str = "{}";
+
+/// What stands in later turns for the words that asked for a repair.
+const REPAIRED: &str = "[the answer above did not have the form that was asked for]";
 
 /// The name in place of an untrusted tool name.
 const UNNAMED: &str = "unknown";
@@ -71,6 +75,25 @@ impl ConversationTranscript {
             let retold = unit.map_content(notice, call, |result| result.parts.clone());
             self.transcript.replace_unit(at, retold);
         }
+        for at in std::mem::take(&mut self.repairs) {
+            self.transcript.replace_input(at, runtime_note(REPAIRED.to_owned()));
+        }
+    }
+
+    /// Returns the words that ask for a repair of the newest answer, if it does not satisfy its schema. They quote it, so
+    /// they are as little trusted.
+    pub(super) fn repair_request(&self, answer: &AssistantMessage) -> Option<Vec<ContentPart>> {
+        let unfit =
+            self.withheld.as_ref().filter(|withheld| withheld.is_unfit() && answer.calls.is_empty())?;
+        let text = AnswerFormat::repair_request(&unfit.reason);
+        Some(vec![ContentPart::new_text(text, join_of(&answer.parts))])
+    }
+
+    /// Asks for a repair, in a turn of its own behind the answer.
+    pub(super) fn push_repair_request(&mut self, parts: Vec<ContentPart>) {
+        self.repairs.push(self.transcript.turns().len());
+        self.taint.join_labels(&parts);
+        self.transcript.push_input(InputMessage { author: Actor::new("engine"), parts, hops: self.hops });
     }
 
     /// Ends the earlier turns, because of a new input.

@@ -192,6 +192,7 @@ impl LanguageModel for Outside {
             limit: None,
             left_out: 0,
             tainted_past: TaintedPast::Whole,
+            answer_field: false,
         };
         let body = self.encode_request(&wording, request)?;
         let output_tokens_max = request.output_tokens_max;

@@ -2,7 +2,7 @@
 
 use dromia_contracts::client::ClientCallId;
 use dromia_contracts::content::{AssistantMessage, parts_text};
-use dromia_contracts::entry::{Entry, ModelReplied, RunYielded, repeated_text};
+use dromia_contracts::entry::{Entry, ModelReplied, ParkReason, RunYielded, repeated_text};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::{CallId, ErrorCode};
@@ -21,7 +21,7 @@ impl RunListener {
         let entry = stored
             .decode()
             .map_err(|error| ApiError::new(ErrorCode::JournalUnreadable, error.to_string()))?;
-        self.held = None;
+        (self.held, self.waits_for) = (None, None);
         if matches!(entry, Entry::RunFailed(_) | Entry::RunCancelled(_) | Entry::RunYielded(_)) {
             // What the last step said was refused, or was not judged.
             self.rest = None;
@@ -37,6 +37,7 @@ impl RunListener {
             Entry::ModelReplied(replied) => self.take_reply(&replied, stored.body.as_deref())?,
             Entry::ModelFailed(failed) => {
                 self.open.torn |= failed.attempt >= self.open.attempt && !self.open.said.is_empty();
+                self.failed = Some(format!("{}: {}", failed.code, failed.message));
             }
             Entry::ModelCalled(called) => {
                 if self.open.torn {
@@ -81,8 +82,8 @@ impl RunListener {
             | Entry::ToolStarted(_)
             | Entry::ToolFinished(_)
             | Entry::ToolRefused(_)
-            | Entry::SignalTaken(_)
-            | Entry::RunParked(_) => {}
+            | Entry::SignalTaken(_) => {}
+            Entry::RunParked(parked) => self.note_park(&parked.park),
         }
         Ok(())
     }
@@ -98,8 +99,10 @@ impl RunListener {
             None => AssistantMessage::default(),
         };
         let text = parts_text(&message.parts);
+        let is_aside = self.patience.last_only && !replied.tools.is_empty();
         let rest = match (&replied.withheld, text.strip_prefix(self.open.said.as_str())) {
             (Some(_), _) => "",
+            (None, _) if is_aside => "",
             (None, Some(rest)) => rest,
             (None, None) => return Err(self.torn_error()),
         };
@@ -118,6 +121,22 @@ impl RunListener {
         all.cache_write_tokens = all.cache_write_tokens.saturating_add(one.cache_write_tokens);
         all.reasoning_tokens = all.reasoning_tokens.saturating_add(one.reasoning_tokens);
         Ok(())
+    }
+
+    /// Says what the run waits for, and keeps it for a wait that ends before the run goes on.
+    fn note_park(&mut self, park: &ParkReason) {
+        let what = match park {
+            ParkReason::Retry { until } => {
+                let cause = self.failed.take().unwrap_or_default();
+                format!("another attempt at the model, at {until}, after {cause}")
+            }
+            ParkReason::AgentPaused => "its agent, which is paused".to_owned(),
+            ParkReason::Approval { approval, call, .. } => {
+                format!("the approval {approval} of its call {call}")
+            }
+        };
+        self.ready.push_back(ListenerEvent::Waiting(what.clone()));
+        self.waits_for = Some(what);
     }
 
     /// Notes a call that leaves with the answer. An erased one leaves nothing to hand over.

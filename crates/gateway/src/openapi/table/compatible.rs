@@ -1,9 +1,13 @@
 //! The routes of other APIs: their requests and answers are described where those APIs are.
 
 use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, SESSION_HEADER, WAIT_HEADER};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::openapi::operation::Operation;
+
+fn message_example() -> Value {
+    json!({"model": "assistant", "max_tokens": 1024, "messages": [{"role": "user", "content": "hello"}]})
+}
 
 pub(super) fn compatible_operations() -> Vec<Operation> {
     let turn =
@@ -33,6 +37,7 @@ pub(super) fn compatible_operations() -> Vec<Operation> {
                 ErrorCode::RunUnanswered,
                 ErrorCode::BudgetExhausted,
                 ErrorCode::LoopDetected,
+                ErrorCode::AnswerSchemaUnsatisfied,
             ])
         };
     vec![
@@ -41,19 +46,22 @@ pub(super) fn compatible_operations() -> Vec<Operation> {
             "chat_complete",
             "Ask an agent, as the OpenAI chat API does",
             "A chat completion.",
-        ),
+        )
+        .with_example(|| json!({"model": "assistant", "messages": [{"role": "user", "content": "hello"}]})),
         turn(
             "/v1/responses",
             "response_create",
             "Ask an agent, as the OpenAI responses API does",
             "A response.",
-        ),
+        )
+        .with_example(|| json!({"model": "assistant", "input": "hello"})),
         turn(
             "/v1/messages",
             "message_create",
             "Ask an agent, as the Anthropic messages API does",
             "A message.",
-        ),
+        )
+        .with_example(message_example),
         Operation::new(
             "POST",
             "/v1/messages/count_tokens",
@@ -61,6 +69,7 @@ pub(super) fn compatible_operations() -> Vec<Operation> {
             "Count the tokens of a message, as the Anthropic messages API does",
         )
         .takes_json::<Value>()
+        .with_example(message_example)
         .gives_json::<Value>(200, "The number of tokens.")
         .fails_as::<Value>()
         .fails_with(&[

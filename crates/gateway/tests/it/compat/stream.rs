@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use dromia_contracts::entry::{Entry, ModelCalled, ModelFailed, RunCompleted, RunFailed};
+use dromia_contracts::entry::{
+    Entry, ModelCalled, ModelFailed, ParkReason, RunCompleted, RunFailed, RunParked,
+};
 use dromia_contracts::model::FinishReason;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::LiveEvent;
-use dromia_contracts::{CallId, ErrorCode, RunId};
+use dromia_contracts::{ApprovalId, CallId, Digest, ErrorCode, RunId};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -297,4 +299,54 @@ async fn a_disconnected_client_frees_its_share_and_keeps_its_input() {
     world.rooms.append(run, replied(3, 1, "late", FinishReason::Stop), RunStatus::Running);
     world.until("the share is given back", |world| world.handle.streams_open() == 0).await;
     assert_eq!(world.rooms.lock().inputs.len(), 1);
+}
+
+fn parked(park: ParkReason) -> Entry {
+    Entry::RunParked(RunParked { park })
+}
+
+fn asked_for(approval: ApprovalId) -> Entry {
+    let (call, action, binding) = (CallId { step: 1, index: 0 }, Digest::default(), Digest::default());
+    let until = jiff::Timestamp::MAX;
+    parked(ParkReason::Approval { approval, call, action, binding, until, cools_until: None, replaces: None })
+}
+
+#[tokio::test]
+async fn a_stream_says_what_it_waits_for() {
+    let world = World::new().await;
+    for path in [CHAT, MESSAGES, RESPONSES] {
+        let mut open = Open::new(&world, path).await;
+        open.append(&world, &failed(ErrorCode::ModelUnavailable), RunStatus::Running);
+        open.append(&world, &parked(ParkReason::Retry { until: jiff::Timestamp::MAX }), RunStatus::Parked);
+        open.until("\n: waiting for another attempt at the model").await;
+        open.until("after model_unavailable: no\n\n").await;
+        let approval = ApprovalId::from_bytes([7; 16]);
+        open.append(&world, &asked_for(approval), RunStatus::Parked);
+        open.until(&format!(": waiting for the approval {approval} of its call call_1_0\n\n")).await;
+        open.replied(&world, 1, "hi", FinishReason::Stop);
+        open.append(&world, &completed(), RunStatus::Completed);
+        let said = open.whole().await;
+        assert!(said.lines().filter(|line| line.starts_with(": ")).count() >= 2, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_wait_that_ends_first_names_what_the_run_is_parked_for() {
+    let world = World::new().await;
+    world.rooms.lock().mood = Mood::Thinks;
+    let body = hello(CHAT);
+    let waiting = super::ask(&world, CHAT, &[("x-dromia-wait-ms", "1500")], &body);
+    let before = world.rooms.lock().runs.len();
+    let park = async {
+        world.until("the run began", |world| world.rooms.lock().runs.len() > before).await;
+        let (run, seq) = world.rooms.lock().runs.last().map(|(_, row)| (row.id, row.last_seq)).unwrap();
+        let entry = asked_for(ApprovalId::from_bytes([7; 16]));
+        world.rooms.append(run, kept(seq + 1, &entry), RunStatus::Parked);
+    };
+    let (answer, ()) = tokio::join!(waiting, park);
+    assert_eq!((answer.status.as_u16(), answer.foreign_code().as_str()), (504, "run_unfinished"));
+    let told = answer.json();
+    let text = told["error"]["message"].as_str().unwrap();
+    assert!(text.contains("parked") && text.contains("apr_0707"), "{text}");
+    assert_eq!(told["error"]["run_status"], "parked");
 }

@@ -272,6 +272,7 @@ impl EnginePort for Rooms {
                 limit: None,
                 left_out: 0,
                 tainted_past: TaintedPast::Whole,
+                answer_field: false,
             };
             let sent = SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) };
             let attempt = attempt.unwrap_or(2);

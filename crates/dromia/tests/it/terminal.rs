@@ -126,9 +126,14 @@ impl Asked {
 
     /// Waits until a text is seen.
     pub(crate) fn sees(&mut self, text: &str) {
-        while !self.seen.contains(text) {
+        self.sees_one_of(&[text]);
+    }
+
+    /// Waits until one of several texts is seen.
+    pub(crate) fn sees_one_of(&mut self, texts: &[&str]) {
+        while !texts.iter().any(|text| self.seen.contains(text)) {
             let piece = self.pieces.recv_timeout(DEADLINE);
-            let piece = piece.unwrap_or_else(|_| panic!("no {text:?} in {:?}", self.seen));
+            let piece = piece.unwrap_or_else(|_| panic!("none of {texts:?} in {:?}", self.seen));
             self.seen.push_str(&String::from_utf8_lossy(&piece));
         }
     }

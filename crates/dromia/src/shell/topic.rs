@@ -4,7 +4,7 @@
 pub(super) const NAMES: [&str; 5] = ["options", "commands", "environment", "exit-codes", "schemas"];
 
 /// The variables that this program reads, each with what it does.
-const VARIABLES: [(&str, &str); 13] = [
+const VARIABLES: [(&str, &str); 14] = [
     ("DROMIA_HOME", "the home, unless --home names one [default: ~/.dromia]"),
     ("DROMIA_LISTEN", "the TCP address of `dromia up`, unless --listen names one"),
     ("DROMIA_LOG", "what `dromia up` logs, such as info or dromia_engine=debug [default: warn]"),

@@ -126,7 +126,7 @@ impl<'cli> FollowedRun<'cli> {
 
     /// Whether a person is asked for an approval, and the keys of the terminal are answers.
     pub(super) fn is_asking(&self) -> bool {
-        self.waits.prompts.is_open()
+        self.waits.prompts.as_ref().is_some_and(super::approval_prompt::ApprovalPrompts::is_open)
     }
 
     /// Has the caller show that a model is asked again later.

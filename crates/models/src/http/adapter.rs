@@ -197,7 +197,8 @@ impl LanguageModel for HttpModel {
         deltas: &'a dyn DeltaSink,
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
         Box::pin(async move {
-            let (own, sent) = (self.config.request_encoding(prepared.wording.left_out), &prepared.wording);
+            let sent = &prepared.wording;
+            let own = self.config.request_encoding(sent.left_out, request.wishes.answer.as_ref());
             if (&own.form, &own.model, own.whole) != (&sent.form, &sent.model, sent.whole) {
                 // What was journaled for one model must not be sent to another; the next attempt is prepared again.
                 return Err(ModelError {

@@ -47,7 +47,7 @@ impl ChatPerson {
         let mut reader = ours.try_clone().expect("another handle");
         // It ends with the terminal.
         std::thread::spawn(move || {
-            let mut piece = [0; 65_536];
+            let mut piece = vec![0; 65_536];
             while let Ok(length @ 1..) = reader.read(&mut piece) {
                 if tell.send(piece[..length].to_vec()).is_err() {
                     return;

@@ -18,8 +18,9 @@ fn collect_files(directory: &Path, ending: &str, files: &mut Vec<PathBuf>) {
 /// Lists the source files that a page names and that no path ends with; `a/{b,c}.rs` names two.
 fn missing_files(page: &str, sources: &[PathBuf]) -> Vec<String> {
     let is_there = |name: &String| sources.iter().any(|path| path.ends_with(name));
-    let names =
-        page.split('`').skip(1).step_by(2).filter(|text| text.ends_with(".rs") && !text.contains(' '));
+    let names = page.split('`').skip(1).step_by(2).filter(|text| {
+        Path::new(text).extension().is_some_and(|extension| extension == "rs") && !text.contains(' ')
+    });
     names.flat_map(expand_braces).filter(|name| !is_there(name)).collect()
 }
 

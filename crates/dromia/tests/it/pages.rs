@@ -14,8 +14,8 @@ fn commands_of(page: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
     let text = fs::read_to_string(&path).expect("the page is there");
     let blocks = text.split("\n```sh\n").skip(1);
-    let commands: String =
-        blocks.filter_map(|block| block.split_once("\n```")).map(|(block, _)| format!("{block}\n")).collect();
+    let blocks: Vec<_> = blocks.filter_map(|block| Some(block.split_once("\n```")?.0)).collect();
+    let commands = blocks.join("\n") + "\n";
     assert!(commands.contains("dromia "), "{page} has commands");
     commands
 }

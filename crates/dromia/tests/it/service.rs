@@ -65,8 +65,8 @@ fn a_service_is_installed_controlled_and_removed() {
     assert_eq!(text, stdout(&run(&home, &["install", "--print"], &[])));
     let expected =
         ["show --property=Version", "daemon-reload", "enable dromia.service", "restart dromia.service"];
-    let lines: String = expected.iter().map(|line| format!("systemctl --user {line}\n")).collect();
-    assert_eq!(calls(&home), lines);
+    let lines = expected.map(|line| format!("systemctl --user {line}\n"));
+    assert_eq!(calls(&home), lines.concat());
 
     let told = stdout(&run(&home, &["status"], &[]));
     assert!(told.contains("active (running)") && told.contains("42"), "{told}");

@@ -1,6 +1,6 @@
 //! The form that a client wants the last answer of a run in: JSON that satisfies a schema.
 //!
-//! A model is told of it in words, because every model reads those; nothing makes a model keep to it, so the engine
+//! A model reads of it in words, because every model knows those; nothing makes a model keep to it, so the engine
 //! checks the answer and has it repaired. What the schema itself may be is decided where it is taken in.
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! What a client asks for in addition to its messages: tools of its own, how the model shall choose among them, and
 //! what tunes its answers. One flat shape reads the tools of every API; what a place does not take is refused by its
-//! path, but for tools that run at a provider: those are left out, and the sender is told which.
+//! path, but for tools that run at a provider: those are left out, and a header tells the sender which.
 
 use std::collections::BTreeSet;
 

@@ -8,7 +8,7 @@
 use dromia_contracts::client::{ClientCallId, ClientTool};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::RunRecord;
-use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::{ErrorCode, RunId, Scope, SessionId};
 use tokio::time::Instant;
 
@@ -77,7 +77,7 @@ pub(super) async fn find_continued(
     let owner = InboxOwner::Session(session.id);
     let first = core.ports.store.inbox_items(scope, owner, 0, 1).await?;
     let last = core.ports.store.inbox_items(scope, owner, session.head.last.saturating_sub(1), 1).await?;
-    let body = |items: &[dromia_contracts::session::InboxItem]| {
+    let body = |items: &[InboxItem]| {
         let body = items.first().filter(|item| item.kind == ItemKind::Input)?.body.clone()?;
         InputBody::decode(&body).ok()
     };

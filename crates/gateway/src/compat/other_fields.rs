@@ -1,6 +1,6 @@
 //! The fields of a request that its route does not read: which are passed over, and which are refused by their names.
 //!
-//! A field that nobody knows yet may be passed over as long as the answer stays an answer to the same conversation. What
+//! A field that no route knows yet may be passed over as long as the answer stays an answer to the same conversation. What
 //! may stand for earlier turns, or change which of them are sent, is refused: a client that sends only what is new would
 //! get an answer without its past, and no error.
 

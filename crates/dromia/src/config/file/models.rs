@@ -71,7 +71,7 @@ pub(crate) struct WrittenProvider {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_limit: Option<WrittenOutputLimit>,
     /// Whether the server takes the JSON Schema of an answer in a field of its own; by default only OpenAI and Anthropic
-    /// themselves do. Every model is told of the schema in its system text, and every answer is checked.
+    /// themselves do. The system text of every model contains the schema, and every answer is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) answer_schemas: Option<bool>,
     /// How long an answer may take from beginning to end, by default 600000 milliseconds. A fifth of it is for the first

@@ -32,7 +32,7 @@ use crate::context::taint::{CurrentUnit, UnitOrigin, join_of};
 /// What a call's arguments are replaced with; providers take nothing but JSON back.
 const NO_ARGUMENTS: &str = "{}";
 
-/// What stands in later turns for the words that asked for a repair.
+/// What replaces the words that asked for a repair in later turns.
 const REPAIRED: &str = "[the answer above did not have the form that was asked for]";
 
 /// The name in place of an untrusted tool name.

@@ -185,7 +185,9 @@ impl<'a> OverviewReader<'a> {
             return Ok(Some(("its journal cannot be read".to_owned(), look())));
         };
         let is_resumed = run.head.status == RunStatus::Yielded && why.unblocked_by.starts_with("no action");
-        Ok((!is_resumed).then(|| (why.waits_for, why.command.unwrap_or_else(look))))
+        // That a person is waited for, the whole list says.
+        let cause = why.waits_for.strip_prefix("a person to check it: ").unwrap_or(&why.waits_for).to_owned();
+        Ok((!is_resumed).then(|| (cause, why.command.unwrap_or_else(look))))
     }
 
     async fn read_running(&mut self, asked: &OverviewPart<WaitingApproval>) -> Answer<OverviewPart<OpenRun>> {

@@ -57,6 +57,34 @@ fn a_start_with_a_bad_file_uses_the_last_good_configuration() {
     assert!(StartConfig::choose(&home, &[], false).expect("it counts").banner_text().is_some());
 }
 
+/// Returns whether a start goes on with a bad file and says so, where it is made so.
+fn starts_with_a_bad_file(choose: impl Fn(&Home) -> anyhow::Result<StartConfig>) -> bool {
+    let (_dir, home) = served_home();
+    fs::write(home.config_path(), "modles: {}\n").expect("is written");
+    choose(&home).is_ok_and(|start| start.banner_text().is_some())
+}
+
+#[test]
+fn a_bad_file_never_stops_a_start_that_has_a_good_one() {
+    assert!(starts_with_a_bad_file(|home| StartConfig::choose(home, &[], false)));
+}
+
+/// Planted fault: a start takes nothing but the file.
+#[test]
+fn a_bad_file_that_stops_the_server_is_caught() {
+    assert!(!starts_with_a_bad_file(|home| StartConfig::choose(home, &[], true)), "nothing notices it");
+}
+
+/// Planted fault: the last good configuration is taken without a word.
+#[test]
+fn a_silent_step_back_is_caught() {
+    let silent = |home: &Home| {
+        let start = StartConfig::choose(home, &[], false)?;
+        Ok(StartConfig { refused: None, ..start })
+    };
+    assert!(!starts_with_a_bad_file(silent), "nothing notices it");
+}
+
 #[test]
 fn a_start_without_any_good_configuration_fails_as_before() {
     let dir = tempfile::tempdir().expect("a directory");

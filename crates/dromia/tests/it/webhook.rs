@@ -285,8 +285,8 @@ fn a_secret_is_neither_in_the_file_nor_shown() {
     let home = Home::new();
     with_channel(&home, "http://127.0.0.1:9/", "");
     let missing = home.run(&["config", "validate"]);
-    assert_eq!(missing.status.code(), Some(2));
-    assert!(stderr(&missing).contains(VARIABLE), "{}", stderr(&missing));
+    assert_eq!(missing.status.code(), Some(0), "the server starts without the channel");
+    assert!(stderr(&missing).contains("warning: ") && stderr(&missing).contains(VARIABLE), "{missing:?}");
     let shown = home.command().env(VARIABLE, SECRET).args(["config", "show"]).output().expect("runs");
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(text.contains(&format!("env:{VARIABLE}")) && !text.contains("whsec_"), "{text}");

@@ -351,10 +351,10 @@ fn the_schema_of_an_answer_reaches_its_model() {
     let mut file = "version: 1\nproviders:\n".to_owned();
     for (kind, field) in kinds.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
         let address = recorder.address;
-        file += &format!(
+        file.extend([format!(
             "  p-{}-{field}: {{ kind: {kind}, base_url: \"http://{address}/v1\", answer_schemas: {field} }}\n",
             kind.replace('_', "-")
-        );
+        )]);
     }
     file.push_str("models:\n  default: { kind: scripted }\n");
     let names: Vec<_> = kinds
@@ -362,7 +362,7 @@ fn the_schema_of_an_answer_reaches_its_model() {
         .flat_map(|kind| [false, true].map(|field| format!("{}-{field}", kind.replace('_', "-"))))
         .collect();
     for name in &names {
-        file += &format!("  {name}: {{ provider: p-{name}, model: m, stream: false }}\n");
+        file.extend([format!("  {name}: {{ provider: p-{name}, model: m, stream: false }}\n")]);
     }
     std::fs::write(home.path().join("dromia.yaml"), file).expect("the configuration can be written");
     let server = home.serve();

@@ -1,11 +1,11 @@
 //! `run`: look at runs, follow them, steer them.
 
 mod lines;
+mod page;
 mod steps;
 
 use std::time::Duration;
 
-use dromia_api::approval::ApprovalResource;
 use dromia_api::event::EventAccepted;
 use dromia_api::run::{JournalEntryResource, JournalPage, RunExplanation, RunResource, TextDelta};
 use dromia_api::{ListPage, RunId, RunStatus};
@@ -13,7 +13,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use self::steps::{HEADS as STEP_HEADS, RunStep, WAYS as STEP_WAYS, steps_from_entries};
+pub(super) use self::page::RunDetails;
+use self::page::{show_run, why_text};
 use super::agent_names::AgentHandles;
 use super::answer::AnswerCollector;
 use super::live::LiveCallOutput;
@@ -22,17 +23,11 @@ use super::{Cli, listing_path, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{
-    ColumnShrink, CommandOutput, RowStyle, count_noun, draw_fitted_table, draw_pairs, format_cost,
-    format_duration, format_money,
-};
+use crate::output::{ColumnShrink, CommandOutput, RowStyle, format_money};
 use crate::sse::{Follow, RunUpdate};
 
 /// How many entries are asked for at a time.
 const PAGE_ENTRIES: u32 = 256;
-
-/// For how many waiting calls the state of the approval is fetched: the newest ones.
-const WAITING_TOLD: usize = 16;
 
 /// The columns of a listing of runs; one of several agents has theirs behind the status.
 pub(super) const HEADS: [&str; 8] = ["id", "status", "started", "calls", "in", "out", "cost", "question"];
@@ -178,59 +173,6 @@ async fn await_settled(
         }
     }
     seen
-}
-
-/// A run, its steps, and the newest page of what happened in it.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "RunShown")]
-pub(super) struct RunDetails {
-    /// The run.
-    run: RunResource,
-    /// What it answered; absent unless it completed with words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    answer: Option<String>,
-    /// Why it ended otherwise, as far as that page tells of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<String>,
-    /// Its model calls and its tools, as far as that page tells of them.
-    steps: Vec<RunStep>,
-    /// The newest page of its journal.
-    journal: JournalPage,
-}
-
-async fn show_run(cli: &Cli<'_>, id: RunId, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
-    let run: RunResource = cli.client.get(&format!("/v1/runs/{id}")).await?;
-    let after = run.last_seq.saturating_sub(u64::from(PAGE_ENTRIES));
-    let path = format!("/v1/runs/{id}/journal?after={after}&limit={PAGE_ENTRIES}");
-    let journal: JournalPage = cli.client.get(&path).await?;
-    let mut steps = steps_from_entries(&journal.entries);
-    for step in steps.iter_mut().rev().filter(|step| step.approval.is_some()).take(WAITING_TOLD) {
-        let Some(approval) = step.approval else { continue };
-        // If the approval is gone or may not be read, the step shows its id alone.
-        if let Ok(approval) = cli.client.get::<ApprovalResource>(&format!("/v1/approvals/{approval}")).await {
-            step.apply_approval(approval);
-        }
-    }
-    let mut said = AnswerCollector::default();
-    for entry in &journal.entries {
-        // What a newer server writes is in the journal all the same.
-        drop(said.take_entry(entry));
-    }
-    let answer = said.completed_answer(run.status).map(str::to_owned);
-    let failure = said.failure_text().filter(|_| run.status != RunStatus::Completed);
-    let handles = AgentHandles::fetch_page(cli, output).await;
-    let style = output.row_style();
-    let shown = RunDetails { run, answer, failure, steps, journal };
-    let rows = shown.steps.iter().map(|step| step.table_row(&style)).collect();
-    let table = draw_fitted_table(output.context_mut(), &STEP_HEADS, &STEP_WAYS, rows);
-    output.print_result(&shown, |shown| format!("{}\n\n{table}", run_summary(shown, &handles, &style)))?;
-    if after > 0 && !output.is_json() {
-        output.print_notice(&format!(
-            "showing the {PAGE_ENTRIES} newest of {} entries; `dromia run export {id}` prints all",
-            shown.run.last_seq
-        ))?;
-    }
-    Ok(CommandExit::Done)
 }
 
 /// Prints the request of a model step. A program gets its bytes as they were sent.
@@ -397,81 +339,4 @@ pub(super) fn run_row(run: &RunResource, style: &RowStyle) -> Vec<String> {
 fn run_state_text(run: &RunResource) -> String {
     let status = run.status.as_str();
     if run.imported { format!("{status} (imported)") } else { status.to_owned() }
-}
-
-/// How many lines of an answer a summary shows.
-const ANSWER_LINES: usize = 12;
-
-/// Writes a text of several lines behind a name of [`draw_pairs`], so that each line begins below the first.
-fn indent_lines(text: &str) -> String {
-    let further = format!("\n{}", " ".repeat("model calls".len() + 2));
-    let mut lines: Vec<_> = text.trim_end().lines().collect();
-    let left_out = lines.len().saturating_sub(ANSWER_LINES);
-    lines.truncate(ANSWER_LINES);
-    let mut shown = lines.join(&further);
-    if left_out > 0 {
-        shown.extend([&further, "… ", &count_noun(left_out, "more line"), "; `dromia run watch` prints all"]);
-    }
-    shown
-}
-
-fn run_summary(shown: &RunDetails, handles: &AgentHandles, style: &RowStyle) -> String {
-    let run = &shown.run;
-    let mut models: Vec<&str> = shown.steps.iter().filter_map(RunStep::model_name).collect();
-    models.dedup();
-    let took = u64::try_from(run.updated_at.duration_since(run.started_at).as_millis());
-    let took = run.status.is_terminal().then(|| format_duration(took.unwrap_or_default()));
-    draw_pairs(&[
-        ("id", run.id.to_string()),
-        ("question", run.question.clone().unwrap_or_default()),
-        ("answer", shown.answer.as_deref().map(indent_lines).unwrap_or_default()),
-        ("failure", shown.failure.clone().unwrap_or_default()),
-        ("status", run_state_text(run)),
-        ("agent", handles.display_name(run.agent)),
-        ("model", models.join(", ")),
-        ("session", run.session.to_string()),
-        ("started", style.format_moment(run.started_at)),
-        ("took", took.unwrap_or_default()),
-        (
-            "updated",
-            if run.status.is_terminal() { String::new() } else { style.format_moment(run.updated_at) },
-        ),
-        ("wakes", run.wake_at.map(|at| style.format_moment(at)).unwrap_or_default()),
-        ("model calls", run.model_calls.to_string()),
-        ("tokens", format!("{} in, {} out", run.usage.input_tokens, run.usage.output_tokens)),
-        ("cost", format_cost(run.cost_micros)),
-    ])
-}
-
-fn why_text(why: &RunExplanation, style: &RowStyle) -> String {
-    draw_pairs(&[
-        ("status", why.status.as_str().to_owned()),
-        ("because", why.waits_for.clone()),
-        ("since", style.format_moment(why.since)),
-        ("moved by", why.unblocked_by.clone()),
-        ("next", why.command.clone().unwrap_or_default()),
-    ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn why_names_the_cause_and_the_next_command() {
-        let why = RunExplanation {
-            status: RunStatus::Parked,
-            waits_for: "its agent is paused".into(),
-            since: "2026-01-02T03:04:05Z".parse().unwrap(),
-            unblocked_by: "a person who resumes the agent".into(),
-            command: Some("dromia agent resume ops".into()),
-        };
-        insta::assert_snapshot!(why_text(&why, &RowStyle::whole()), @r"
-        status    parked
-        because   its agent is paused
-        since     2026-01-02 03:04:05Z
-        moved by  a person who resumes the agent
-        next      dromia agent resume ops
-        ");
-    }
 }

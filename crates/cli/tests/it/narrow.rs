@@ -87,48 +87,48 @@ async fn shown(line: &[&str], columns: u16) -> String {
 #[tokio::test]
 async fn a_listing_row_fits_one_line_of_80_columns() {
     insta::assert_snapshot!(shown(&["run", "list"], 80).await, @r"
-    ID                                    STATUS     AGENT      STARTED       CALLS
-    run_0199c0de000000000000000000000000  completed  assistant  01-02 03:04Z  1
+    ID        STATUS     AGENT      STARTED    COST      QUESTION
+    00000000  completed  assistant  3 min ago  0.000003  what is due today? plea…
     ");
     insta::assert_snapshot!(shown(&["session", "list"], 80).await, @r"
-    ID                                    AGENT      OPENED        WAITING  ACTIVE
-    ses_0199c0de000000000000000000000000  assistant  01-02 03:04Z  1        yes
+    ID        AGENT      OPENED     WAITING  ACTIVE  QUESTION
+    00000000  assistant  3 min ago  1        yes     what is due today? please list…
     ");
     insta::assert_snapshot!(shown(&["approval", "list"], 80).await, @r#"
-    ID                                    STATE      RUN WAITS UNTIL  CALL
-    apr_0199c0de000000000000000000000000  run waits  01-02 03:04Z     file.append {…
+    ID        STATE      AGENT      RUN WAITS UNTIL  STEP       CALL
+    00000000  run waits  assistant  3 min ago        #000000.1  file.append {"conte…
     "#);
     insta::assert_snapshot!(shown(&["agent", "list"], 80).await, @r"
     HANDLE     NAME      STATE    CREATED       ID
     assistant  Assista…  running  01-02 03:04Z  agt_0199c0de000000000000000000000000
     ");
     insta::assert_snapshot!(shown(&["delivery", "list"], 80).await, @r"
-    ID                                    TARGET          STATE      PREPARED
-    dlv_0199c0de000000000000000000000000  webhook:orders  delivered  01-02 03:04Z
+    ID        TARGET          STATE      ATTEMPTS  PREPARED   RUN
+    00000000  webhook:orders  delivered  1         3 min ago  00000000
     ");
 }
 
 #[tokio::test]
 async fn a_listing_row_shows_more_on_100_columns() {
     insta::assert_snapshot!(shown(&["run", "list"], 100).await, @r"
-    ID                                    STATUS     AGENT      STARTED       CALLS  IN     COST
-    run_0199c0de000000000000000000000000  completed  assistant  01-02 03:04Z  1      12345  0.000003
+    ID        STATUS     AGENT      STARTED    CALLS  COST      QUESTION
+    00000000  completed  assistant  3 min ago  1      0.000003  what is due today? please list all of i…
     ");
     insta::assert_snapshot!(shown(&["session", "list"], 100).await, @r"
-    ID                                    AGENT      OPENED        WAITING  ACTIVE  PLATFORM  ACTOR
-    ses_0199c0de000000000000000000000000  assistant  01-02 03:04Z  1        yes     cli       cli:0
+    ID        AGENT      OPENED     WAITING  ACTIVE  QUESTION
+    00000000  assistant  3 min ago  1        yes     what is due today? please list all of it by dat…
     ");
     insta::assert_snapshot!(shown(&["approval", "list"], 100).await, @r#"
-    ID                                    STATE      AGENT      RUN WAITS UNTIL  CALL
-    apr_0199c0de000000000000000000000000  run waits  assistant  01-02 03:04Z     file.append {"conte…
+    ID        STATE      AGENT      RUN WAITS UNTIL  STEP       CALL
+    00000000  run waits  assistant  3 min ago        #000000.1  file.append {"content":"hello…
     "#);
     insta::assert_snapshot!(shown(&["agent", "list"], 100).await, @r"
     HANDLE     NAME       STATE    CREATED               ID
     assistant  Assistant  running  2026-01-02 03:04:05Z  agt_0199c0de000000000000000000000000
     ");
     insta::assert_snapshot!(shown(&["delivery", "list"], 100).await, @r"
-    ID                                    TARGET          STATE      ATTEMPTS  PREPARED
-    dlv_0199c0de000000000000000000000000  webhook:orders  delivered  1         2026-01-02 03:04:05Z
+    ID        TARGET          STATE      ATTEMPTS  PREPARED   RUN
+    00000000  webhook:orders  delivered  1         3 min ago  00000000
     ");
 }
 
@@ -146,9 +146,9 @@ async fn no_word_of_a_runs_steps_is_in_pieces() {
     1     tool file.append  call_1_0  1000 ms                        ok
     ");
     insta::assert_snapshot!(steps(100).await, @r"
-    SEQ  STEP  ATTEMPT  WHAT              CALL      BEGAN      TOOK     IN     OUT  COST      OUTCOME
-    1    1     1        model default               03:04:05Z  1000 ms  12345  540  0.000003  tool_calls
-    3    1     1        tool file.append  call_1_0  03:04:07Z  1000 ms                        ok
+    SEQ  STEP  ATTEMPT  WHAT              CALL      BEGAN     TOOK     IN     OUT  COST      OUTCOME
+    1    1     1        model default               03:04:05  1000 ms  12345  540  0.000003  tool_calls
+    3    1     1        tool file.append  call_1_0  03:04:07  1000 ms                        ok
     ");
 }
 

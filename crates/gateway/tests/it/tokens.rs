@@ -234,7 +234,7 @@ async fn a_shared_name_revokes_no_token_until_one_is_left() {
     let (first, second) = (create(&world, body).await, create(&world, body).await);
     let refused = world.ask("DELETE", "/v1/tokens/twin", "").await;
     assert_eq!((refused.status.as_u16(), refused.code().as_str()), (400, "invalid_request"));
-    assert!(refused.json()["hint"].as_str().unwrap().contains("dromia token list"));
+    assert!(refused.json()["hint"].as_str().unwrap().contains("`GET /v1/tokens`"));
     let path = format!("/v1/tokens/{}", first["id"].as_str().unwrap());
     assert_eq!(world.ask("DELETE", &path, "").await.status, 200);
     for _ in 0..2 {

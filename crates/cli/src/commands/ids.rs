@@ -108,11 +108,17 @@ fn parse_listed<I: ListedId>(text: &str) -> Outcome<I> {
     text.parse().map_err(|error: I::Err| Error::Broken(error.to_string()))
 }
 
+/// How many characters of what an id names are shown beside it: a row is a line of 80 columns.
+const CHARS_SHOWN: usize = 28;
+
 /// Lists the ids that a part fits, and says that it names none.
 fn refuse_ambiguous(found: &IdMatches, part: &str, output: &mut CommandOutput<'_>) -> Outcome<Error> {
     let style = output.row_style();
-    let rows = found.matches.iter();
-    let rows = rows.map(|one| vec![one.id.clone(), style.format_time(one.at), one.text.clone()]).collect();
+    let rows = found.matches.iter().map(|one| {
+        let words: String = one.text.chars().take(CHARS_SHOWN).collect();
+        vec![one.id.clone(), style.format_time(one.at), words]
+    });
+    let rows = rows.collect();
     output.print_notice(&draw_table(None, &[found.kind.as_str(), "when", "what"], rows))?;
     let more = if found.more { "more than " } else { "" };
     let (count, nouns) = (found.matches.len(), found.kind.plural());

@@ -33,15 +33,16 @@ const PAGE_ENTRIES: u32 = 256;
 pub(super) const HEADS: [&str; 8] = ["id", "status", "started", "calls", "in", "out", "cost", "question"];
 
 /// How such a listing shrinks on a narrow terminal.
-pub(super) const WAYS: [ColumnShrink; 11] = [
+pub(super) const WAYS: [ColumnShrink; 12] = [
     ColumnShrink::Cut("question", 48),
     ColumnShrink::Without("session"),
     ColumnShrink::Short("started"),
     ColumnShrink::WithoutNought("cost"),
     ColumnShrink::Without("out"),
     ColumnShrink::Without("in"),
-    ColumnShrink::Cut("question", 24),
+    ColumnShrink::Cut("question", 32),
     ColumnShrink::Without("calls"),
+    ColumnShrink::Cut("question", 24),
     ColumnShrink::Without("cost"),
     ColumnShrink::Cut("agent", 8),
     ColumnShrink::Cut("question", 12),

@@ -88,7 +88,7 @@ async fn shown(line: &[&str], columns: u16) -> String {
 async fn a_listing_row_fits_one_line_of_80_columns() {
     insta::assert_snapshot!(shown(&["run", "list"], 80).await, @r"
     ID        STATUS     AGENT      STARTED    COST      QUESTION
-    00000000  completed  assistant  3 min ago  0.000003  what is due today? plea…
+    00000000  completed  assistant  3 min ago  0.000003  what is due today? please…
     ");
     insta::assert_snapshot!(shown(&["session", "list"], 80).await, @r"
     ID        AGENT      OPENED     WAITING  ACTIVE  QUESTION

@@ -57,11 +57,28 @@ impl From<QueryRejection> for ApiError {
     }
 }
 
-/// A JSON body.
+/// A JSON object as a body.
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<Shared> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, core: &Shared) -> Result<Self, ApiError> {
+        let bytes = read_shared(request, core).await?;
+        // A list could stand for the fields of an object in their order.
+        match bytes.iter().position(|byte| !byte.is_ascii_whitespace()) {
+            Some(at) if bytes[at] == b'[' => Err(invalid_body(&not_an_object(&bytes, at))),
+            Some(_) | None => parse_json_body(&bytes).map(Self),
+        }
+    }
+}
+
+/// A JSON body that may be any value.
+#[derive(Debug)]
+pub(crate) struct JsonValue<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for JsonValue<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, core: &Shared) -> Result<Self, ApiError> {
@@ -74,6 +91,17 @@ pub(crate) fn parse_json_body<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     serde_json::from_slice(bytes).map_err(|error| json_body_error(bytes, &error))
 }
 
+fn invalid_body(problem: &str) -> ApiError {
+    ApiError::invalid_request(format!("the body does not match this route: {problem}")).with_hint(NEXT)
+}
+
+/// Says where a body begins that is no object.
+fn not_an_object(bytes: &[u8], at: usize) -> String {
+    let line = bytes[..at].split(|byte| *byte == b'\n').count();
+    let column = bytes[..=at].rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
+    format!("it is not a JSON object, at line {line} column {column}")
+}
+
 /// Says of a body that does not fit what is wrong with it, and where.
 fn json_body_error(bytes: &[u8], error: &serde_json::Error) -> ApiError {
     let Some(at) = bytes.iter().position(|byte| !byte.is_ascii_whitespace()) else {
@@ -82,17 +110,13 @@ fn json_body_error(bytes: &[u8], error: &serde_json::Error) -> ApiError {
     };
     let text = match error.classify() {
         Category::Data if bytes[at] == b'{' => describe_json_error(error),
-        Category::Data => {
-            let line = bytes[..at].split(|byte| *byte == b'\n').count();
-            let column = bytes[..=at].rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len);
-            format!("it is not a JSON object, at line {line} column {column}")
-        }
+        Category::Data => not_an_object(bytes, at),
         Category::Eof => {
             format!("the JSON ends too early, at line {} column {}", error.line(), error.column())
         }
         Category::Syntax | Category::Io => format!("it is not JSON: {}", describe_json_error(error)),
     };
-    ApiError::invalid_request(format!("the body does not match this route: {text}")).with_hint(NEXT)
+    invalid_body(&text)
 }
 
 /// The words of an error, none of them about this program, and the line and column of the byte that does not fit.

@@ -36,7 +36,6 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<AgentResource>("agent show"),
         PublishedSchema::for_command::<agent::AgentOverview>("agent status"),
         PublishedSchema::for_command::<agent_change::AgentChanged>("agent set"),
-        PublishedSchema::for_command::<agent_change::AgentChanged>("agent edit"),
         PublishedSchema::for_command::<agent_apply::ApplyReport>("agent apply"),
         PublishedSchema::for_command::<agent_change::RevisionDiff>("agent diff"),
         PublishedSchema::for_command::<ListPage<RevisionResource>>("agent history"),

@@ -819,7 +819,7 @@ async fn an_unknown_field_is_refused_before_anything_is_asked() {
     let ended = server.run(&["agent", "create", "ops", "--json=handel"]).await;
     assert_eq!(ended.exit, CommandExit::Usage);
     assert!(server.lines().is_empty());
-    insta::assert_snapshot!(ended.err, @r#"error: there is no field "handel"; the fields are config, created_at, display_name, handle, id, labels, state"#);
+    insta::assert_snapshot!(ended.err, @r#"error: there is no field "handel"; the fields are config, created_at, display_name, handle, id, labels, revision, state"#);
     let ended = server.run(&["agent", "list", "--json", "-o", "table"]).await;
     assert_eq!(ended.exit, CommandExit::Usage);
     let ended = server.run(&["chat", "--json=x"]).await;

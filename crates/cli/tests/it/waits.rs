@@ -259,7 +259,7 @@ fn queued(asked: &Asked, before: usize, state: &str) -> (u16, String) {
         }),
         line if line.contains("/agents/") => json!({
             "id": format!("agt_{ID}"), "handle": "ops", "display_name": "Ops", "labels": {}, "created_at": at,
-            "state": state,
+            "state": state, "revision": 1,
         }),
         _ => return parked(asked, &json!({"on": "retry", "until": at}), &Value::Null),
     };

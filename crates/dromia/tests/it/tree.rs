@@ -68,6 +68,13 @@ const LEAVES: &[(&str, How)] = &[
     ("agent create", Prints(&["second", "--label", "team=a"])),
     ("agent list", Prints(&[])),
     ("agent show", Prints(&["second"])),
+    ("agent set", Prints(&["second", "description=helps"])),
+    ("agent edit", Acts("opens a person's editor")),
+    ("agent apply", Prints(&["-f", "{agents}", "--dry-run"])),
+    ("agent diff", Prints(&["second"])),
+    ("agent history", Prints(&["second"])),
+    ("agent revert", Prints(&["second", "1"])),
+    ("agent rename", Prints(&["second", "second"])),
     ("agent status", Prints(&["second"])),
     ("agent pause", Prints(&["second"])),
     ("agent resume", Prints(&["second"])),
@@ -195,6 +202,8 @@ impl Scene {
         let slow = asked(&["event", "send", "@slow 600000\n@say late", "--agent", "tree"]);
         std::fs::write(home.path().join("value"), "a-value-of-a-test\n").expect("a file");
         let file = home.path().join("talk.session");
+        let agents = home.path().join("agents.yaml");
+        std::fs::write(&agents, "name: second\ndescription: of a file\n").expect("a file");
         let session = text(&answered["session"]);
         let exported = home.run(&["session", "export", &session, "--file", path(&file)]);
         assert!(exported.status.success(), "{}", stderr(&exported));
@@ -213,6 +222,7 @@ impl Scene {
             ("{yielded}", text(&yielded["run"])),
             ("{slow}", text(&slow["run"])),
             ("{file}", path(&file).to_owned()),
+            ("{agents}", path(&agents).to_owned()),
             ("{fresh}", path(&home.path().with_file_name("fresh")).to_owned()),
             ("{backup}", path(&home.path().with_file_name("backup.tar")).to_owned()),
             ("{restored}", path(&home.path().with_file_name("restored")).to_owned()),

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
-use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit, parse_id, read_body};
+use crate::extract::{JsonValue, PathSegments, QueryParams, page_limit, parse_id, read_body};
 use crate::failure::{Answer, ApiError, commit_receipt};
 use crate::question::{read_question, read_questions};
 use crate::{transcript, wire};
@@ -193,7 +193,7 @@ pub(crate) async fn state_put(
     caller: Caller,
     PathSegments((session, name)): PathSegments<(String, String)>,
     IfMatch(expected): IfMatch,
-    JsonBody(value): JsonBody<Box<RawValue>>,
+    JsonValue(value): JsonValue<Box<RawValue>>,
 ) -> Answer<Json<StateWritten>> {
     let value = Bytes::from(value.get().to_owned());
     if name.is_empty() || name.len() > StatePut::NAME_BYTES_MAX || name.chars().any(char::is_control) {

@@ -85,9 +85,14 @@ fn typed_example(fields: &Map<String, Value>, components: &Value, depth: usize) 
             let required = fields.get("required").and_then(Value::as_array).into_iter().flatten();
             let names = required.filter_map(Value::as_str);
             let properties = fields.get("properties").unwrap_or(&Value::Null);
-            names
-                .map(|name| (name.to_owned(), example_of(&properties[name], components, depth + 1)))
-                .collect()
+            let named = |name: &str| (name.to_owned(), example_of(&properties[name], components, depth + 1));
+            let mut made: Map<String, Value> = names.map(named).collect();
+            let needs_one = fields.get("minProperties").is_some_and(|least| *least != 0);
+            let first = properties.as_object().and_then(|all| all.iter().next());
+            if let Some((name, schema)) = first.filter(|_| needs_one && made.is_empty()) {
+                made.insert(name.clone(), example_of(schema, components, depth + 1));
+            }
+            Value::Object(made)
         }
     }
 }

@@ -55,8 +55,10 @@ fn the_first_screen_shows_one_tenant_and_the_operator_all() {
     let created: Value = serde_json::from_slice(&created.stdout).expect("a document");
     let token = created["token"].as_str().expect("a token");
     let ask = |path: &str| {
-        let request = reqwest::Client::new().get(format!("{}{path}", server.url)).bearer_auth(token);
-        block_on(server.send(request))
+        block_on(async {
+            let request = reqwest::Client::new().get(format!("{}{path}", server.url)).bearer_auth(token);
+            server.send(request).await
+        })
     };
     let (status, own) = ask("/v1/overview");
     assert_eq!((status, &own["tenants"][0]["tenant"]), (200, &json!("acme")), "{own}");

@@ -143,7 +143,9 @@ impl Inner {
 
     /// Registers a token of a tenant that is there and returns what may be shown of it.
     pub(crate) fn token(&mut self, tenant: TenantId, secret: &str, new: NewToken) -> TokenRecord {
-        let tenant = self.tenants.iter().find(|row| row.id == tenant).unwrap().clone();
+        // A planted leak hides a tenant from the list, and its tokens are asked for all the same.
+        let hidden = TenantRecord { id: tenant, handle: "hidden".parse().unwrap(), created_at: self.now };
+        let tenant = self.tenants.iter().find(|row| row.id == tenant).cloned().unwrap_or(hidden);
         let token = TokenRecord {
             id: TokenId::from_uuid(self.uuid()),
             name: new.name,

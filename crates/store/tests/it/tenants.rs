@@ -21,9 +21,6 @@ const OPERATIONS: usize = 10_000;
 /// The most worlds that are played until each table held rows of both tenants: some need much to happen first.
 const WORLDS_MAX: u64 = 64;
 
-/// The most worlds that are played until each table held rows of both tenants: some need much to happen first.
-const WORLDS_MAX: u64 = 64;
-
 fn operations() -> usize {
     let asked = std::env::var("DROMIA_TENANT_OPS").ok();
     asked.map_or(OPERATIONS, |text| text.parse().expect("DROMIA_TENANT_OPS is a number"))

@@ -38,6 +38,9 @@ pub struct ServerHealth {
     pub writable: bool,
     /// Whether a read or a write met damage.
     pub damaged: bool,
+    /// Whether the server ignores its configuration file, because the file is wrong.
+    #[serde(default)]
+    pub config_refused: bool,
 }
 
 /// What a person wants to know of a tenant first.

@@ -18,8 +18,9 @@ pub(crate) enum HintWords {
 const COMMAND: &str = "`dromia ";
 
 /// Commands with the route that does the same. What follows the words of a command takes the place of `NAME` in its route.
-const ROUTES_OF_COMMANDS: [(&str, &str); 27] = [
+const ROUTES_OF_COMMANDS: [(&str, &str); 28] = [
     ("agent create", "POST /v1/agents"),
+    ("agent history", "GET /v1/agents/NAME/revisions"),
     ("agent list", "GET /v1/agents"),
     ("agent resume", "POST /v1/agents/NAME/resume"),
     ("approval approve", "POST /v1/approvals/NAME/answer"),

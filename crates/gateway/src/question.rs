@@ -7,6 +7,7 @@ use dromia_contracts::approval::is_hidden_char;
 use dromia_contracts::content::parts_text;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::ReadError;
 
 use crate::core::GatewayCore;
 use crate::failure::Answer;
@@ -21,7 +22,18 @@ pub(crate) async fn read_questions(
     scope: &Scope,
     owners: &[InboxOwner],
 ) -> Answer<Vec<Option<String>>> {
-    let bodies = core.ports.store.opening_inputs(scope, owners).await?;
+    let store = &core.ports.store;
+    let bodies = match store.opening_inputs(scope, owners).await {
+        Err(ReadError::Damaged { .. }) => {
+            let mut bodies = Vec::with_capacity(owners.len());
+            for owner in owners {
+                let read = store.opening_inputs(scope, std::slice::from_ref(owner)).await;
+                bodies.push(read.ok().and_then(|read| read.into_iter().next().flatten()));
+            }
+            bodies
+        }
+        bodies => bodies?,
+    };
     let questions = bodies.into_iter().map(|body| {
         let said = InputBody::decode(&body?).ok()?;
         Some(first_words(&parts_text(&said.message.parts))).filter(|words| !words.is_empty())

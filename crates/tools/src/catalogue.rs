@@ -176,15 +176,13 @@ impl BuiltinTool {
             Self::FileEdit => "Replace exact text in a workspace file.",
             Self::FileList => "List a workspace directory; the whole workspace by default.",
             Self::FileRead => "Read a workspace text file.",
-            Self::FileSearch => "Search the lines of a workspace file, or of all files below a directory.",
+            Self::FileSearch => "Search lines of text in a workspace file or below a directory.",
             Self::FileWrite => "Write a whole workspace file; creates missing directories.",
             Self::HttpRequest => "Send an HTTP request to another host.",
-            Self::MessageSend => {
-                "Send a message to another session; the agent of that session answers there."
-            }
+            Self::MessageSend => "Send a message to another session; its agent answers there.",
             Self::PastRead => "Read redacted content of an earlier turn by its handle.",
             Self::PlanDeclare => {
-                "Declare, before you read anything, which tools you will call, how often, to whom and on what."
+                "Declare before you read which tools you will call, how often, to whom, on what."
             }
             Self::ShellExecute => {
                 "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."

@@ -48,7 +48,9 @@ pub(super) async fn run(
 
 /// A store that takes no writes, or is damaged, is a failure that a script must notice.
 fn page_exit(page: &OverviewPage) -> CommandExit {
-    if page.server.writable && !page.server.damaged { CommandExit::Done } else { CommandExit::Failed }
+    let server = &page.server;
+    let is_sound = server.writable && !server.damaged && !server.config_refused;
+    if is_sound { CommandExit::Done } else { CommandExit::Failed }
 }
 
 async fn read_pages(cli: &Cli<'_>, all_tenants: bool) -> Outcome<OverviewPage> {
@@ -125,8 +127,9 @@ fn page_text(page: &OverviewPage, all_tenants: bool) -> String {
     let _ = write!(text, "Server: dromia {}, up {}", server.version, format_age(server.started_at, page.at));
     text.push_str(if server.writable { "" } else { ", only answers reads" });
     text.push_str(if server.damaged { ", has damaged data" } else { "" });
+    text.push_str(if server.config_refused { ", ignores dromia.yaml, which is wrong" } else { "" });
     text.push_str(if server.draining { ", is stopping" } else { "" });
-    if !server.writable || server.damaged {
+    if !server.writable || server.damaged || server.config_refused {
         text.push_str("\n  next: dromia status --node");
     }
     text
@@ -333,6 +336,7 @@ mod tests {
                 draining: false,
                 writable: true,
                 damaged: false,
+                config_refused: false,
             },
             tenants: vec![overview],
             next: None,

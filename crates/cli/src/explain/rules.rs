@@ -39,6 +39,11 @@ pub(super) const RULES: &[RulePage] = &[
         "an operator can allow it in dromia.yaml under `egress`",
     ),
     new_rule_page(
+        "answer-schema",
+        "the client wanted JSON that satisfies a schema, and neither the answer nor two repairs of it did",
+        "simplify the schema, explain its fields, or use a stronger model; `dromia run show RUN` shows the answers",
+    ),
+    new_rule_page(
         "approval",
         "a person approved the call, or its delay ended and no person denied it",
         "`dromia approval show` with the id in the rule shows who answered and when",

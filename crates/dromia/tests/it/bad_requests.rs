@@ -91,7 +91,7 @@ fn a_missing_resource_is_not_found_with_a_hint() {
     let server = home.serve();
     block_on(async {
         let answer = server.event(&json!({"text": "hi", "agent": "nobody"})).await;
-        refused(&answer, 404, "agent_not_found", "dromia agent list");
+        refused(&answer, 404, "agent_not_found", "GET /v1/agents");
         let answer =
             server.event(&json!({"text": "hi", "session": "ses_00000000000000000000000000000000"})).await;
         refused(&answer, 404, "session_not_found", "dromia session list");

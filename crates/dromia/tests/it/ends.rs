@@ -80,10 +80,7 @@ fn a_queued_caller_hears_at_once_that_the_agent_ended() {
         agent(&home, name);
         let [(status, problem), (chat_status, chat)] = block_on(waits_behind_a_turn(&server, name, how));
         assert_eq!((status, &problem["code"]), (409, &json!("agent_terminated")), "{how:?}: {problem}");
-        assert!(
-            problem["hint"].as_str().is_some_and(|hint| hint.contains("dromia agent create")),
-            "{problem}"
-        );
+        assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("POST /v1/agents")), "{problem}");
         assert_eq!(
             (chat_status, &chat["error"]["code"]),
             (409, &json!("agent_terminated")),

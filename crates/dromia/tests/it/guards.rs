@@ -89,7 +89,7 @@ const GUARDS: [Guard; 55] = [
     guard(
         "capability",
         "guard/src/gate.rs",
-        "host_pattern::find_covering_grant(",
+        "find_covering_grant(",
         "a_gate_that_asks_for_no_host_is_caught",
     ),
     guard(
@@ -167,7 +167,7 @@ const GUARDS: [Guard; 55] = [
     guard(
         "policy",
         "guard/src/policy/question.rs",
-        "permission::rows_for_tool(",
+        "grant::rows_for_tool(",
         "a_gate_that_ignores_the_operators_permissions_is_caught",
     ),
     guard(
@@ -185,7 +185,7 @@ const GUARDS: [Guard; 55] = [
     guard(
         "policy",
         "dromia/src/up.rs",
-        "policies.with_evaluator(",
+        ".with_evaluator(",
         "an_evaluation_in_the_servers_own_process_is_caught",
     ),
     guard(

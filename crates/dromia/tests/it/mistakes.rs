@@ -24,7 +24,7 @@ fn an_invalid_command_line_is_reported_as_a_document() {
             "there is no question: write it behind the command, as in `dromia ask what is due today`, or pipe it in, \
              as in `git diff | dromia ask review this`",
         ),
-        (&["run", "show", "--json"][..], "the following required arguments were not provided: <ID>"),
+        (&["run", "cancel", "--json"][..], "the following required arguments were not provided: <ID>"),
         (&["nosuch", "--json=id"][..], "unrecognized subcommand 'nosuch'"),
         (&["run", "list", "-o", "jsonl", "--nosuch"][..], "unexpected argument '--nosuch' found"),
         (&["run", "--json"][..], "a command is missing; --help lists the commands"),

@@ -99,8 +99,10 @@ fn a_bad_edit_and_a_bad_start_use_the_last_good_file() {
         assert!(found["refused"]["problem"].to_string().contains("dromia.yaml:2:1"), "{found}");
         assert_eq!((ask(&server).await.0, &found["revision"]), (200, &json!(1)));
     });
-    let status = home.run(&["status"]);
-    assert_eq!(status.status.code(), Some(1), "a script notices it");
+    for line in [&["status"][..], &["status", "--node"]] {
+        assert_eq!(home.run(line).status.code(), Some(1), "a script notices it");
+    }
+    let status = home.run(&["status", "--node"]);
     assert!(String::from_utf8_lossy(&status.stdout).contains("dromia config revert 1"));
     server.kill();
 
@@ -240,7 +242,7 @@ fn budgets_rights_and_limits_count_without_a_restart() {
         while server.get("/v1/whoami").await.0 != 429 {
             assert!(began.elapsed() < Duration::from_secs(5), "the rate does not count");
         }
-        let status = home.run(&["status", "--json"]);
+        let status = home.run(&["status", "--node", "--json"]);
         let status: Value = serde_json::from_slice(&status.stdout).expect("a document");
         assert_eq!(status["config"]["pending"], json!(["limits.requests_max"]), "the flag sets the address");
     });

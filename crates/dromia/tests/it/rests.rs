@@ -87,7 +87,8 @@ fn an_ended_run_explains_its_end_and_next_command() {
     agent(&home, "short", &["--model-calls-max", "1"]);
     let completed = block_on(run_at(&server, "assistant", "hello", "completed"));
     let told = why(&home, &completed);
-    assert_eq!((&told["status"], &told["command"]), (&json!("completed"), &Value::Null));
+    assert_eq!(told["status"], json!("completed"));
+    assert_eq!(told["command"], json!(format!("dromia run show {completed}")));
     let failed = block_on(run_at(&server, "assistant", "@fail rejected", "failed"));
     let told = why(&home, &failed);
     assert!(

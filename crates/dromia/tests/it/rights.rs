@@ -295,6 +295,6 @@ fn a_role_of_the_file_is_a_role_of_tokens() {
     let unknown = home.run(&["token", "create", "car", "--role", "king", "--json"]);
     assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
     let says = stderr(&unknown);
-    assert!(says.contains("courier") && says.contains("restart it after a change"), "{says}");
+    assert!(says.contains("courier") && says.contains("add it under `roles` in dromia.yaml"), "{says}");
     drop(server);
 }

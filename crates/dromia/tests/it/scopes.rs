@@ -34,6 +34,7 @@ const RULES: &[Rule] = &[
         places: &[
             ("contracts/src/scope.rs", 2),
             ("dromia/src/init.rs", 1),
+            ("dromia/src/init/proof.rs", 1),
             ("dromia/src/vault_keys.rs", 1),
             ("dromia/src/tooltest.rs", 1),
             ("engine/src/core.rs", 1),

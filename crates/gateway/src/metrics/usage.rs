@@ -27,8 +27,9 @@ struct SeriesNames {
 }
 
 /// Returns the text of all rows that a caller may read: those of its tenant, or of all for one who sees the node.
-pub(crate) async fn render_usage(core: &GatewayCore, caller: &Caller, sees_node: bool) -> Answer<String> {
-    let only = (!sees_node).then(|| caller.scope.tenant());
+pub(crate) async fn render_usage(core: &GatewayCore, caller: &Caller) -> Answer<String> {
+    // A token of the only tenant sees the node too, and has no scope but its own.
+    let only = (!caller.is_operator()).then(|| caller.scope.tenant());
     let rows = core.ports.runs.usage_rows(only);
     let names = find_names(core, caller, &rows).await?;
     let mut text = usage_text(&rows, &names);

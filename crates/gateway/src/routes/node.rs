@@ -54,7 +54,7 @@ pub(crate) async fn render_metrics(State(core): State<Shared>, caller: Caller) -
     let sees_node = sees_node(&core, &caller).await?;
     let mut text =
         if sees_node { core.meters.render(&core) } else { core.meters.tenants.render(caller.scope.tenant()) };
-    text.push_str(&render_usage(&core, &caller, sees_node).await?);
+    text.push_str(&render_usage(&core, &caller).await?);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 

@@ -95,6 +95,10 @@ fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>) -> OverviewPage {
         draining: core.phase.closing.is_cancelled(),
         writable: health.read_only.is_none(),
         damaged: health.damaged.is_some(),
+        config_refused: core
+            .configuration
+            .get()
+            .is_some_and(|reporter| reporter.config_standing().refused.is_some()),
     };
     OverviewPage { at: core.ports.runtime.clock.now(), server, tenants, next: None }
 }

@@ -179,7 +179,11 @@ impl Operation {
         let line = self.line();
         let response = &self.said["responses"][answer.status.as_str()];
         assert!(response.is_object(), "{line} answers {}, which is not described", answer.status);
-        let media = answer.headers["content-type"].to_str().unwrap();
+        let Some(media) = answer.headers.get("content-type") else {
+            assert!(response["content"].is_null(), "{line} has no content, and one is described");
+            return;
+        };
+        let media = media.to_str().unwrap();
         let media = media.split(';').next().unwrap();
         let content = &response["content"][media];
         assert!(content.is_object(), "{line} answers {media}, which is not described");

@@ -236,7 +236,9 @@ impl StoreQuestion {
             }
             "run" => answer_text(store.run(scope, self.run).await),
             "runs" => answer_text(store.runs(scope, runs, self.page_after(self.run)).await),
-            "troubled_runs" => answer_text(store.troubled_runs(scope, scene_time(3), self.limit).await),
+            "troubled_runs" => {
+                answer_text(store.troubled_runs(scope, jiff::Timestamp::MIN, self.limit).await)
+            }
             "working_runs" => answer_text(store.working_runs(scope, self.limit).await),
             "spending_since" => answer_text(store.spending_since(scope, self.run, self.limit).await),
             "run_spending" => answer_text(store.run_spending(scope, runs, self.page_after(self.run)).await),

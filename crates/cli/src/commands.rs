@@ -43,7 +43,7 @@ use std::time::Duration;
 use dromia_api::agent::AgentResource;
 use dromia_api::session::SessionResource;
 use dromia_api::token::WhoamiResponse;
-use dromia_api::{ErrorCode, ListPage, SessionId, TENANT_DEFAULT};
+use dromia_api::{AgentId, ErrorCode, ListPage, SessionId, TENANT_DEFAULT};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::yield_now;
@@ -253,20 +253,37 @@ impl<'global> Cli<'global> {
         }
     }
 
-    /// Remembers the session for `--continue`. A file that cannot be written is said, and fails nothing.
+    /// Asks the server whose session it is, and remembers it for `--continue`.
     async fn remember_session(&self, session: SessionId, output: &mut CommandOutput<'_>) -> Outcome {
-        let known = self.settings.sessions.get(&self.tenant);
-        let is_known = known.is_some_and(|known| known.values().any(|known| *known == session));
-        // A server of others may be reached without a home.
-        if is_known || !self.home.is_dir() {
+        if !self.can_remember(session) {
             return Ok(());
         }
         // A server that does not say whose session it is has answered the question all the same.
-        let Ok(found) = self.client.get::<SessionResource>(&format!("/v1/sessions/{session}")).await else {
+        match self.client.get::<SessionResource>(&format!("/v1/sessions/{session}")).await {
+            Ok(found) => self.remember_session_of(found.agent, session, output),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether there is a home that does not name the session yet. A server of others may be reached without a home.
+    fn can_remember(&self, session: SessionId) -> bool {
+        let known = self.settings.sessions.get(&self.tenant);
+        let is_known = known.is_some_and(|known| known.values().any(|known| *known == session));
+        !is_known && self.home.is_dir()
+    }
+
+    /// Remembers the session of an agent for `--continue`. A file that cannot be written is said, and fails nothing.
+    fn remember_session_of(
+        &self,
+        agent: AgentId,
+        session: SessionId,
+        output: &mut CommandOutput<'_>,
+    ) -> Outcome {
+        if !self.can_remember(session) {
             return Ok(());
-        };
+        }
         let remember = |settings: &mut UserSettings| {
-            settings.remember_session(&self.tenant, found.agent, session);
+            settings.remember_session(&self.tenant, agent, session);
         };
         match UserSettings::update(&self.home, remember) {
             Ok(()) => Ok(()),

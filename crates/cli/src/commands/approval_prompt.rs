@@ -110,6 +110,12 @@ impl ApprovalPrompts {
         self.open.is_some()
     }
 
+    /// Whether a call is asked about, or will be once the run is quiet: from then on keys are answers, and a prompt that
+    /// is being opened must not be dropped.
+    pub(super) fn is_asking(&self) -> bool {
+        self.is_open() || !self.waiting.is_empty()
+    }
+
     /// Waits for something that is about a prompt; for ever while there is none. It may be dropped and called again.
     pub(super) async fn next_event(&mut self) -> PromptEvent {
         let Self { open, due, signals, .. } = self;

@@ -177,8 +177,11 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
                 if exit != CommandExit::Done {
                     last = exit;
                 }
-                if let Some(session) = state.session.filter(|session| state.remembered != Some(*session)) {
-                    cli.remember_session(session, output).await?;
+                // The journal named the agent, so the server is asked for nothing.
+                if let Some((agent, session)) = state.played
+                    && state.remembered != Some(session)
+                {
+                    cli.remember_session_of(agent, session, output)?;
                     state.remembered = Some(session);
                 }
             }

@@ -75,7 +75,8 @@ impl<'cli> FollowedRun<'cli> {
         self
     }
 
-    /// Waits for what comes next, and cancels the run if a person presses Ctrl-C first. It may be dropped and called again.
+    /// Waits for what comes next, and cancels the run if a person presses Ctrl-C first. It may be dropped and called again
+    /// while no one is asked.
     pub(super) async fn next(&mut self, output: &mut CommandOutput<'_>) -> Outcome<RunUpdate> {
         loop {
             if self.is_cancelling {
@@ -124,9 +125,10 @@ impl<'cli> FollowedRun<'cli> {
         }
     }
 
-    /// Whether a person is asked for an approval, and the keys of the terminal are answers.
+    /// Whether a person is or will be asked for an approval, and the keys of the terminal are answers. Such a question begins
+    /// only in `report_entry`, so what is said here holds for one call of `next`, which must not be dropped then.
     pub(super) fn is_asking(&self) -> bool {
-        self.waits.prompts.as_ref().is_some_and(super::approval_prompt::ApprovalPrompts::is_open)
+        self.waits.prompts.as_ref().is_some_and(super::approval_prompt::ApprovalPrompts::is_asking)
     }
 
     /// Has the caller show that a model is asked again later.

@@ -226,6 +226,25 @@ async fn only_a_piped_chat_exits_with_its_last_failure() {
 }
 
 #[tokio::test]
+async fn a_piped_chat_remembers_its_session_without_a_request() {
+    let script: Script = |asked, before| {
+        let id = "0199c0de000000000000000000000000";
+        let fields = format!("\"fields\":{{\"agent\":\"agt_{id}\",\"session\":\"ses_{id}\"}}");
+        let started = entry(1).replace("tool_started", "run_started").replace("\"fields\":{}", &fields);
+        turns(asked, before, started + &end("completed"))
+    };
+    let server = Server::new(script);
+    let ended = server.typed(&["chat"], "one\n", false).await;
+    assert_eq!((ended.exit, server.lines().len()), (CommandExit::Done, 2), "{ended:?}");
+    let known = std::fs::read_to_string(server.home.path().join("cli.json")).expect("it was written");
+    let known: serde_json::Value = serde_json::from_str(&known).unwrap();
+    let sessions = known["sessions"]["default"].as_object().expect("the sessions of the tenant");
+    let remembered: Vec<_> = sessions.iter().map(|(agent, session)| (agent.as_str(), session)).collect();
+    let session = serde_json::Value::from("ses_0199c0de000000000000000000000000");
+    assert_eq!(remembered, [("agt_0199c0de000000000000000000000000", &session)]);
+}
+
+#[tokio::test]
 async fn a_chat_line_is_resent_after_a_server_absence() {
     let away: Script = |asked, before| match before {
         2 => {

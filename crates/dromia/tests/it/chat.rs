@@ -373,8 +373,11 @@ fn a_call_is_approved_in_the_chat_and_folds_to_a_line() {
     person.sees("clerk > ");
     person.pastes(&question("a"));
     person.types("\r");
-    person.sees("allow once");
+    person.sees("[a]llow once");
+    person.sees("[d]eny  [?] ");
     person.types("a");
+    // The key is the answer, and no text of the next message.
+    person.sees("allow once");
     person.sees("file.append content=a path=log");
     person.sees("\nall done");
     person.sees(" ctx > ");

@@ -77,6 +77,15 @@ async fn a_prompt_that_stays_open_after_an_answer_elsewhere_is_caught() {
 }
 
 #[test]
+fn keys_are_answers_from_the_time_a_call_waits() {
+    let mut prompts = ApprovalPrompts::default();
+    assert!(!prompts.is_asking());
+    prompts.waiting.push_back(approval());
+    assert!(prompts.is_asking() && !prompts.is_open());
+    assert!(opened().is_asking());
+}
+
+#[test]
 fn only_named_approvers_with_the_scope_are_asked() {
     let who = |actor: &str, scopes: &[&str], token: Option<&str>| -> WhoamiResponse {
         let who = serde_json::json!({

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use dromia_api::run::{JournalEntryResource, StreamEnd};
-use dromia_api::{ApprovalId, SessionId, TokenUsage};
+use dromia_api::{AgentId, ApprovalId, SessionId, TokenUsage};
 use serde::Deserialize;
 
 use super::call_log::CallLog;
@@ -16,6 +16,8 @@ pub(super) const AHEAD_MAX: usize = 32;
 #[derive(Default)]
 pub(super) struct ChatState {
     pub(super) session: Option<SessionId>,
+    /// The agent and the session of the last turn, as its journal names them.
+    pub(super) played: Option<(AgentId, SessionId)>,
     /// The session that `--continue` finds.
     pub(super) remembered: Option<SessionId>,
     /// The agent that the next session belongs to; the server's own if none is chosen.
@@ -36,7 +38,24 @@ pub(super) struct ChatState {
     pub(super) approvals: Vec<ApprovalId>,
 }
 
+#[derive(Debug, Deserialize)]
+struct StartedFields {
+    agent: AgentId,
+    session: SessionId,
+}
+
 impl ChatState {
+    /// Takes an entry of the turn that is played.
+    pub(super) fn take_entry(&mut self, entry: &JournalEntryResource) {
+        self.calls.take_entry(entry);
+        self.spent.take_entry(entry);
+        if entry.kind == "run_started"
+            && let Ok(StartedFields { agent, session }) = serde_json::from_str(entry.fields.get())
+        {
+            self.played = Some((agent, session));
+        }
+    }
+
     /// Begins with another session, or with a new one.
     pub(super) fn enter_session(&mut self, session: Option<SessionId>) {
         self.session = session;
@@ -79,7 +98,7 @@ impl ChatSpending {
     }
 
     /// Reads the size of the context off an answer of the model.
-    pub(super) fn take_entry(&mut self, entry: &JournalEntryResource) {
+    fn take_entry(&mut self, entry: &JournalEntryResource) {
         if entry.kind == "model_replied"
             && let Ok(RepliedFields { usage }) = serde_json::from_str(entry.fields.get())
         {

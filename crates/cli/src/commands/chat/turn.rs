@@ -86,8 +86,7 @@ pub(super) async fn show_turn(
             }
             RunUpdate::Output(piece) => screen.heard.print_piece(&piece, output)?,
             RunUpdate::Entry(entry) => {
-                state.calls.take_entry(&entry);
-                state.spent.take_entry(&entry);
+                state.take_entry(&entry);
                 failure = answer::failure_from_entry(&entry, failure)?;
                 let piece = screen.printed.text_before_entry(&entry)?;
                 screen.print_settled(&piece, output)?;

@@ -177,7 +177,7 @@ impl BuiltinTool {
             Self::FileList => "List a workspace directory; the whole workspace by default.",
             Self::FileRead => "Read a workspace text file.",
             Self::FileSearch => "Search lines of text in a workspace file or below a directory.",
-            Self::FileWrite => "Write a whole workspace file; creates missing directories.",
+            Self::FileWrite => "Write a workspace file; creates directories.",
             Self::HttpRequest => "Send an HTTP request to another host.",
             Self::MessageSend => "Send a message to another session; its agent answers there.",
             Self::PastRead => "Read redacted content of an earlier turn by its handle.",
@@ -187,7 +187,7 @@ impl BuiltinTool {
             Self::ShellExecute => {
                 "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."
             }
-            Self::TimeNow => "Get the current date and time (UTC).",
+            Self::TimeNow => "Get date and time (UTC).",
         }
     }
 

@@ -27,7 +27,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "audit", "backup", "migrate",
         ],
     ),
-    ("Help", &["explain", "completions", "version", "help"]),
+    ("Help", &["explain", "completions", "help"]),
 ];
 
 /// The widths of the columns with the heading and with the command.
@@ -70,7 +70,11 @@ fn overview_page(command: &Command) -> StyledStr {
         format!("{style}{text}{style:#}{padding}")
     };
     let mut page = command.get_about().map(ToString::to_string).unwrap_or_default();
-    let _ = writeln!(page, "\n\n{} dromia <COMMAND> [OPTIONS]", styled("Usage:", heading_style, 0));
+    let _ = writeln!(
+        page,
+        "\n\n{} dromia <COMMAND> [OPTIONS] (dromia help options lists them)",
+        styled("Usage:", heading_style, 0)
+    );
     for (heading, names) in GROUPS {
         page.push('\n');
         let mut heading = styled(heading, heading_style, HEADING_WIDTH);
@@ -81,7 +85,7 @@ fn overview_page(command: &Command) -> StyledStr {
         });
         page.push_str(&rows.collect::<Vec<_>>().join("\n"));
     }
-    page.push_str("\n\nExample: dromia init && dromia up. More: dromia help options, dromia help --help");
+    page.push_str("\n\nExample: dromia init && dromia up. Topics: dromia help --help");
     page.into()
 }
 

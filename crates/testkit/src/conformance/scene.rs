@@ -7,7 +7,9 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::delivery::{AttemptEnd, AttemptOutcome, DeadReason, DeliveryState};
 use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
-use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted, SignalTaken};
+use dromia_contracts::entry::{
+    Entry, ModelCalled, ModelReplied, RunCompleted, RunFailed, RunStarted, SignalTaken,
+};
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::runtime::IdSource as _;
@@ -18,8 +20,8 @@ use dromia_contracts::store::{
     TextPin, TurnClaim, WriteBatch,
 };
 use dromia_contracts::{
-    Actor, AgentId, DeliveryId, Digest, ItemId, OperatorScope, RunId, Scope, ScopeAuthority, SessionId,
-    TenantId, TokenId, WriteId,
+    Actor, AgentId, DeliveryId, Digest, ErrorCode, ItemId, OperatorScope, RunId, Scope, ScopeAuthority,
+    SessionId, TenantId, TokenId, WriteId,
 };
 use jiff::Timestamp;
 
@@ -346,6 +348,11 @@ pub(super) fn model_replied(step: u32, body: impl Into<Bytes>) -> NewEntry {
 
 pub(super) fn run_completed() -> NewEntry {
     entry_at(7, Entry::RunCompleted(RunCompleted { rule: "grant reply".to_owned(), policy: None }))
+}
+
+pub(super) fn run_failed() -> NewEntry {
+    let (code, message) = (ErrorCode::ModelRejected, "no".to_owned());
+    entry_at(7, Entry::RunFailed(RunFailed { code, message }))
 }
 
 pub(super) fn signal_taken(item: ItemId, position: u64) -> NewEntry {

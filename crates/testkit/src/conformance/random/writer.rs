@@ -21,7 +21,7 @@ use self::attempt::agent_state;
 use super::place::{agent_id, id_of, tenant_id, token_id};
 use super::{AGENTS, SESSIONS, StoreOp, TENANTS, WorldPlace};
 use crate::conformance::scene::{
-    agent_create, model_called, model_replied, new_input, run_append, run_completed, scene_time,
+    agent_create, model_called, model_replied, new_input, run_append, run_completed, run_failed, scene_time,
     session_open, shift_entries, signal_taken,
 };
 use crate::reference::ReferenceStore;
@@ -97,6 +97,7 @@ impl BatchWriter {
                     0 => (run_completed(), RunStatus::Completed),
                     1 => (model_called(2), RunStatus::Parked),
                     2 if run.signals_last > 0 => (self.last_signal(place, &run)?, RunStatus::Running),
+                    3 => (run_failed(), RunStatus::Failed),
                     _ => (model_replied(1, body), RunStatus::Running),
                 };
                 let epoch = run.epoch + u64::from(epoch_off);

@@ -50,7 +50,7 @@ pub(crate) enum ShellCommand {
         shell: clap_complete::Shell,
     },
     /// Print the version
-    #[command(hide = true, after_help = "Examples:\n  dromia version\n  dromia version --json")]
+    #[command(after_help = "Examples:\n  dromia version\n  dromia version --json")]
     Version,
     /// Print help for a command or a topic
     #[command(
@@ -237,15 +237,8 @@ mod tests {
         let rows = command_tree();
         for one in schemas::published_schemas() {
             let known = rows.iter().any(|row| row.is_leaf && row.command == one.command);
-            let apart = [
-                "error",
-                "status --all",
-                "status --node",
-                "config show --origin",
-                "help commands",
-                "version",
-            ]
-            .contains(&one.command);
+            let apart = ["error", "status --all", "status --node", "config show --origin", "help commands"]
+                .contains(&one.command);
             assert!(known != apart, "{}", one.command);
         }
     }

@@ -27,7 +27,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "audit", "backup", "migrate",
         ],
     ),
-    ("Help", &["explain", "completions", "help"]),
+    ("Help", &["explain", "completions", "version", "help"]),
 ];
 
 /// The widths of the columns with the heading and with the command.
@@ -72,7 +72,7 @@ fn overview_page(command: &Command) -> StyledStr {
     let mut page = command.get_about().map(ToString::to_string).unwrap_or_default();
     let _ = writeln!(
         page,
-        "\n\n{} dromia <COMMAND> [OPTIONS] (dromia help options lists them)",
+        "\n{} dromia <COMMAND> [OPTIONS] (dromia help options lists them)",
         styled("Usage:", heading_style, 0)
     );
     for (heading, names) in GROUPS {

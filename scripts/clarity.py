@@ -38,7 +38,9 @@ BARS = {
     "files in the largest circle": (4, 17),
     "most methods of one type": (40, 40),
     "most fields of one struct": (15, 28),
-    "lines of code": (84_000, 104_200),
+    # The goal is of the features at the time of the review; what people got since then (a chat, revisions of agents, backups, contexts,
+    # a configuration that changes live, answers in JSON) is above it. A change without a feature must not raise the limit.
+    "lines of code": (84_000, 119_800),
     "lines of docs/architecture.md": (250, 250),
 }
 

@@ -27,6 +27,7 @@ pub struct OverviewPage {
 
 /// How the server does, in short.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one fact about the server")]
 pub struct ServerHealth {
     /// Its version.
     pub version: String,

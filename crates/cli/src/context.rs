@@ -160,7 +160,16 @@ impl std::fmt::Debug for CommandContext {
     }
 }
 
+/// How wide stderr is taken for where its terminal does not say.
+const ERR_COLUMNS: u16 = 80;
+
 impl CommandContext {
+    /// How wide stderr is; `None` where no person reads it.
+    pub(crate) fn err_columns(&self) -> Option<usize> {
+        let read = self.terminal.err_columns.as_ref().filter(|_| self.err_is_terminal)?;
+        Some(read().unwrap_or(ERR_COLUMNS).into())
+    }
+
     /// Takes the surroundings of this process, and a key that no other has. The width of a table is what `COLUMNS` says: a
     /// terminal is not asked here.
     pub fn of_process(request_key: String) -> Self {

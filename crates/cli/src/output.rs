@@ -204,15 +204,6 @@ impl<'context> CommandOutput<'context> {
         self.is_open
     }
 
-    /// Has the terminal sound for a person who cannot see that something has ended.
-    pub(crate) fn ring_bell(&mut self) -> Outcome {
-        if !self.is_plain() {
-            return Ok(());
-        }
-        let err = &mut self.context.err;
-        err.write_all(b"\x07").and_then(|()| err.flush()).map_err(Error::io_error("write to stderr"))
-    }
-
     /// Writes bytes as they are.
     pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> Outcome {
         self.erase_live()?;

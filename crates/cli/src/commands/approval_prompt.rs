@@ -297,7 +297,7 @@ impl OpenPrompt {
             return output.print_prompt(&format!("{once}{between}{rest}{enter}"));
         };
         let line = format!("{once}{between}{always}: {rule}{between}{rest}{enter}");
-        if output.err_columns().is_none_or(|columns| line.chars().count() + 2 < columns) {
+        if output.context_mut().err_columns().is_none_or(|columns| line.chars().count() + 2 < columns) {
             return output.print_prompt(&line);
         }
         // The rule is shown whole, whatever the width.

@@ -26,7 +26,8 @@ impl CommandOutput<'_> {
             if self.format == OutputFormat::Name {
                 names_of(&document)?
             } else {
-                self.document_text(&document).map_err(|error| serialization_error(&error))?
+                document_text(self.format, self.fields.field_names(), &document)
+                    .map_err(|error| serialization_error(&error))?
             }
         };
         let told =
@@ -40,32 +41,31 @@ impl CommandOutput<'_> {
         self.fields = FieldSelection::default();
         self.print_document(&error.error_document())
     }
+}
 
-    /// Writes a document as JSON, or as YAML where that is wanted.
-    fn whole_text(&self, document: &Value) -> serde_json::Result<String> {
-        if self.format == OutputFormat::Yaml {
-            return Ok(format_yaml(document));
-        }
-        serde_json::to_string_pretty(document)
+/// Writes a document as JSON, or as YAML where that is wanted.
+fn whole_text(format: OutputFormat, document: &Value) -> serde_json::Result<String> {
+    if format == OutputFormat::Yaml {
+        return Ok(format_yaml(document));
     }
+    serde_json::to_string_pretty(document)
+}
 
-    fn document_text(&self, document: &Value) -> serde_json::Result<String> {
-        let fields = self.fields.field_names();
-        let rows = document.get(ROWS).and_then(Value::as_array);
-        match (self.format, rows) {
-            (OutputFormat::Jsonl, Some(rows)) => {
-                let lines = rows.iter().map(|row| serde_json::to_string(&SelectedFields { of: row, fields }));
-                Ok(lines.collect::<serde_json::Result<Vec<_>>>()?.join("\n"))
-            }
-            (OutputFormat::Jsonl, None) => serde_json::to_string(&SelectedFields { of: document, fields }),
-            (_, Some(rows)) => {
-                let mut document = document.clone();
-                let rows = rows.iter().map(|row| serde_json::to_value(SelectedFields { of: row, fields }));
-                document[ROWS] = Value::Array(rows.collect::<serde_json::Result<_>>()?);
-                self.whole_text(&document)
-            }
-            (_, None) => self.whole_text(&serde_json::to_value(SelectedFields { of: document, fields })?),
+fn document_text(format: OutputFormat, fields: &[String], document: &Value) -> serde_json::Result<String> {
+    let rows = document.get(ROWS).and_then(Value::as_array);
+    match (format, rows) {
+        (OutputFormat::Jsonl, Some(rows)) => {
+            let lines = rows.iter().map(|row| serde_json::to_string(&SelectedFields { of: row, fields }));
+            Ok(lines.collect::<serde_json::Result<Vec<_>>>()?.join("\n"))
         }
+        (OutputFormat::Jsonl, None) => serde_json::to_string(&SelectedFields { of: document, fields }),
+        (_, Some(rows)) => {
+            let mut document = document.clone();
+            let rows = rows.iter().map(|row| serde_json::to_value(SelectedFields { of: row, fields }));
+            document[ROWS] = Value::Array(rows.collect::<serde_json::Result<_>>()?);
+            whole_text(format, &document)
+        }
+        (_, None) => whole_text(format, &serde_json::to_value(SelectedFields { of: document, fields })?),
     }
 }
 

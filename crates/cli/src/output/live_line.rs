@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::words::strip_control_characters;
 use super::{CommandOutput, paint_word};
+use crate::context::CommandContext;
 use crate::error::{Error, Outcome};
 
 /// How long the line stays before it is looked at again.
@@ -86,7 +87,7 @@ pub(super) struct LiveLine {
     /// What is on the screen.
     drawn: Option<String>,
     /// Whether something else on stderr has no end of its line yet.
-    is_beside_open: bool,
+    pub(super) is_beside_open: bool,
 }
 
 impl LiveLine {
@@ -99,12 +100,6 @@ impl CommandOutput<'_> {
     /// Whether people get plain lines: no symbol beyond ASCII, and nothing is written over.
     pub(crate) fn is_plain(&self) -> bool {
         self.live.mode == LiveMode::Appends
-    }
-
-    /// How wide stderr is; `None` where no person reads it.
-    pub(crate) fn err_columns(&self) -> Option<usize> {
-        let read = self.context.terminal.err_columns.as_ref().filter(|_| self.context.err_is_terminal)?;
-        Some(read().unwrap_or(COLUMNS_DEFAULT).into())
     }
 
     /// Says what goes on from now on; `None` is nothing.
@@ -133,7 +128,7 @@ impl CommandOutput<'_> {
                 biased;
                 done = &mut work => return done,
                 () = sleep(REDRAW_REST) => {
-                    if self.draw_live().is_err() {
+                    if draw_live(self).is_err() {
                         self.live.mode = LiveMode::Off;
                     }
                 }
@@ -142,43 +137,39 @@ impl CommandOutput<'_> {
         work.await
     }
 
-    /// Notes whether something that is no live text was left on stderr without the end of its line.
-    pub(super) fn note_err_open(&mut self, is_open: bool) {
-        self.live.is_beside_open = is_open;
-    }
-
-    fn draw_live(&mut self) -> Outcome {
-        // The result and the line may be on one terminal.
-        let is_taken = self.live.is_beside_open || (self.is_open && self.context.out_is_terminal);
-        let Some(text) = self.live.text.as_ref().filter(|_| !is_taken) else { return Ok(()) };
-        let columns = self.err_columns().unwrap_or(COLUMNS_DEFAULT.into());
-        let text = text.text_at(Instant::now()) + &self.live.aside;
-        let text = cut_to_columns(&strip_control_characters(&text.replace(['\n', '\t'], " ")), columns);
-        if self.live.drawn.as_ref() == Some(&text) {
-            return Ok(());
-        }
-        let painted = paint_word(self.err_is_colored, ASIDE, &text);
-        let line = match &self.live.drawn {
-            Some(drawn) => format!("{}{painted}", erasure(drawn, self.err_is_colored)),
-            None => painted,
-        };
-        self.live.drawn = Some(text);
-        self.write_live(&line)
-    }
-
     /// Takes the line from the screen, before something else is printed; what goes on is drawn again later.
     pub(super) fn erase_live(&mut self) -> Outcome {
         match self.live.drawn.take() {
-            Some(drawn) => self.write_live(&erasure(&drawn, self.err_is_colored)),
+            Some(drawn) => write_stderr(self.context, &erasure(&drawn, self.err_is_colored)),
             None => Ok(()),
         }
     }
+}
 
-    fn write_live(&mut self, text: &str) -> Outcome {
-        let err = &mut self.context.err;
-        let written: io::Result<()> = err.write_all(text.as_bytes()).and_then(|()| err.flush());
-        written.map_err(Error::io_error("write to stderr"))
+/// Draws what goes on, if nothing else is open on its line.
+fn draw_live(output: &mut CommandOutput<'_>) -> Outcome {
+    // The result and the line may be on one terminal.
+    let is_taken = output.live.is_beside_open || (output.is_open && output.context.out_is_terminal);
+    let Some(text) = output.live.text.as_ref().filter(|_| !is_taken) else { return Ok(()) };
+    let columns = output.context.err_columns().unwrap_or(COLUMNS_DEFAULT.into());
+    let text = text.text_at(Instant::now()) + &output.live.aside;
+    let text = cut_to_columns(&strip_control_characters(&text.replace(['\n', '\t'], " ")), columns);
+    if output.live.drawn.as_ref() == Some(&text) {
+        return Ok(());
     }
+    let painted = paint_word(output.err_is_colored, ASIDE, &text);
+    let line = match &output.live.drawn {
+        Some(drawn) => format!("{}{painted}", erasure(drawn, output.err_is_colored)),
+        None => painted,
+    };
+    output.live.drawn = Some(text);
+    write_stderr(output.context, &line)
+}
+
+fn write_stderr(context: &mut CommandContext, text: &str) -> Outcome {
+    let err = &mut context.err;
+    let written: io::Result<()> = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+    written.map_err(Error::io_error("write to stderr"))
 }
 
 /// What empties the line and goes back to its beginning; without colour there are no escapes either.

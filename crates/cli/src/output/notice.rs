@@ -49,7 +49,7 @@ impl CommandOutput<'_> {
     /// Tells something beside the result.
     pub fn print_notice(&mut self, text: &str) -> Outcome {
         let text = self.add_global_flags(text);
-        self.err_line(&strip_control_characters(&text))
+        self.print_painted(&strip_control_characters(&text))
     }
 
     /// The same for what is longer than a line: on a terminal it is broken between words, and no command is.
@@ -58,13 +58,13 @@ impl CommandOutput<'_> {
         let columns = self.context.columns.filter(|_| self.context.err_is_terminal);
         let text =
             columns.map_or_else(|| text.to_string(), |columns| wrap_text(&text, columns.into(), FURTHER));
-        self.err_line(&strip_control_characters(&text))
+        self.print_painted(&strip_control_characters(&text))
     }
 
     /// Tells a piece of a line beside the result, dimmed where there is colour; a line break at its end ends the line.
     pub(crate) fn print_dimmed(&mut self, text: &str) -> Outcome {
         self.erase_live()?;
-        self.note_err_open(!text.ends_with('\n'));
+        self.live.is_beside_open = !text.ends_with('\n');
         let (text, end) = text.strip_suffix('\n').map_or((text, ""), |text| (text, "\n"));
         let text = paint_word(self.err_is_colored, ASIDE, &strip_control_characters(text));
         let err = &mut self.context.err;
@@ -74,11 +74,11 @@ impl CommandOutput<'_> {
     /// Tells how something ended beside the result: a mark or a word in colour, and the rest dimmed and cut to the line.
     pub(crate) fn print_marked(&mut self, mark: &str, style: Style, text: &str) -> Outcome {
         let text = strip_control_characters(text);
-        let columns = self.err_columns().filter(|_| !self.is_plain());
+        let columns = self.context.err_columns().filter(|_| !self.is_plain());
         let room = |columns: usize| columns.saturating_sub(mark.chars().count() + 1);
         let text = columns.map_or_else(|| text.to_string(), |columns| cut_to_columns(&text, room(columns)));
         let mark = paint_word(self.err_is_colored, style, mark);
-        self.err_line(&format!("{mark} {}", paint_word(self.err_is_colored, ASIDE, &text)))
+        self.print_painted(&format!("{mark} {}", paint_word(self.err_is_colored, ASIDE, &text)))
     }
 
     /// Writes a word in colour for stderr. The word must have nothing that drives a terminal.
@@ -86,15 +86,10 @@ impl CommandOutput<'_> {
         paint_word(self.err_is_colored, style, word)
     }
 
-    /// Tells lines of ours beside the result, which may be painted.
-    pub(crate) fn print_painted(&mut self, text: &str) -> Outcome {
-        self.err_line(text)
-    }
-
     /// Asks something at the end of stderr: what is typed follows on the line.
     pub(crate) fn print_prompt(&mut self, text: &str) -> Outcome {
         self.erase_live()?;
-        self.note_err_open(true);
+        self.live.is_beside_open = true;
         let err = &mut self.context.err;
         write!(err, "{text} ").and_then(|()| err.flush()).map_err(Error::io_error("write to stderr"))
     }
@@ -102,7 +97,7 @@ impl CommandOutput<'_> {
     /// Tells something beside the result, dimmed where there is colour.
     pub(crate) fn print_aside(&mut self, text: &str) -> Outcome {
         let text = self.add_global_flags(text).into_owned();
-        self.err_line(&paint_word(self.err_is_colored, ASIDE, &strip_control_characters(&text)))
+        self.print_painted(&paint_word(self.err_is_colored, ASIDE, &strip_control_characters(&text)))
     }
 
     /// Prints an error in at most two lines, and with JSON as a document too; a failure of that is ignored.
@@ -113,10 +108,10 @@ impl CommandOutput<'_> {
             .unwrap_or_default();
         let said = format!("{error}{code}");
         let said = self.add_global_flags(&said).into_owned();
-        let mut told = self.print_labelled("error:", ERROR, &said);
+        let mut told = print_labelled(self, "error:", ERROR, &said);
         if let Some(hint) = error.next_step() {
             let hint = self.add_global_flags(&hint).into_owned();
-            told = told.and_then(|()| self.print_labelled("hint:", HINT, &hint));
+            told = told.and_then(|()| print_labelled(self, "hint:", HINT, &hint));
         }
         if self.is_json() {
             told = told.and_then(|()| self.print_failure(error));
@@ -136,7 +131,7 @@ impl CommandOutput<'_> {
     /// Ends the line of the terminal on which a part of the result, or the `^C` of a person, may be.
     pub(crate) fn begin_notice_line(&mut self) -> Outcome {
         self.is_open = false;
-        if self.context.err_is_terminal { self.err_line("") } else { Ok(()) }
+        if self.context.err_is_terminal { self.print_painted("") } else { Ok(()) }
     }
 
     /// Notes that a server answered, for [`CommandOutput::note_server_away`].
@@ -160,7 +155,7 @@ impl CommandOutput<'_> {
         // What was printed last may have no end of its line yet.
         let told = self.print_notice(&format!("\n{known}"));
         let next = self.add_global_flags(&next).into_owned();
-        drop(told.and_then(|()| self.print_labelled("hint:", HINT, &next)));
+        drop(told.and_then(|()| print_labelled(self, "hint:", HINT, &next)));
     }
 
     /// Writes the home and the tenant that were named into the commands of a text of ours: without them they look at
@@ -189,19 +184,20 @@ impl CommandOutput<'_> {
         Cow::Owned(told)
     }
 
-    fn print_labelled(&mut self, label: &str, style: Style, text: &str) -> Outcome {
-        let label = paint_word(self.err_is_colored, style, label);
-        self.err_line(&format!("{label} {}", strip_control_characters(text)))
-    }
-
-    fn err_line(&mut self, text: &str) -> Outcome {
+    /// Tells lines of ours beside the result, which may be painted.
+    pub(crate) fn print_painted(&mut self, text: &str) -> Outcome {
         self.erase_live()?;
-        self.note_err_open(false);
+        self.live.is_beside_open = false;
         // A piece of an answer may be on the line of the same terminal.
         let is_shared = self.context.out_is_terminal && self.context.err_is_terminal;
         let end = if std::mem::take(&mut self.is_open) && is_shared { "\n" } else { "" };
         writeln!(self.context.err, "{end}{text}").map_err(Error::io_error("write to stderr"))
     }
+}
+
+fn print_labelled(output: &mut CommandOutput<'_>, label: &str, style: Style, text: &str) -> Outcome {
+    let label = paint_word(output.err_is_colored, style, label);
+    output.print_painted(&format!("{label} {}", strip_control_characters(text)))
 }
 
 #[cfg(test)]

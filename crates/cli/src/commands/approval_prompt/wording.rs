@@ -33,7 +33,8 @@ pub(super) fn print_call(approval: &ApprovalResource, output: &mut CommandOutput
     };
     output.print_painted(&format!("the run asks for {tool} ({}){when}", approval.id))?;
     // A screen reader reads a line whole.
-    let columns = output.err_columns().filter(|_| !output.is_plain());
+    let is_plain = output.is_plain();
+    let columns = output.context_mut().err_columns().filter(|_| !is_plain);
     for line in argument_lines(approval, &|_, word| word.to_owned()) {
         // The quote has a line of its own on the card.
         let line = line.replace("\n      ", "; ");
@@ -51,7 +52,7 @@ pub(super) async fn print_whole(
     output: &mut CommandOutput<'_>,
 ) -> Outcome {
     let handles = AgentHandles::fetch_page(cli, output).await;
-    let columns = output.err_columns().and_then(|columns| u16::try_from(columns).ok());
+    let columns = output.context_mut().err_columns().and_then(|columns| u16::try_from(columns).ok());
     let text = card_text(approval, &handles, None, columns, &|style, word| output.paint_err(style, word));
     output.print_painted(&text)?;
     output.print_painted(

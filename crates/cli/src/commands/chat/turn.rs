@@ -4,6 +4,7 @@
 //! line each; for a pipe the text is raw and what programs say goes to stderr. Ctrl-C cancels the run of a person.
 
 use std::future::pending;
+use std::io::Write as _;
 use std::time::Duration;
 
 use dromia_api::run::StreamEnd;
@@ -111,7 +112,9 @@ pub(super) async fn show_turn(
     screen.print_settled(&piece, output)?;
     screen.end_answer(output)?;
     screen.print_notices(output)?;
-    output.ring_bell()?;
+    if output.is_plain() {
+        ring_bell(output)?;
+    }
     if end.status == RunStatus::Completed {
         return Ok(CommandExit::Done);
     }
@@ -232,4 +235,10 @@ impl TurnScreen {
         }
         self.notices.drain(..).try_for_each(|notice| output.print_aside(&notice))
     }
+}
+
+/// Has the terminal sound for a person who cannot see that something has ended.
+fn ring_bell(output: &mut CommandOutput<'_>) -> Outcome {
+    let err = &mut output.context_mut().err;
+    err.write_all(b"\x07").and_then(|()| err.flush()).map_err(Error::io_error("write to stderr"))
 }

@@ -181,6 +181,8 @@ fn check_interrupt(begin: impl Fn(&Home, &Server) -> ChatPerson) -> Result<(), S
         // The chat goes on.
         person.types("@say still here\r");
         person.sees("\nstill here");
+        // Ctrl-D leaves at the prompt, and not while the turn has yet to end.
+        person.sees(" ctx > ");
         person.types(CTRL_D);
         assert!(person.ends().success());
         let (_, runs) = block_on(server.get("/v1/runs?limit=2"));

@@ -118,7 +118,7 @@ pub struct GlobalOptions {
     /// Work on the server of this context, which `dromia context add` keeps
     #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
     pub context: Option<String>,
-    /// Work on this server, such as https://agents.example, with the token in $DROMIA_TOKEN
+    /// Work on this server, such as `https://agents.example`, with the token in $DROMIA_TOKEN
     #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
     pub server: Option<ServerUrl>,
     /// Trust the authorities in this file instead of the system's

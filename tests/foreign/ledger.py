@@ -169,6 +169,12 @@ def _sums(seen):
         "input_tokens": sum(run["usage"]["input_tokens"] for run in runs),
         "output_tokens": sum(run["usage"]["output_tokens"] for run in runs),
         "cost_micros": sum(run["cost_micros"] for run in runs),
+        "unpriced_calls": sum(
+            entry["fields"].get("unpriced", False)
+            for entries in seen["journals"].values()
+            for entry in entries
+            if entry["kind"] == "model_called"
+        ),
     }
     journaled = sum(
         entry["fields"].get("cost_micros", 0) + entry["fields"].get("charged_micros", 0)

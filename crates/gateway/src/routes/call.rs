@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use dromia_api::event::{PLATFORM_DEFAULT, WAIT_MS_MAX};
 use dromia_api::tool::{CallResult, CallTool, ToolCalled};
+use dromia_contracts::agent::AgentState;
 use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::{ContentPart, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
@@ -35,6 +36,9 @@ use crate::wire;
 /// The longest wait where the request says none.
 const WAIT_MS_DEFAULT: u64 = 120_000;
 
+/// The longest wait for a paused agent, which makes no call: only the repetition of an ended call has a result to wait for.
+const PAUSED_WAIT_MS: u64 = 1_000;
+
 pub(crate) async fn call_tool(
     State(core): State<Shared>,
     caller: Caller,
@@ -48,7 +52,9 @@ pub(crate) async fn call_tool(
             "`wait_ms` must be from 1 to {WAIT_MS_MAX}, and is {wait_ms}"
         )));
     }
-    let agent = find_agent(&core, &caller.scope, &name).await?.id;
+    let found = find_agent(&core, &caller.scope, &name).await?;
+    let agent = found.id;
+    let wait_ms = if found.state == AgentState::Paused { wait_ms.min(PAUSED_WAIT_MS) } else { wait_ms };
     if !core.ports.tools.tool_descriptors().iter().any(|known| known.name == tool) {
         return Err(no_such_tool(&tool));
     }

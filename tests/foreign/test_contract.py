@@ -142,6 +142,7 @@ def known(server):
     records = [record["id"] for record in server.get("/v1/audit")["items"][:8]]
     return {
         "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],
+        "number": [1], "fragment": [one[-8:] for one in (*runs, *sessions, *tokens, *capabilities)],
         "tool": ["time.now", "file.list"], "delivery": [given_up(server)],
         "budget": budgets, "secret": secrets, "capability": capabilities,
         "rule": rules, "approval": approvals, "record": records,

@@ -98,6 +98,9 @@ pub struct EventAnswered {
     pub usage: TokenUsage,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
+    /// How many of the model calls had a model without a known price: what they cost is not in the amount.
+    #[serde(default, skip_serializing_if = "crate::run::is_zero")]
+    pub unpriced_calls: u32,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<RunFailureDetails>,

@@ -40,6 +40,9 @@ pub struct RunResource {
     pub usage: TokenUsage,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
+    /// How many of the model calls had a model without a known price: what they cost is not in the amount.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unpriced_calls: u32,
     /// Whether it came with its session as a file: what it spent was spent elsewhere, and no summary counts it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub imported: bool,
@@ -224,6 +227,12 @@ pub struct CallOutput {
     pub text: String,
 }
 
+/// Whether a count that answers leave out is zero.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands in a reference")]
+pub(crate) const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// The run has ended and every entry was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamEnd {
@@ -237,6 +246,9 @@ pub struct StreamEnd {
     pub usage: TokenUsage,
     /// What it cost, in millionths of the currency unit.
     pub cost_micros: u64,
+    /// How many of the model calls had a model without a known price: what they cost is not in the amount.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unpriced_calls: u32,
 }
 
 /// Why a run has the status that it has.

@@ -34,7 +34,9 @@ pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
 pub(crate) use self::words::strip_control_characters;
 pub use self::words::{count_noun, format_time, shell_word, wrap_text};
-pub(crate) use self::words::{format_age, format_cost, format_duration, format_money};
+pub(crate) use self::words::{
+    format_age, format_duration, format_known_cost, format_money, format_short_cost,
+};
 
 /// Writes the results of one command.
 #[derive(Debug)]

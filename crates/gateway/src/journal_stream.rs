@@ -163,6 +163,7 @@ impl JournalStream {
                     model_calls: run.head.model_calls,
                     usage: run.head.usage,
                     cost_micros: run.head.cost_micros,
+                    unpriced_calls: run.head.unpriced_calls,
                 };
                 return Ok(if status.is_terminal() {
                     JournalReadOutcome::Ended(encode_event(EVENT_END, None, &end))

@@ -277,6 +277,7 @@ pub(crate) fn api_run(run: &RunRecord, imported: bool, question: Option<String>)
         model_calls: run.head.model_calls,
         usage: run.head.usage,
         cost_micros: run.head.cost_micros,
+        unpriced_calls: run.head.unpriced_calls,
         imported,
         question,
     }

@@ -30,14 +30,6 @@ pub(super) enum ProgressView {
     Waits,
 }
 
-/// The answer of a run that was followed to its end.
-#[derive(Debug)]
-pub(super) struct FollowedAnswer {
-    pub(super) answered: EventAnswered,
-    /// Whether it called a model that has no price.
-    pub(super) is_unpriced: bool,
-}
-
 /// Follows a run to its end and returns its answer to an input.
 pub(super) async fn follow_run(
     accepted: &EventAccepted,
@@ -45,7 +37,7 @@ pub(super) async fn follow_run(
     mut followed: FollowedRun<'_>,
     sight: ProgressView,
     output: &mut CommandOutput<'_>,
-) -> Outcome<FollowedAnswer> {
+) -> Outcome<EventAnswered> {
     let (mut said, mut heard, mut printed) =
         (AnswerCollector::default(), LiveCallOutput::default(), chat::PrintedAnswer::default());
     let streams = matches!(sight, ProgressView::Person { streams: true });
@@ -90,7 +82,7 @@ pub(super) async fn follow_run(
         let piece = printed.remaining_text();
         output.print_text(&piece)?;
     }
-    let answered = EventAnswered {
+    Ok(EventAnswered {
         item: accepted.item,
         session: accepted.session,
         position: accepted.position,
@@ -103,9 +95,9 @@ pub(super) async fn follow_run(
         model_calls: end.model_calls,
         usage: end.usage,
         cost_micros: end.cost_micros,
+        unpriced_calls: end.unpriced_calls,
         failure: said.failure,
-    };
-    Ok(FollowedAnswer { answered, is_unpriced: said.is_unpriced })
+    })
 }
 
 /// What the entries of a run said so far that belongs to the answer.
@@ -113,15 +105,6 @@ pub(super) async fn follow_run(
 pub(super) struct AnswerCollector {
     reply: String,
     failure: Option<RunFailureDetails>,
-    is_unpriced: bool,
-}
-
-/// What is read of the fields of a `model_called`.
-#[derive(Debug, Deserialize)]
-struct ModelCalledFields {
-    /// Nothing is reserved for a model without a price.
-    #[serde(default)]
-    reserved_micros: u64,
 }
 
 /// What is read of the fields of a `run_yielded`.
@@ -149,10 +132,6 @@ impl AnswerCollector {
 
     pub(super) fn take_entry(&mut self, entry: &JournalEntryResource) -> Outcome {
         match (entry.kind.as_str(), &entry.body) {
-            ("model_called", _) => {
-                let called: ModelCalledFields = parse_answer(entry.fields.get().as_bytes())?;
-                self.is_unpriced |= called.reserved_micros == 0;
-            }
             ("model_replied", Some(body)) => {
                 self.reply = parse_answer::<chat::AssistantReplyBody>(body.get().as_bytes())?.joined_text();
             }

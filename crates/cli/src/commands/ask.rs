@@ -18,7 +18,7 @@ use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
-use super::answer::{FollowedAnswer, ProgressView, follow_run};
+use super::answer::{ProgressView, follow_run};
 use super::event::{
     EventWaitResult, PATIENCE, PLATFORM, print_answer, report_run_end, report_wait_end, send_and_wait,
 };
@@ -147,7 +147,7 @@ async fn ask_and_answer(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     if asked.by_line || output.is_jsonl() {
-        let answered = stream_answer(cli, &asked, ProgressView::Entries, used, output).await?.answered;
+        let answered = stream_answer(cli, &asked, ProgressView::Entries, used, output).await?;
         let line = AnswerLine { kind: "answer", answered: &answered };
         let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
         output.print_line(&line)?;
@@ -159,12 +159,12 @@ async fn ask_and_answer(
         // What must satisfy a schema is printed once it does.
         let streams = shows_text && asked.shape.is_none();
         let began = Instant::now();
-        let followed = stream_answer(cli, &asked, ProgressView::Person { streams }, used, output).await?;
+        let answered = stream_answer(cli, &asked, ProgressView::Person { streams }, used, output).await?;
         if !streams {
-            print_answer(&followed.answered, output)?;
+            print_answer(&answered, output)?;
         }
-        let exit = report_end(cli, &followed.answered, output)?;
-        print_summary(&followed, began.elapsed(), output)?;
+        let exit = report_end(cli, &answered, output)?;
+        print_summary(&answered, began.elapsed(), output)?;
         return Ok(exit);
     }
     let interrupt = InterruptAction::CancelsRun;
@@ -224,7 +224,7 @@ async fn stream_answer(
     sight: ProgressView,
     used: &mut UsageReport,
     output: &mut CommandOutput<'_>,
-) -> Outcome<FollowedAnswer> {
+) -> Outcome<EventAnswered> {
     let patience = cli.answer_timeout(PATIENCE);
     let accepted = send(cli, asked, used, output).await?;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
@@ -240,17 +240,17 @@ async fn stream_answer(
     };
     let ended = timeout(patience, streamed).await;
     output.show_live(None)?;
-    let Some(mut followed) = submit::wait_result(cli, &accepted, used.run, ended).await? else {
+    let Some(mut answered) = submit::wait_result(cli, &accepted, used.run, ended).await? else {
         return Err(match used.run {
             Some(run) if is_waiting_for_person(cli, run).await => Error::AwaitsPerson { run },
             _ => late,
         });
     };
-    used.take_answer(&followed.answered);
+    used.take_answer(&answered);
     if let Some(shape) = &asked.shape {
-        fit_to_schema(shape, &mut followed.answered)?;
+        fit_to_schema(shape, &mut answered)?;
     }
-    Ok(followed)
+    Ok(answered)
 }
 
 /// The last line of a stream; its `kind` is where an entry has its own.

@@ -9,7 +9,7 @@ use crate::args;
 use crate::client::{ApiClient, percent_encode};
 use crate::error::Outcome;
 use crate::exit::CommandExit;
-use crate::output::{CommandOutput, draw_pairs, draw_table, format_money, format_time};
+use crate::output::{CommandOutput, draw_pairs, draw_table, format_known_cost, format_money, format_time};
 
 /// How many attempts are asked for at a time.
 const PAGE_ATTEMPTS: u32 = 256;
@@ -162,12 +162,8 @@ fn run_text(columns: Option<u16>, cost: &RunCost) -> String {
     format!("{head}\n\n{attempts}{further}")
 }
 
-/// Writes an amount, or that none is known: what has no price is never written as nothing.
 fn cost_text(spent: CostTotals) -> String {
-    match (spent.unpriced_calls, spent.cost_micros) {
-        (1.., 0) => "unpriced".to_owned(),
-        _ => format_money(spent.cost_micros),
-    }
+    format_known_cost(spent.cost_micros, spent.unpriced_calls)
 }
 
 fn spent_text(spent: CostTotals) -> String {

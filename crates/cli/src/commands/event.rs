@@ -126,8 +126,7 @@ pub(super) async fn follow_to_answer(
         accepted.run = Some(run);
         output.goes_on(Some(stored_status(&input, Some(run))));
         let followed = FollowedRun::follow_from(cli, run, 0, interrupt);
-        let ended = answer::follow_run(&input, run, followed, ProgressView::Waits, output).await;
-        ended.map(|followed| followed.answered)
+        answer::follow_run(&input, run, followed, ProgressView::Waits, output).await
     };
     let ended = timeout(left, answered).await;
     wait_result(cli, &input, accepted.run, ended).await

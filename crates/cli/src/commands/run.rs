@@ -23,7 +23,7 @@ use super::{Cli, listing_path, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, RowStyle, format_money};
+use crate::output::{ColumnShrink, CommandOutput, RowStyle, format_known_cost};
 use crate::sse::RunUpdate;
 
 /// How many entries are asked for at a time.
@@ -330,7 +330,7 @@ pub(super) fn run_row(run: &RunResource, style: &RowStyle) -> Vec<String> {
         run.model_calls.to_string(),
         run.usage.input_tokens.to_string(),
         run.usage.output_tokens.to_string(),
-        format_money(run.cost_micros),
+        format_known_cost(run.cost_micros, run.unpriced_calls.into()),
         run.question.clone().unwrap_or_default(),
     ]
 }

@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 
-use dromia_api::cost::CURRENCY;
 use jiff::Timestamp;
 
 /// Takes the control characters out of a text, line breaks and tabs apart.
@@ -67,14 +66,34 @@ pub(crate) fn format_age(since: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// What takes the place of an amount where no price is known.
+const UNPRICED: &str = "unpriced";
+
 /// Writes an amount of money, in units of the price table's currency.
 pub(crate) fn format_money(micros: u64) -> String {
     format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
-/// The same with the currency of the price table.
-pub(crate) fn format_cost(micros: u64) -> String {
-    format!("{} {CURRENCY}", format_money(micros))
+/// Writes an amount for a column, or that no price is known of what it would be.
+pub(crate) fn format_known_cost(micros: u64, unpriced_calls: u64) -> String {
+    if micros == 0 && unpriced_calls > 0 { UNPRICED.to_owned() } else { format_money(micros) }
+}
+
+/// Writes an amount in short, such as `$0.0021`, with as many digits as keep a small one from being zero.
+pub(crate) fn format_short_cost(micros: u64, unpriced_calls: u64) -> String {
+    let paid = match micros {
+        0 => "$0".to_owned(),
+        1..10_000 if micros % 100 != 0 => format!("$0.{micros:06}"),
+        _ => {
+            let rounded = (micros + 50) / 100;
+            format!("${}.{:04}", rounded / 10_000, rounded % 10_000)
+        }
+    };
+    match (micros, unpriced_calls) {
+        (_, 0) => paid,
+        (0, _) => UNPRICED.to_owned(),
+        (_, _) => format!("{paid} and unpriced calls"),
+    }
 }
 
 /// Writes how long something took.
@@ -118,6 +137,23 @@ mod tests {
     fn a_duration_is_written_in_its_greatest_units() {
         let told = [0, 999, 1_250, 61_000, 3_725_000].map(format_duration);
         assert_eq!(told, ["0 ms", "999 ms", "1.2 s", "1 min 1 s", "1 h 2 min"]);
+    }
+
+    #[test]
+    fn an_unknown_cost_is_never_zero_and_a_known_one_is() {
+        for (micros, unpriced_calls, text) in [
+            (0, 0, "$0"),
+            (0, 2, "unpriced"),
+            (2_100, 0, "$0.0021"),
+            (2_100, 2, "$0.0021 and unpriced calls"),
+            (42, 0, "$0.000042"),
+            (1_234_567, 0, "$1.2346"),
+            (1_999_999, 0, "$2.0000"),
+        ] {
+            assert_eq!(format_short_cost(micros, unpriced_calls), text);
+        }
+        assert_eq!([format_known_cost(0, 0), format_known_cost(0, 1)], ["0.000000", "unpriced"]);
+        assert_eq!(format_known_cost(7, 1), "0.000007");
     }
 
     #[test]

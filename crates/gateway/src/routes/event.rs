@@ -92,6 +92,7 @@ async fn answered_response(core: &GatewayCore, mut submitted: InputReceipt, wait
         model_calls: outcome.head.model_calls,
         usage: outcome.head.usage,
         cost_micros: outcome.head.cost_micros,
+        unpriced_calls: outcome.head.unpriced_calls,
         failure: outcome.failure.map(wire::api_failure),
     })
     .into_response()

@@ -4,14 +4,15 @@
 
 use std::time::Duration;
 
+use dromia_api::event::EventAnswered;
+
 use crate::commands::activity::{seconds_text, short_id};
-use crate::commands::answer::FollowedAnswer;
 use crate::error::Outcome;
-use crate::output::CommandOutput;
+use crate::output::{CommandOutput, format_short_cost};
 
 /// Prints it where a person reads stderr.
 pub(super) fn print_summary(
-    followed: &FollowedAnswer,
+    answered: &EventAnswered,
     took: Duration,
     output: &mut CommandOutput<'_>,
 ) -> Outcome {
@@ -19,33 +20,15 @@ pub(super) fn print_summary(
         return Ok(());
     }
     let between = if output.is_plain() { ", " } else { " · " };
-    let answered = &followed.answered;
     let tokens = u64::from(answered.usage.input_tokens) + u64::from(answered.usage.output_tokens);
     let session = answered.session.to_string();
     let parts = [
         format!("{} tokens", group_digits(tokens)),
-        cost_text(answered.cost_micros, followed.is_unpriced),
+        format_short_cost(answered.cost_micros, answered.unpriced_calls.into()),
         seconds_text(took),
         format!("session {} (continue with: dromia ask -c \"...\")", short_id(&session)),
     ];
     output.print_aside(&parts.join(between))
-}
-
-/// Writes what was paid, as far as that is known.
-fn cost_text(micros: u64, is_unpriced: bool) -> String {
-    let paid = match micros % 100 {
-        0 => format!("${}.{:04}", micros / 1_000_000, micros % 1_000_000 / 100),
-        _ if micros >= 10_000 => {
-            let rounded = (micros + 50) / 100;
-            format!("${}.{:04}", rounded / 10_000, rounded % 10_000)
-        }
-        _ => format!("${}.{:06}", micros / 1_000_000, micros % 1_000_000),
-    };
-    match (micros, is_unpriced) {
-        (0, _) => "unpriced".to_owned(),
-        (_, true) => format!("{paid} and unpriced calls"),
-        (_, false) => paid,
-    }
 }
 
 /// Writes a number with a comma before each group of three digits.
@@ -64,21 +47,6 @@ fn group_digits(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_unknown_cost_is_never_zero() {
-        for (micros, is_unpriced, text) in [
-            (0, true, "unpriced"),
-            (0, false, "unpriced"),
-            (2_100, false, "$0.0021"),
-            (2_100, true, "$0.0021 and unpriced calls"),
-            (42, false, "$0.000042"),
-            (1_234_567, false, "$1.2346"),
-            (1_999_999, false, "$2.0000"),
-        ] {
-            assert_eq!(cost_text(micros, is_unpriced), text);
-        }
-    }
 
     #[test]
     fn digits_are_grouped_by_three() {

@@ -9,14 +9,14 @@ use dromia_api::session::{SessionResource, SessionTurn, TranscriptPage};
 use dromia_api::{AgentPatch, ConfigPatch, ListPage, RunId, SessionId, escape_hidden};
 
 use super::slash::{SlashCommand, help_page};
-use super::state::{ChatState, cost_text};
+use super::state::ChatState;
 use crate::args::{ExportSession, IdReference, SessionCommand};
 use crate::client::percent_encode;
 use crate::commands::activity::call_text;
 use crate::commands::agent_change::send_patch;
 use crate::commands::{Cli, session};
 use crate::error::{Error, Outcome};
-use crate::output::{CommandOutput, draw_pairs, draw_table, format_time};
+use crate::output::{CommandOutput, draw_pairs, draw_table, format_short_cost, format_time};
 
 /// How many sessions, or approvals, are listed to choose from.
 const CHOICES_MAX: usize = 8;
@@ -174,7 +174,7 @@ async fn resume_session(
 pub(super) async fn enter_known_session(cli: &Cli<'_>, id: SessionId, state: &mut ChatState) -> Outcome {
     state.enter_session(Some(id));
     for run in fetch_runs(cli, id).await? {
-        state.spent.add_cost(run.cost_micros, run.model_calls > 0);
+        state.spent.add_run(&run);
     }
     Ok(())
 }
@@ -205,7 +205,7 @@ async fn show_cost(cli: &Cli<'_>, state: &ChatState, output: &mut CommandOutput<
         ("model calls", sum(|run| run.model_calls.into()).to_string()),
         ("tokens in", sum(|run| run.usage.input_tokens.into()).to_string()),
         ("tokens out", sum(|run| run.usage.output_tokens.into()).to_string()),
-        ("cost", cost_text(sum(|run| run.cost_micros))),
+        ("cost", format_short_cost(sum(|run| run.cost_micros), sum(|run| run.unpriced_calls.into()))),
     ]);
     output.print_line(&text)
 }

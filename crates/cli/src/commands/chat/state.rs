@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 
-use dromia_api::run::{JournalEntryResource, StreamEnd};
+use dromia_api::run::{JournalEntryResource, RunResource, StreamEnd};
 use dromia_api::{AgentId, ApprovalId, SessionId, TokenUsage};
 use serde::Deserialize;
 
 use super::call_log::CallLog;
 use crate::message_editor::MessageEditor;
+use crate::output::format_short_cost;
 
 /// The most messages that may wait for the end of a turn.
 pub(super) const AHEAD_MAX: usize = 32;
@@ -77,6 +78,7 @@ pub(super) struct ChatSpending {
     pub(super) cost_micros: u64,
     /// Tokens of the last request and its answer: what the next request has before the next input.
     pub(super) context_tokens: u64,
+    unpriced_calls: u64,
     has_calls: bool,
 }
 
@@ -86,15 +88,20 @@ struct RepliedFields {
 }
 
 impl ChatSpending {
-    /// Counts what runs have cost before.
-    pub(super) fn add_cost(&mut self, cost_micros: u64, has_calls: bool) {
-        self.cost_micros += cost_micros;
-        self.has_calls |= has_calls;
+    /// Counts a run of before.
+    pub(super) fn add_run(&mut self, run: &RunResource) {
+        self.add_calls(run.cost_micros, run.model_calls, run.unpriced_calls);
     }
 
     /// Counts the end of a run.
-    pub(super) fn add_run(&mut self, end: &StreamEnd) {
-        self.add_cost(end.cost_micros, end.model_calls > 0);
+    pub(super) fn add_end(&mut self, end: &StreamEnd) {
+        self.add_calls(end.cost_micros, end.model_calls, end.unpriced_calls);
+    }
+
+    fn add_calls(&mut self, cost_micros: u64, model_calls: u32, unpriced_calls: u32) {
+        self.cost_micros += cost_micros;
+        self.unpriced_calls += u64::from(unpriced_calls);
+        self.has_calls |= model_calls > 0;
     }
 
     /// Reads the size of the context off an answer of the model.
@@ -110,21 +117,12 @@ impl ChatSpending {
     fn short_texts(self) -> Vec<String> {
         let mut texts = Vec::new();
         if self.has_calls {
-            texts.push(cost_text(self.cost_micros));
+            texts.push(format_short_cost(self.cost_micros, self.unpriced_calls));
         }
         if self.context_tokens > 0 {
             texts.push(format!("{} ctx", short_count(self.context_tokens)));
         }
         texts
-    }
-}
-
-/// Writes an amount short; calls that cost nothing have no price.
-pub(super) fn cost_text(micros: u64) -> String {
-    match micros {
-        0 => "unpriced".to_owned(),
-        1_000_000.. => format!("${}.{:02}", micros / 1_000_000, micros % 1_000_000 / 10_000),
-        _ => format!("$0.{:04}", (micros / 100).max(1)),
     }
 }
 
@@ -143,11 +141,17 @@ mod tests {
         assert_eq!(state.prompt(false), "> ");
         state.handle = Some("ops".to_owned());
         assert_eq!(state.prompt(false), "ops > ");
-        state.spent = ChatSpending { cost_micros: 12_300, context_tokens: 12_345, has_calls: true };
+        state.spent = ChatSpending {
+            cost_micros: 12_300,
+            context_tokens: 12_345,
+            has_calls: true,
+            ..ChatSpending::default()
+        };
         assert_eq!(state.prompt(false), "ops · $0.0123 · 12k ctx > ");
         assert_eq!(state.prompt(true), "ops - $0.0123 - 12k ctx > ");
         state.spent.cost_micros = 0;
+        assert_eq!(state.prompt(true), "ops - $0 - 12k ctx > ", "a model that is known to be free");
+        state.spent.unpriced_calls = 2;
         assert_eq!(state.prompt(true), "ops - unpriced - 12k ctx > ");
-        assert_eq!([cost_text(1), cost_text(999_901), cost_text(2_345_678)], ["$0.0001", "$0.9999", "$2.34"]);
     }
 }

@@ -106,7 +106,7 @@ pub(super) async fn show_turn(
     };
     output.set_live_aside(String::new());
     output.show_live(None)?;
-    state.spent.add_run(&end);
+    state.spent.add_end(&end);
     let piece =
         if end.status == RunStatus::Completed { screen.printed.remaining_text() } else { String::new() };
     screen.print_settled(&piece, output)?;

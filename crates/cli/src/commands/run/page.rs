@@ -4,7 +4,7 @@
 
 use dromia_api::approval::ApprovalResource;
 use dromia_api::run::{JournalPage, RunExplanation, RunResource};
-use dromia_api::{RunId, RunStatus};
+use dromia_api::{CURRENCY, RunId, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ use crate::commands::answer::AnswerCollector;
 use crate::error::Outcome;
 use crate::exit::CommandExit;
 use crate::output::{
-    CommandOutput, RowStyle, count_noun, draw_fitted_table, draw_pairs, format_cost, format_duration,
+    CommandOutput, RowStyle, count_noun, draw_fitted_table, draw_pairs, format_duration, format_known_cost,
     wrap_text,
 };
 
@@ -131,7 +131,7 @@ fn run_summary(shown: &RunDetails, handles: &AgentHandles, style: &RowStyle, col
         ("wakes", run.wake_at.map(|at| style.format_moment(at)).unwrap_or_default()),
         ("model calls", run.model_calls.to_string()),
         ("tokens", format!("{} in, {} out", run.usage.input_tokens, run.usage.output_tokens)),
-        ("cost", format_cost(run.cost_micros)),
+        ("cost", format!("{} {CURRENCY}", format_known_cost(run.cost_micros, run.unpriced_calls.into()))),
     ])
 }
 

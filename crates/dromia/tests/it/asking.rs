@@ -60,7 +60,7 @@ fn check_interrupt(line: &[&str], goes_on: &[&str]) -> Result<(), String> {
     let status = newest_status(&home);
     match (ended.code(), status.as_str()) {
         (Some(130), "cancelled") => {
-            asked.sees("cancelled run_");
+            asked.sees("cancelled run ");
             Ok(())
         }
         (code, status) => Err(format!("{code:?}, {:?}, {status}: {}", ended.signal(), asked.seen)),

@@ -155,7 +155,7 @@ impl<'cli> FollowedRun<'cli> {
             known: format!("{run} was asked to end, and it is not known whether it has ended"),
             next: format!("look at it with `dromia run why {run}`{talk}"),
         };
-        output.goes_on(Some(asked.clone()));
+        output.note_pending(Some(asked.clone()));
         match self.cli.client.post::<RunResource>(&format!("/v1/runs/{run}/cancel")).await {
             Ok(_) => {
                 self.ending = Some(Instant::now() + ENDING_QUIET);

@@ -277,7 +277,7 @@ fn what_was_sent_is_in_the_history_of_the_home() {
     assert!(person.ends().success());
 
     let mut person = ChatPerson::begin(&home, 80, &["chat", "-c"]);
-    person.sees("unpriced > ");
+    person.sees("$0 > ");
     person.types("fourth\r");
     person.sees(" ctx > ");
     assert_eq!(sent_texts(&server), ["first\nsecond", "first\nsecond", "first\nsecond", "fourth"]);

@@ -2,7 +2,7 @@
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::gate::{
-    Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold, rights_word,
+    ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold, rights_word,
 };
 use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::label::Label;
@@ -108,7 +108,7 @@ impl Gate for FaultyGate {
         self.gate.is_irreversible(call)
     }
 
-    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+    fn tenant_policy(&self, tenant: TenantId) -> Option<ActivePolicy> {
         self.gate.tenant_policy(tenant)
     }
 }

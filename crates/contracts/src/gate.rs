@@ -165,15 +165,16 @@ pub trait Gate: Send + Sync + fmt::Debug {
 
     /// Notes what an agent's configuration grants now, by the number of its revision; an older one than is known changes
     /// nothing. From then on grants that [`rights_word`] marks as the agent's count no further than that.
-    fn note_rights(
-        &self,
-        _tenant: TenantId,
-        _agent: AgentId,
-        _number: u64,
-        _grants: &[String],
-    ) -> RightsHold {
-        RightsHold::NOTHING
-    }
+    fn note_rights(&self, tenant: TenantId, agent: AgentId, number: u64, grants: &[String]) -> RightsHold;
+
+    /// Waits until these grants cover a call no longer, and returns the rule that denies it. Policies are not asked: they
+    /// judge what begins.
+    fn await_withdrawal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        grants: &'a [String],
+        call: &'a PreparedCall,
+    ) -> BoxFuture<'a, String>;
 
     /// Returns where the effect of a call is seen, as policies see it; `Outside` where that is unknown.
     fn call_sink(&self, call: &PreparedCall) -> EffectSink;

@@ -177,7 +177,7 @@ async fn serve_home(
     let live = Arc::new(LiveConfig::begin(home, flags, revision, &resolved, refused, now));
     handle.tell_of_configuration(Arc::clone(&live) as _);
     follow_file(live, LiveServices { of_home: Arc::clone(&services), gateway: handle.clone() });
-    announce_address(&handle)?;
+    announce_address(&handle, home)?;
     service::notify_manager("READY=1");
 
     let (engine, stopping) = (services.engine.clone(), outbox.clone());
@@ -255,13 +255,17 @@ fn sweep_orphaned_files(store: Arc<SqliteStore>) {
     });
 }
 
-/// Says where the server is reached; a program that started it reads the first line.
-fn announce_address(handle: &dromia_gateway::GatewayHandle) -> anyhow::Result<()> {
-    use std::io::Write as _;
+/// Says where the server is reached; a program that started it reads the first line, and a person also the second one.
+fn announce_address(handle: &dromia_gateway::GatewayHandle, home: &Home) -> anyhow::Result<()> {
+    use std::io::{IsTerminal as _, Write as _};
     let mut out = std::io::stdout().lock();
     if let Some(address) = handle.tcp_address() {
         let scheme = if handle.is_encrypted() { "https" } else { "http" };
         writeln!(out, "listening {scheme}://{address}").context("failed to print the address")?;
+    }
+    if out.is_terminal() {
+        let home = home.root_dir().display();
+        writeln!(out, "home {home}; press Ctrl-C to stop the server").context("failed to print the home")?;
     }
     out.flush().context("failed to print the address")
 }

@@ -26,6 +26,7 @@ mod hop;
 mod pinning;
 mod slots;
 mod tunnel;
+mod withdrawal;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

@@ -198,7 +198,8 @@ fn report_end(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     if answered.status == RunStatus::Cancelled && cli.interrupts.was_caught() {
-        output.print_notice(&format!("cancelled {}", answered.run))?;
+        let run = output.row_style().format_id(answered.run);
+        output.print_notice(&format!("cancelled run {run}"))?;
         return Ok(CommandExit::Interrupted);
     }
     report_run_end(answered, output)

@@ -192,6 +192,7 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
         }
     }
     if let Some(session) = state.session {
+        let session = output.row_style().format_id(session);
         output.print_notice(&format!("continue with `dromia chat --session {session}`"))?;
     }
     // A person has seen which turn failed and went on; a script sees only this.

@@ -109,10 +109,7 @@ impl<'cli> FollowedRun<'cli> {
                     (self.is_cancelling, self.was_cancelled) = (true, true);
                     self.interrupt = None;
                     output.begin_notice_line()?;
-                    output.print_notice(&format!(
-                        "cancelling {}; press Ctrl-C again to leave at once",
-                        self.run
-                    ))?;
+                    output.print_notice("cancelling the run; press Ctrl-C again to leave at once")?;
                 }
                 () = wait_until(ending) => {
                     self.ending = None;

@@ -11,7 +11,7 @@ use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
 use dromia_contracts::tool::{EffectSink, PreparedCall};
-use dromia_contracts::{AgentId, BoxFuture, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, Scope, TenantId};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
 use dromia_tools::Toolbox;
@@ -95,6 +95,16 @@ impl Gate for LiveGate {
 
     fn note_rights(&self, tenant: TenantId, agent: AgentId, number: u64, grants: &[String]) -> RightsHold {
         self.0.load().note_rights(tenant, agent, number, grants)
+    }
+
+    fn await_withdrawal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        grants: &'a [String],
+        call: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        let gate = self.0.load_full();
+        Box::pin(async move { gate.await_withdrawal(scope, grants, call).await })
     }
 
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {

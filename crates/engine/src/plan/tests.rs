@@ -157,7 +157,7 @@ fn ended(step: u32, index: u32, status: CallStatus, label: Label) -> (Entry, Vec
             opinion: None,
         })
     } else {
-        Entry::ToolFinished(ToolFinished { call, status, egress: vec![], result: None })
+        Entry::ToolFinished(ToolFinished { call, status, egress: vec![], result: None, withdrawn: None })
     };
     (entry, serde_json::to_vec(&result).expect("it is JSON"))
 }

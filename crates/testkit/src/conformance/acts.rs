@@ -174,7 +174,7 @@ async fn act_batches(scene: &StoreScene) -> Vec<WriteBatch> {
     let run = scene.store.run(&scene.tenant_scope(), run).await.expect("a read").expect("the run");
     let asked = approval::asked_by(&run, 2);
     let answer = approval::answer_mutation(asked.id, ApprovalState::Holding, true, 50);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::ApprovalAsk(Box::new(asked)))).await;
+    scene.commit_mutation(Mutation::ApprovalAsk(Box::new(asked))).await;
 
     let (token, bob) = (scene.token_id(), scene.agent_id());
     let (other, handle) = (TenantId::from_bytes([0xac; 16]), "other".parse().expect("a handle"));

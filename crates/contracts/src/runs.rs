@@ -361,6 +361,15 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
         token_name: String,
     ) -> BoxFuture<'_, Result<(TenantRecord, String), Fault>>;
 
+    /// Suspends a tenant, or has it go on: its runs rest at their next safe point, and what waits begins when it goes on.
+    /// Asking again changes nothing.
+    fn tenant_suspend(
+        &self,
+        operator: OperatorScope,
+        tenant: TenantRecord,
+        suspended: bool,
+    ) -> BoxFuture<'_, Result<TenantRecord, Fault>>;
+
     /// Registers another credential of the tenant and returns it with what may be shown of it later; the credential
     /// itself is shown this once.
     fn token_create(

@@ -146,6 +146,17 @@ impl EnginePort for Engine {
         })
     }
 
+    fn tenant_suspend(
+        &self,
+        _operator: OperatorScope,
+        tenant: TenantRecord,
+        suspended: bool,
+    ) -> BoxFuture<'_, Result<TenantRecord, Fault>> {
+        self.run_to_completion(move |core| async move {
+            AgentRegistry::new(&core).tenant_suspend(tenant, suspended).await
+        })
+    }
+
     fn token_create(
         &self,
         scope: Scope,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
-use dromia_contracts::agent::{ErasureCounts, HandleSlug};
+use dromia_contracts::agent::{ErasureCounts, HandleSlug, TenantRecord};
 use dromia_contracts::config_standing::ConfigReporter;
 use dromia_contracts::pool::SlotPool;
 use dromia_contracts::{AgentId, Digest, OperatorScope, ScopeAuthority, TenantId};
@@ -50,7 +50,7 @@ pub(crate) struct GatewayCore {
     /// Hashes of tokens that were never issued. All are forgotten when a token is made.
     pub(crate) strangers: Cache<Digest, ()>,
     /// By handle.
-    pub(crate) tenants: Cache<HandleSlug, TenantId>,
+    pub(crate) tenants: Cache<HandleSlug, TenantRecord>,
     /// By handle within a tenant.
     pub(crate) agents: Cache<(TenantId, HandleSlug), AgentId>,
     /// Conversations of clients without a session.

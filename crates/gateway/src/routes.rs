@@ -199,6 +199,9 @@ routes! {
     GET "/v1/tenants" Operator => tenant::list_tenants;
     POST "/v1/tenants" Operator => tenant::create_tenant;
     POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete_chat;
+    GET "/v1/tenants/{tenant}" Operator => tenant::show_tenant;
+    POST "/v1/tenants/{tenant}/suspend" Operator => tenant::suspend_tenant;
+    POST "/v1/tenants/{tenant}/resume" Operator => tenant::resume_tenant;
     POST "/v1/responses" Tenant(Invoke) in OpenAi => compat::responses::create_response;
     POST "/v1/messages" Tenant(Invoke) in Anthropic => compat::messages::create_message;
     POST "/v1/messages/count_tokens" Tenant(Invoke) in Anthropic => compat::messages::count_tokens;
@@ -293,6 +296,9 @@ async fn admit_request(
                 caller.must_have(scope)?;
             }
             let payer = BodyPayer { tenant: Some(spender.tenant), token: spender.token };
+            if !request.method().is_safe() {
+                caller.must_not_be_suspended()?;
+            }
             request.extensions_mut().insert(payer);
             request.extensions_mut().insert(spender);
             request.extensions_mut().insert(caller);

@@ -249,7 +249,7 @@ fn quoted(question: &str) -> String {
 }
 
 /// Writes what was spent. What has no price is never written as an amount.
-fn spend_text(spend: &SpendToday) -> String {
+pub(super) fn spend_text(spend: &SpendToday) -> String {
     let spent = &spend.spent;
     let calls = |count: u64| count_noun(usize::try_from(count).unwrap_or(usize::MAX), "call");
     if spent.model_calls == 0 {

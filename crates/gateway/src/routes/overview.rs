@@ -104,7 +104,7 @@ fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>) -> OverviewPage {
 }
 
 /// Reads what there is of one tenant.
-struct OverviewReader<'a> {
+pub(super) struct OverviewReader<'a> {
     core: &'a GatewayCore,
     scope: Scope,
     now: Timestamp,
@@ -113,7 +113,7 @@ struct OverviewReader<'a> {
 }
 
 impl<'a> OverviewReader<'a> {
-    fn new(core: &'a GatewayCore, scope: Scope) -> Self {
+    pub(super) fn new(core: &'a GatewayCore, scope: Scope) -> Self {
         Self { core, scope, now: core.ports.runtime.clock.now(), names: HashMap::new() }
     }
 
@@ -234,7 +234,7 @@ impl<'a> OverviewReader<'a> {
         Ok(OverviewPart::from_found(found.into_iter().map(row).collect(), ROWS_MAX))
     }
 
-    async fn read_spend(&self) -> Answer<SpendToday> {
+    pub(super) async fn read_spend(&self) -> Answer<SpendToday> {
         let second = self.now.as_second();
         let since = Timestamp::from_second(second - second.rem_euclid(86_400)).unwrap_or(self.now);
         let sum = self

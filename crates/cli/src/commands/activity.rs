@@ -46,6 +46,7 @@ struct AskedCall {
 #[serde(default)]
 struct ActivityFields {
     attempt: u32,
+    attempts_max: Option<u32>,
     model: String,
     sent: Option<ActivitySender>,
     call: Option<CallId>,
@@ -103,8 +104,11 @@ impl RunActivity {
                 output.show_live(None)
             }
             ("model_failed", _) => {
-                let attempt = fields.attempt;
-                self.failure = format!("{} (attempt {attempt})", escape_hidden(&fields.message));
+                let count = match fields.attempts_max {
+                    Some(most) => format!("{} of {most}", fields.attempt),
+                    None => format!("attempt {}", fields.attempt),
+                };
+                self.failure = format!("{} ({count})", escape_hidden(&fields.message));
                 output.show_live(None)
             }
             ("run_parked", call) => self.show_parked(entry, &fields, call, output),

@@ -454,6 +454,9 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
     /// so; nothing is looked up, and a run that is not there is none.
     fn is_imported(&self, session: SessionId, run: RunId) -> bool;
 
+    /// Lists the aliases of models that an agent may be configured with, in order.
+    fn model_aliases(&self) -> Vec<String>;
+
     /// Returns what runs and model calls came to since the start, of one tenant or of all.
     fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow>;
 

@@ -274,6 +274,10 @@ impl EnginePort for Engine {
         crate::session_file::is_imported(session, run)
     }
 
+    fn model_aliases(&self) -> Vec<String> {
+        self.core.ports.model.list_aliases()
+    }
+
     fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow> {
         self.core.usage.usage_rows(only)
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use dromia_api::agent::{AgentResource, RenameAgent, RevertAgent, RevisionResource};
+use dromia_api::agent::{AgentResource, ModelAlias, RenameAgent, RevertAgent, RevisionResource};
 use dromia_api::{AgentConfig, AgentField, AgentPatch, ErrorCode, ListPage};
 use hyper::Method;
 use schemars::JsonSchema;
@@ -17,6 +17,7 @@ use crate::args::{self, AgentSetting, SettingMode};
 use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
+use crate::explain::nearest_word;
 use crate::output::{CommandOutput, format_time};
 
 /// The longest file of a value, in bytes; the server takes no longer instructions.
@@ -94,8 +95,30 @@ pub(super) async fn send_patch(
     patch: &AgentPatch,
     key: &str,
 ) -> Outcome<AgentResource> {
+    if let Some(model) = &patch.config.model {
+        check_model(cli, model).await?;
+    }
     let path = agent_url(&seen.id.to_string());
     cli.client.change_json(Method::PATCH, &path, patch, key, Some(seen.revision)).await
+}
+
+/// Lists the models that an agent may use.
+pub(super) async fn list_models(cli: &Cli<'_>) -> Outcome<Vec<String>> {
+    let page: ListPage<ModelAlias> = cli.client.get("/v1/model-aliases").await?;
+    Ok(page.items.into_iter().map(|model| model.alias).collect())
+}
+
+/// Refuses a model that the server does not have, and says which one may be meant.
+async fn check_model(cli: &Cli<'_>, name: &str) -> Outcome {
+    let known = list_models(cli).await?;
+    if known.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    let near = nearest_word(name, known.iter().map(String::as_str));
+    let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    let text =
+        format!("there is no model {name:?} on this server{near}; its models are {}", known.join(", "));
+    Err(Error::Usage(text))
 }
 
 pub(super) async fn set_fields(

@@ -589,6 +589,10 @@ impl EnginePort for Rooms {
         self.lock().brought.contains(&run)
     }
 
+    fn model_aliases(&self) -> Vec<String> {
+        vec!["default".to_owned()]
+    }
+
     fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow> {
         let inner = self.lock();
         let row = |tenant: &TenantId, agent: AgentId| {

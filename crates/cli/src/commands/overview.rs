@@ -132,6 +132,9 @@ fn page_text(page: &OverviewPage, all_tenants: bool) -> String {
     if !server.writable || server.damaged || server.config_refused {
         text.push_str("\n  next: dromia status --node");
     }
+    for disabled in &server.disabled {
+        let _ = write!(text, "\nDisabled: {}", escape_hidden(disabled));
+    }
     text
 }
 

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::BudgetDefinition;
+use dromia_contracts::config_standing::VaultReference;
 use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
+use dromia_contracts::vault::SecretPlacement;
 use dromia_engine::EngineConfig;
 use dromia_gateway::{ConfigError, GatewayConfig, SocketUser, TlsFiles, WebhookChannels};
 use dromia_guard::policy::PolicyVerdict;
@@ -34,6 +36,7 @@ use super::providers;
 use super::references::{self, NameMention};
 use super::roles;
 use super::tools::{self, ToolSettings};
+use crate::secret_command::set_command;
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -80,6 +83,8 @@ pub(crate) struct ResolvedConfig {
     pub(crate) mentions: Vec<NameMention>,
     /// The keys that the environment does not give; each disables its provider or channel alone.
     pub(crate) missing_keys: Vec<ConfigProblem>,
+    /// The keys that are to be in the vault.
+    pub(crate) in_vault: Vec<VaultReference>,
 }
 
 impl ResolvedConfig {
@@ -110,12 +115,13 @@ pub(crate) struct ProblemCollector<'origins> {
     origins: &'origins ValueOrigins,
     problems: Vec<ConfigProblem>,
     missing: Vec<ConfigProblem>,
+    in_vault: Vec<VaultReference>,
 }
 
 impl<'origins> ProblemCollector<'origins> {
     /// Begins with no mistake.
     pub(super) fn new(origins: &'origins ValueOrigins) -> Self {
-        Self { origins, problems: Vec::new(), missing: Vec::new() }
+        Self { origins, problems: Vec::new(), missing: Vec::new(), in_vault: Vec::new() }
     }
 
     /// Ends with what was noted, if anything was.
@@ -134,6 +140,21 @@ impl<'origins> ProblemCollector<'origins> {
     pub(crate) fn add_missing_key(&mut self, key: &str, message: impl std::fmt::Display, variable: String) {
         let problem = self.problem_at(key, message);
         self.missing.push(ConfigProblem { unset: Some(variable), ..problem });
+    }
+
+    /// Notes a key that is to be a secret of a tenant, and the server and the place that the secret is for.
+    pub(crate) fn note_vault_key(
+        &mut self,
+        key: &str,
+        tenant: &HandleSlug,
+        secret: &str,
+        (url, placement): (&str, &SecretPlacement),
+    ) {
+        let set = set_command(tenant.as_str(), secret, url, placement);
+        let missing =
+            self.problem_at(key, format!("the secret {secret} is not in the vault; set it with `{set}`"));
+        let (secret, missing) = (secret.to_owned(), missing.to_string());
+        self.in_vault.push(VaultReference { tenant: tenant.clone(), secret, missing });
     }
 
     fn problem_at(&self, key: &str, message: impl std::fmt::Display) -> ConfigProblem {
@@ -223,6 +244,7 @@ pub(crate) fn resolve_config(
         irreversible,
         mentions: references::collect_mentions(written, origins),
         missing_keys: Vec::new(),
+        in_vault: Vec::new(),
     };
     for error in resolved.gateway_config(None).list_problems() {
         match &error {
@@ -236,6 +258,7 @@ pub(crate) fn resolve_config(
         }
     }
     resolved.missing_keys = std::mem::take(&mut check.missing);
+    resolved.in_vault = std::mem::take(&mut check.in_vault);
     check.into_result().map(|()| resolved)
 }
 

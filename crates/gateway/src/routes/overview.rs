@@ -26,6 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::node::{disabled_parts, sees_node};
 use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::extract::QueryParams;
@@ -71,7 +72,10 @@ pub(crate) async fn show_overview(
         }
         let tenant =
             OverviewReader::new(&core, caller.scope.clone()).read_tenant(caller.tenant_handle().clone());
-        return Ok(Json(new_page(&core, vec![tenant.await?])));
+        let tenants = vec![tenant.await?];
+        let disabled =
+            if sees_node(&core, &caller).await? { read_disabled(&core).await? } else { Vec::new() };
+        return Ok(Json(new_page(&core, tenants, disabled)));
     }
     // Refuses who is no operator before a tenant is read.
     caller.scope_of_tenant(&core, caller.scope.tenant())?;
@@ -84,10 +88,18 @@ pub(crate) async fn show_overview(
         let scope = caller.scope_of_tenant(&core, id)?;
         read.push(OverviewReader::new(&core, scope).read_tenant(handle).await?);
     }
-    Ok(Json(OverviewPage { next, ..new_page(&core, read) }))
+    let disabled = read_disabled(&core).await?;
+    Ok(Json(OverviewPage { next, ..new_page(&core, read, disabled) }))
 }
 
-fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>) -> OverviewPage {
+async fn read_disabled(core: &GatewayCore) -> Answer<Vec<String>> {
+    match core.configuration.get() {
+        Some(reporter) => disabled_parts(core, &reporter.config_standing()).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>, disabled: Vec<String>) -> OverviewPage {
     let health = core.ports.store.store_health();
     let server = ServerHealth {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -99,6 +111,7 @@ fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>) -> OverviewPage {
             .configuration
             .get()
             .is_some_and(|reporter| reporter.config_standing().refused.is_some()),
+        disabled,
     };
     OverviewPage { at: core.ports.runtime.clock.now(), server, tenants, next: None }
 }

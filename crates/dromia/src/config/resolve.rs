@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
+use dromia_contracts::active_config::VaultReference;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::BudgetDefinition;
-use dromia_contracts::config_standing::VaultReference;
 use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
 use dromia_contracts::vault::SecretPlacement;

@@ -95,3 +95,4 @@ mod unread_stderr;
 mod vault;
 mod waiting;
 mod webhook;
+mod withdrawn;

@@ -13,8 +13,8 @@ use dromia_api::status::{
     ConfigRefused, ConfigStatus, DamageStatus, HealthResponse, LoadStatus, NodeStatus, PolicyRefused,
     PolicyStatus, ReadyResponse, StoreCounters, StoreStatus,
 };
-use dromia_contracts::config_standing::{ConfigStanding, VaultReference};
-use dromia_contracts::gate::PolicyStanding;
+use dromia_contracts::active_config::{ActiveConfig, VaultReference};
+use dromia_contracts::gate::ActivePolicy;
 use dromia_contracts::store::{PageRequest, StoreDamage};
 use dromia_contracts::{Actor, ErrorCode};
 use jiff::{SignedDuration, Timestamp};
@@ -74,7 +74,7 @@ pub(crate) async fn show_status(State(core): State<Shared>, caller: Caller) -> A
     let health = core.ports.store.store_health();
     let stats = core.ports.store.store_stats();
     let config = match core.configuration.get().filter(|_| sees_node) {
-        Some(reporter) => Some(config_status(&core, reporter.config_standing()).await?),
+        Some(reporter) => Some(config_status(&core, reporter.active_config()).await?),
         None => None,
     };
     let now = core.ports.runtime.clock.now();
@@ -123,7 +123,7 @@ fn damage_report(damage: StoreDamage, now: Timestamp, caller: &Caller, sees_node
 
 /// Tells which policy counts for the caller. What lies in the home concerns those who may change it.
 fn visible_policy(core: &GatewayCore, caller: &Caller) -> Option<PolicyStatus> {
-    let PolicyStanding { digest, files, refused } = core.ports.gate.tenant_policy(caller.scope.tenant())?;
+    let ActivePolicy { digest, files, refused } = core.ports.gate.tenant_policy(caller.scope.tenant())?;
     let refused = refused.map(|refused| PolicyRefused { problem: refused.problem, since: refused.since });
     Some(if caller.is_operator() {
         PolicyStatus { digest, files, refused }
@@ -133,17 +133,17 @@ fn visible_policy(core: &GatewayCore, caller: &Caller) -> Option<PolicyStatus> {
 }
 
 /// Says which configuration counts, and what of the file does not.
-async fn config_status(core: &GatewayCore, standing: ConfigStanding) -> Answer<ConfigStatus> {
-    let disabled = disabled_parts(core, &standing).await?;
-    let ConfigStanding { revision, digest, since, is_fallback, refused, pending, .. } = standing;
+async fn config_status(core: &GatewayCore, active: ActiveConfig) -> Answer<ConfigStatus> {
+    let disabled = disabled_parts(core, &active).await?;
+    let ActiveConfig { revision, digest, since, is_fallback, refused, pending, .. } = active;
     let refused = refused.map(|refused| ConfigRefused { problem: refused.problem, since: refused.since });
     Ok(ConfigStatus { revision, digest, since, is_fallback, refused, pending, disabled })
 }
 
 /// Lists what has no key: as the environment was at the start, and as the vault is now.
-pub(super) async fn disabled_parts(core: &GatewayCore, standing: &ConfigStanding) -> Answer<Vec<String>> {
-    let (store, mut disabled) = (&core.ports.store, standing.disabled.clone());
-    for VaultReference { tenant, secret, missing } in &standing.in_vault {
+pub(super) async fn disabled_parts(core: &GatewayCore, active: &ActiveConfig) -> Answer<Vec<String>> {
+    let (store, mut disabled) = (&core.ports.store, active.disabled.clone());
+    for VaultReference { tenant, secret, missing } in &active.in_vault {
         let is_set = match store.tenant_by_handle(&core.operator, tenant).await? {
             Some(tenant) => {
                 let scope = core.authority().issue_scope(tenant.id, Actor::new("operator"));

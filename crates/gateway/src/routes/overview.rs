@@ -94,7 +94,7 @@ pub(crate) async fn show_overview(
 
 async fn read_disabled(core: &GatewayCore) -> Answer<Vec<String>> {
     match core.configuration.get() {
-        Some(reporter) => disabled_parts(core, &reporter.config_standing()).await,
+        Some(reporter) => disabled_parts(core, &reporter.active_config()).await,
         None => Ok(Vec::new()),
     }
 }
@@ -110,7 +110,7 @@ fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>, disabled: Vec<Stri
         config_refused: core
             .configuration
             .get()
-            .is_some_and(|reporter| reporter.config_standing().refused.is_some()),
+            .is_some_and(|reporter| reporter.active_config().refused.is_some()),
         disabled,
     };
     OverviewPage { at: core.ports.runtime.clock.now(), server, tenants, next: None }

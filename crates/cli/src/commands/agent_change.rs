@@ -95,11 +95,15 @@ pub(super) async fn send_patch(
     patch: &AgentPatch,
     key: &str,
 ) -> Outcome<AgentResource> {
-    if let Some(model) = &patch.config.model {
-        check_model(cli, model).await?;
-    }
     let path = agent_url(&seen.id.to_string());
-    cli.client.change_json(Method::PATCH, &path, patch, key, Some(seen.revision)).await
+    let sent = cli.client.change_json(Method::PATCH, &path, patch, key, Some(seen.revision)).await;
+    match (&patch.config.model, sent) {
+        (Some(model), Err(Error::Problem(mut problem))) if problem.detail.starts_with("config.model") => {
+            problem.hint = Some(suggest_model(model, &list_models(cli).await?));
+            Err(Error::Problem(problem))
+        }
+        (_, sent) => sent,
+    }
 }
 
 /// Lists the models that an agent may use.
@@ -108,17 +112,11 @@ pub(super) async fn list_models(cli: &Cli<'_>) -> Outcome<Vec<String>> {
     Ok(page.items.into_iter().map(|model| model.alias).collect())
 }
 
-/// Refuses a model that the server does not have, and says which one may be meant.
-async fn check_model(cli: &Cli<'_>, name: &str) -> Outcome {
-    let known = list_models(cli).await?;
-    if known.iter().any(|known| known == name) {
-        return Ok(());
-    }
-    let near = nearest_word(name, known.iter().map(String::as_str));
-    let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-    let text =
-        format!("there is no model {name:?} on this server{near}; its models are {}", known.join(", "));
-    Err(Error::Usage(text))
+/// Says which model may be meant, and which there are.
+fn suggest_model(typed: &str, known: &[String]) -> String {
+    let near = nearest_word(typed, known.iter().map(String::as_str));
+    let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+    format!("{near}this server has the models {}", known.join(", "))
 }
 
 pub(super) async fn set_fields(

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, EgressRequest, HttpMethod, LineLimits};
+use dromia_contracts::egress::{
+    Egress, EgressClient, EgressClientConfig, EgressPurpose, EgressRequest, HttpMethod, LineError, LineLimits,
+};
 use dromia_guard::{EgressConfig, GuardedEgress, SystemNames};
 
 use crate::config::{self, Environment};
@@ -61,7 +63,7 @@ pub(crate) fn probe_plan(url: &str, wait: Duration) -> EgressClientConfig {
 
 /// The line for what programs in a sandbox reach through their proxy, which waits as `http.request` does and carries more.
 /// A redirect is its answer: the program follows it, and is judged again.
-pub(crate) fn program_proxy_plan(of_tools: &LineLimits) -> EgressClientConfig {
+fn program_proxy_plan(of_tools: &LineLimits) -> EgressClientConfig {
     let limits = LineLimits {
         total: PROGRAM_TOTAL,
         request_bytes_max: PROGRAM_BYTES_MAX,
@@ -71,6 +73,15 @@ pub(crate) fn program_proxy_plan(of_tools: &LineLimits) -> EgressClientConfig {
         ..of_tools.clone()
     };
     EgressClientConfig { route: EgressPurpose::Granted, limits }
+}
+
+/// Opens the lines of the tools: for what agents are granted, and for what their programs reach. Nothing is resolved.
+pub(crate) fn open_tool_lines(
+    egress: &dyn Egress,
+    limits: &LineLimits,
+) -> Result<[Arc<dyn EgressClient>; 2], LineError> {
+    let granted = EgressClientConfig { route: EgressPurpose::Granted, limits: limits.clone() };
+    Ok([egress.open_client(granted)?, egress.open_client(program_proxy_plan(limits))?])
 }
 
 /// A request that only looks.

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 pub(crate) use self::follow::{LiveServices, follow_file};
 pub(crate) use self::history::{ConfigHistory, ConfigRecord, text_digest};
-pub(crate) use self::ports::{LiveGate, LiveModels, ReplaceableParts};
+pub(crate) use self::ports::{LiveEgressClient, LiveGate, LiveModels, ReplaceableParts};
 pub(crate) use self::start::StartConfig;
 use crate::config::{self, ConfigFlag, ConfigProblem, Environment, LoadedConfig, ResolvedConfig};
 use crate::home::Home;

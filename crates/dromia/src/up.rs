@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use dromia_contracts::ScopeAuthority;
 use dromia_contracts::audit::AuditLog;
 use dromia_contracts::capability::CapabilityRegistry;
-use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressPurpose, LineError};
+use dromia_contracts::egress::{Egress, EgressClient, LineError};
 use dromia_contracts::gate::Gate;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
@@ -42,7 +42,8 @@ use crate::file_limit;
 use crate::home::Home;
 use crate::keyfile::KeyFile;
 use crate::live_config::{
-    LiveConfig, LiveGate, LiveModels, LiveServices, ReplaceableParts, StartConfig, follow_file,
+    LiveConfig, LiveEgressClient, LiveGate, LiveModels, LiveServices, ReplaceableParts, StartConfig,
+    follow_file,
 };
 use crate::log::{LogFormat, ServerLog};
 use crate::outbox_client::HttpPost;
@@ -164,19 +165,20 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
         ToolTermsTable::new(resolved.said.clone(), Arc::clone(&store), authority.issue_operator(), held);
     let table = Arc::new(table);
     let terms: Arc<dyn OperatorTerms> = Arc::clone(&table) as _;
-    let way_out = egress.open_client(egress_client::program_proxy_plan(&resolved.reachable.limits))?;
+    let lines = egress_client::open_tool_lines(&*egress, &resolved.reachable.limits)?;
+    let lines = lines.map(|line| Arc::new(LiveEgressClient::new(line)));
+    let [granted, programs] = lines.clone();
+    let sandboxes = TenantSandboxes::new(resolved, Arc::clone(&store), authority.issue_operator());
+    let sandboxes = Arc::new(sandboxes);
     let tools = ToolsConfig {
         root: home.root_dir().to_owned(),
-        pace: resolved.tool_pace,
-        hops_max: resolved.message_hops_max,
-        sandboxes: Arc::new(TenantSandboxes::new(resolved, Arc::clone(&store), authority.issue_operator())),
+        calls: resolved.calls,
+        sandboxes: Arc::clone(&sandboxes) as _,
         terms: Arc::clone(&terms),
-        way_out,
+        way_out: programs,
         leaks: Arc::clone(&vault) as _,
     };
-    let limits = resolved.reachable.limits.clone();
-    let line = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
-    let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line);
+    let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone(), granted);
     let tools = tools.with_external(connect_external_tools(resolved, &*egress)?);
     let policies =
         PolicyEngine::built_in()?.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
@@ -187,7 +189,14 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let tools: Arc<dyn ToolHost> = Arc::clone(&toolbox) as _;
     let gate: Arc<dyn Gate> = Arc::clone(&live_gate) as _;
     let models = Arc::new(LiveModels::new(models));
-    let parts = ReplaceableParts { models: Arc::clone(&models), gate: live_gate, terms: table, toolbox };
+    let parts = ReplaceableParts {
+        models: Arc::clone(&models),
+        gate: live_gate,
+        terms: table,
+        toolbox,
+        lines,
+        sandboxes,
+    };
     let ports = EnginePorts {
         store: Arc::clone(&store),
         model: models,
@@ -280,7 +289,6 @@ async fn serve_home(
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;
     }
-    let drain = Duration::from_millis(resolved.limits.drain_ms);
     let mut gateway = resolved.gateway_config(Some(socket));
     gateway.tls = gateway.tls.map(|files| files.relative_to(home.root_dir()));
     let outbox = build_outbox(&house, resolved.channels.clone());
@@ -323,7 +331,10 @@ async fn serve_home(
     let now = house.runtime.clock.now();
     let live = Arc::new(LiveConfig::begin(home, flags, revision, &resolved, refused, now));
     handle.tell_of_configuration(Arc::clone(&live) as _);
-    follow_file(live, LiveServices { house: Arc::clone(&house), gateway: handle.clone() });
+    follow_file(
+        live,
+        LiveServices { house: Arc::clone(&house), gateway: handle.clone(), outbox: outbox.clone() },
+    );
     announce_address(&handle)?;
     service::notify_manager("READY=1");
 
@@ -338,7 +349,7 @@ async fn serve_home(
     };
     let stop = async {
         if to_stop.await == Ok(StopSignal::Interrupt) {
-            print_to_terminal(stop::draining_text(engine.count_active_runs(), drain));
+            print_to_terminal(stop::draining_text(engine.count_active_runs(), handle.drain_time()));
         }
         told.get_or_init(Instant::now);
         tracing::info!("draining");
@@ -349,7 +360,7 @@ async fn serve_home(
     let drained = async {
         gateway.run(stop).await;
         // The gateway used up some of that time; what is left of it is the turns' and the messages'.
-        let deadline = told.get().copied().unwrap_or_else(Instant::now) + drain;
+        let deadline = told.get().copied().unwrap_or_else(Instant::now) + handle.drain_time();
         let is_at_work = || house.engine.count_active_runs() > 0 || outbox.in_flight() > 0;
         while is_at_work() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -42,7 +42,7 @@ pub(crate) async fn find_key_scopes(
     channels: &WebhookChannels,
 ) -> anyhow::Result<()> {
     find_provider_scopes(house, models).await?;
-    of_channels(house, channels).await
+    check_channel_keys(house, channels).await
 }
 
 /// Says once, at the start, that secrets of the home do not open: the first answer that is refused would come too late.
@@ -104,7 +104,11 @@ pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsCo
     Ok(())
 }
 
-async fn of_channels(house: &HomeServices, channels: &WebhookChannels) -> anyhow::Result<()> {
+/// Warns of secrets of channels that cannot be used.
+pub(crate) async fn check_channel_keys(
+    house: &HomeServices,
+    channels: &WebhookChannels,
+) -> anyhow::Result<()> {
     for (name, channel) in channels.named_channels() {
         let ChannelKey::InVault(secret) = &channel.key else { continue };
         let set =

@@ -12,7 +12,6 @@ use dromia_contracts::config_standing::ConfigReporter;
 use dromia_contracts::pool::SlotPool;
 use dromia_contracts::{AgentId, Digest, OperatorScope, ScopeAuthority, TenantId};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::body_budget::BodyBudget;
@@ -24,7 +23,7 @@ use crate::metrics::GatewayMeters;
 use crate::rate_limit::{ActorRateLimiter, TokenAllowances};
 use crate::refusal_delay::RefusalPauses;
 use crate::service::GatewayPorts;
-use crate::share;
+use crate::share::{self, SlotCounter};
 
 /// The most entries of each cache.
 const CACHE_ENTRIES_MAX: usize = 10_000;
@@ -39,9 +38,9 @@ pub(crate) type Shared = Arc<GatewayCore>;
 pub(crate) struct GatewayCore {
     pub(crate) ports: GatewayPorts,
     pub(crate) operator: OperatorScope,
+    /// The settings of the start, for what only a start can change: the listeners, TLS and the size of caches.
     pub(crate) config: GatewayConfig,
-    /// The newest settings, of which only those are read that may change meanwhile: the default agent, the roles and the
-    /// users of the socket.
+    /// The newest settings, for all others.
     live: ArcSwap<GatewayConfig>,
     /// Who says which configuration counts; unset where none is followed.
     pub(crate) configuration: OnceLock<Arc<dyn ConfigReporter>>,
@@ -58,7 +57,7 @@ pub(crate) struct GatewayCore {
     /// What deleting an agent erased, by the id and the handle that it had: for a client that asks again because it
     /// lost the answer.
     pub(crate) erased: Cache<(TenantId, String), ErasureCounts>,
-    pub(crate) requests: Arc<Semaphore>,
+    pub(crate) requests: Arc<SlotCounter>,
     /// The same, of those whose tenant is known.
     pub(crate) tenant_requests: SlotPool,
     pub(crate) streams: SlotPool,
@@ -94,7 +93,7 @@ impl GatewayCore {
             agents: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
             talks: ConversationCache::default(),
             erased: Cache::new(CACHE_ENTRIES_MAX, ERASED_TIME),
-            requests: Arc::new(Semaphore::new(config.requests_max)),
+            requests: Arc::default(),
             tenant_requests: share::make_slot_pool(config.requests_max),
             streams: share::make_slot_pool(config.streams_max),
             imports: share::make_slot_pool(config.imports_max),
@@ -125,6 +124,9 @@ impl GatewayCore {
     pub(crate) fn replace_live(&self, config: GatewayConfig) {
         self.allowances.replace_limits(&config);
         self.actors.replace_pace(&config);
+        self.bodies.replace_limits(config.body_bytes_max);
+        share::resize_slot_pool(&self.tenant_requests, config.requests_max);
+        share::resize_slot_pool(&self.streams, config.streams_max);
         self.live.store(Arc::new(config));
     }
 
@@ -134,7 +136,7 @@ impl GatewayCore {
 
     /// Requests that hold a share right now.
     pub(crate) fn requests_in_flight(&self) -> usize {
-        self.config.requests_max - self.requests.available_permits()
+        self.requests.count_taken()
     }
 
     /// Connections that are open right now.

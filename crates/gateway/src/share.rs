@@ -6,10 +6,12 @@
 //! Requests on the Unix socket are let in even when other requests use up the node, so that an operator can look why;
 //! the connections of that listener bound how many they are.
 
+mod counter;
+
 use dromia_contracts::pool::{PoolSlot, SlotPool};
 use dromia_contracts::{ErrorCode, TenantId, TokenId};
-use tokio::sync::OwnedSemaphorePermit;
 
+pub(crate) use self::counter::{CountedSlot, SlotCounter};
 use crate::caller::Peer;
 use crate::core::GatewayCore;
 use crate::failure::{Answer, ApiError};
@@ -24,12 +26,17 @@ pub(crate) fn make_slot_pool(capacity: usize) -> SlotPool {
     SlotPool::new(capacity, capacity.div_ceil(RESERVE_PART), 0)
 }
 
+/// Lets tenants share another number of slots. What was let in under a higher one goes on.
+pub(crate) fn resize_slot_pool(pool: &SlotPool, capacity: usize) {
+    pool.resize(capacity, capacity.div_ceil(RESERVE_PART));
+}
+
 /// A share, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyPermit {
     _token: Option<AllowancePermit>,
     _tenant: Option<PoolSlot>,
-    _node: Option<OwnedSemaphorePermit>,
+    _node: Option<CountedSlot>,
 }
 
 /// To whom a request is charged: its tenant, and the token by which it was let in, if by one. The guard leaves it at the request,
@@ -43,7 +50,7 @@ pub(crate) struct RequestPayer {
 impl ConcurrencyPermit {
     /// Takes a share of the node's requests, before it is known who asks.
     pub(crate) fn acquire_request(core: &GatewayCore, peer: Peer) -> Answer<Self> {
-        let node = core.requests.clone().try_acquire_owned().ok();
+        let node = core.requests.try_take(core.live().requests_max);
         if node.is_none() && matches!(peer, Peer::Tcp(_)) {
             core.meters.count_refusal(EdgeRefusal::Requests);
             let text = "the server is answering as many requests as it may at a time";

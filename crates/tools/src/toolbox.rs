@@ -14,7 +14,7 @@ mod programs;
 mod workspaces;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use dromia_contracts::approval::{BoundFiles, ExecutableFiles};
@@ -61,10 +61,8 @@ const WAITING_MAX: usize = 1024;
 pub struct ToolsConfig {
     /// The instance's home; workspaces lie below it.
     pub root: PathBuf,
-    /// Slows every tool call down by this much, for demonstrations.
-    pub pace: Option<Duration>,
-    /// The most messages between agents in a row; a message from outside begins a new row.
-    pub hops_max: u32,
+    /// What may change later.
+    pub calls: CallSettings,
     /// Who knows in which sandbox programs run.
     pub sandboxes: Arc<dyn SandboxSelector>,
     /// What the operator says about each tool.
@@ -73,6 +71,15 @@ pub struct ToolsConfig {
     pub way_out: Arc<dyn EgressClient>,
     /// The scanner for secrets in the arguments and the results of tools.
     pub leaks: Arc<dyn LeakDetector>,
+}
+
+/// What the operator may change while the tools are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallSettings {
+    /// Slows every tool call down by this much, for demonstrations.
+    pub pace: Option<Duration>,
+    /// The most messages between agents in a row; a message from outside begins a new row.
+    pub hops_max: u32,
 }
 
 /// Whose call works on files, and who hears that it waits.
@@ -88,6 +95,7 @@ struct CallSite<'a> {
 pub struct Toolbox {
     tools: ToolGeneration,
     config: ToolsConfig,
+    calls: RwLock<CallSettings>,
     resolver: PathResolver,
     store: Arc<dyn Store>,
     runtime: Runtime,
@@ -109,6 +117,7 @@ impl Toolbox {
     ) -> Self {
         Self {
             tools: ToolGeneration::new(Vec::new()),
+            calls: RwLock::new(config.calls),
             config,
             resolver: PathResolver::probe(),
             marks: FileLabelRegistry::new(Arc::clone(&store)),
@@ -129,6 +138,16 @@ impl Toolbox {
         tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn EgressClient>)>,
     ) -> Self {
         Self { tools: ToolGeneration::new(register_tools(tools)), ..self }
+    }
+
+    /// Lets other settings count for calls that begin from now on.
+    pub fn replace_settings(&self, calls: CallSettings) {
+        *self.calls.write().unwrap_or_else(PoisonError::into_inner) = calls;
+    }
+
+    // No code panics while it holds the lock.
+    fn call_settings(&self) -> CallSettings {
+        *self.calls.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Registers others in their place, for calls that begin from now on.

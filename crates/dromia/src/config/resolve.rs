@@ -17,6 +17,7 @@ use dromia_guard::policy::PolicyVerdict;
 use dromia_models::ModelsConfig;
 use dromia_sandbox::firecracker::UID_DEFAULT;
 use dromia_sandbox::{DockerEngine, FirecrackerParts};
+use dromia_tools::CallSettings;
 
 use super::approvals;
 use super::budgets;
@@ -53,8 +54,7 @@ pub(crate) struct ResolvedConfig {
     pub(crate) origins: Vec<String>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) limits: WrittenLimits,
-    pub(crate) tool_pace: Option<Duration>,
-    pub(crate) message_hops_max: u32,
+    pub(crate) calls: CallSettings,
     pub(crate) reachable: EgressRules,
     /// The tools of the operator's own.
     pub(crate) external: Vec<ExternalToolConfig>,
@@ -207,8 +207,10 @@ pub(crate) fn resolve_config(
         origins: written.http.origins.clone(),
         tls: tls_files(&written.http.tls, &mut check),
         limits: written.limits.clone(),
-        tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
-        message_hops_max: written.tools.message_hops_max,
+        calls: CallSettings {
+            pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
+            hops_max: written.tools.message_hops_max,
+        },
         external,
         reachable,
         sandbox_minimum: written.sandbox.minimum,

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use dromia_gateway::GatewayHandle;
+use dromia_contracts::egress::EgressClient;
+use dromia_gateway::{GatewayHandle, Outbox};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use super::file_watch::{ConfigFileWatch, FoundText, LOOK};
 use super::{ConfigHistory, ConfigRevision, LiveConfig, OfferedConfig};
 use crate::audit::seal_configuration;
 use crate::config::{ConfigProblem, ResolvedConfig};
+use crate::egress_client;
 use crate::home::Home;
 use crate::up::{self, ConnectedTool, HomeServices};
 use crate::vault_keys;
@@ -25,6 +27,8 @@ pub(crate) struct LiveServices {
     pub(crate) house: Arc<HomeServices>,
     /// The gateway.
     pub(crate) gateway: GatewayHandle,
+    /// The outbox.
+    pub(crate) outbox: Outbox,
 }
 
 /// Follows the file in the background, as long as the server runs.
@@ -71,8 +75,11 @@ async fn apply_text(
         live.note_agreed();
         return Ok(());
     };
-    let is_retooled =
-        live.current.load().loaded.written.tools.external != offered.loaded.written.tools.external;
+    let (current, next) = (live.current.load_full(), &offered.loaded.written);
+    let before = &current.loaded.written;
+    // The bounds of egress are those of the lines to external tools.
+    let is_rerouted = before.egress != next.egress && !next.tools.external.is_empty();
+    let is_retooled = is_rerouted || before.tools.external != next.tools.external;
     let built = BuiltParts::build(&services.house, &offered.resolved, is_retooled).await;
     let built = built.map_err(|problem| format!("{problem:#}"))?;
     let OfferedConfig { text, author, loaded, resolved } = offered;
@@ -83,7 +90,10 @@ async fn apply_text(
     let (number, digest, author) = (record.number, record.digest, record.author.clone());
     let revision = ConfigRevision { record, loaded, missing_keys: resolved.missing_keys.clone() };
     let pending = live.note_applied(revision, now).join(", ");
-    tracing::warn!(revision = number, %digest, author, pending, "the configuration changed and counts now");
+    tracing::warn!(revision = number, %digest, author, "the configuration changed and counts now");
+    if !pending.is_empty() {
+        tracing::warn!(keys = pending, "edited keys take effect only at the next start of the server");
+    }
     finish_change(&live.home, &services.house, &resolved, digest, now).await;
     Ok(())
 }
@@ -94,6 +104,8 @@ struct BuiltParts {
     gate: GrantGate,
     /// The tools of others, where they changed.
     external: Option<Vec<ConnectedTool>>,
+    /// What tools and programs reach.
+    lines: [Arc<dyn EgressClient>; 2],
 }
 
 impl BuiltParts {
@@ -107,8 +119,9 @@ impl BuiltParts {
         vault_keys::find_provider_scopes(house, &resolved.models).await?;
         let external =
             is_retooled.then(|| up::connect_external_tools(resolved, &*house.egress)).transpose()?;
+        let lines = egress_client::open_tool_lines(&*house.egress, &resolved.reachable.limits)?;
         let gate = up::build_gate(&house.policies, &house.capabilities, resolved);
-        Ok(Self { models, gate, external })
+        Ok(Self { models, gate, external, lines })
     }
 
     /// Swaps the parts in, first the one that may refuse. The engine comes last: it forgets what it read under the earlier
@@ -118,9 +131,17 @@ impl BuiltParts {
         if let Some(external) = self.external {
             parts.toolbox.replace_external(external).map_err(|error| error.to_string())?;
         }
+        services.house.egress.replace_opened(resolved.reachable.opened.clone());
+        // No connection of the earlier lines is used again.
+        for (line, newest) in parts.lines.iter().zip(self.lines) {
+            line.replace_line(newest);
+        }
+        parts.toolbox.replace_settings(resolved.calls);
+        parts.sandboxes.replace_hostile(resolved.hostile.clone());
         parts.models.replace_models(self.models);
         parts.gate.replace_gate(self.gate);
         parts.terms.replace_settings(resolved.said.clone());
+        services.outbox.replace_channels(resolved.channels.clone());
         services.gateway.replace_settings(resolved.gateway_config(None));
         services.house.engine.replace_config(resolved.engine.clone());
         Ok(())
@@ -141,6 +162,9 @@ async fn finish_change(
     let operator = house.authority.issue_operator();
     if let Err(error) = seal_configuration(&*house.store, &*house.store, &operator, digest, now).await {
         tracing::warn!(%error, "failed to record the configuration; the next start records it");
+    }
+    if let Err(error) = vault_keys::check_channel_keys(house, &resolved.channels).await {
+        tracing::warn!(%error, "failed to check the secrets of channels");
     }
     for ConfigProblem { at, message, .. } in &resolved.missing_keys {
         tracing::warn!(%at, problem = %message, "a provider or channel is disabled, because it has no key");

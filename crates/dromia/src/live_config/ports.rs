@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use dromia_contracts::egress::{
+    EgressClient, EgressError, EgressRequest, EgressResponse, EgressTunnel, TunnelRequest,
+};
 use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold};
 use dromia_contracts::model::{
@@ -16,6 +19,7 @@ use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
 use dromia_tools::Toolbox;
 
+use crate::sandbox_choice::TenantSandboxes;
 use crate::tool_policy::ToolTermsTable;
 
 /// The parts that are replaced.
@@ -29,6 +33,38 @@ pub(crate) struct ReplaceableParts {
     pub(crate) terms: Arc<ToolTermsTable>,
     /// The tools, of which those of others are replaced.
     pub(crate) toolbox: Arc<Toolbox>,
+    /// What the tools of agents reach, and their programs.
+    pub(crate) lines: [Arc<LiveEgressClient>; 2],
+    /// Which tenants need a kernel of their own for their programs.
+    pub(crate) sandboxes: Arc<TenantSandboxes>,
+}
+
+/// A line of the newest configuration.
+#[derive(Debug)]
+pub(crate) struct LiveEgressClient(ArcSwap<Arc<dyn EgressClient>>);
+
+impl LiveEgressClient {
+    /// Begins with the line of the start.
+    pub(crate) fn new(line: Arc<dyn EgressClient>) -> Self {
+        Self(ArcSwap::from_pointee(line))
+    }
+
+    /// Lets another line carry what is sent from now on.
+    pub(super) fn replace_line(&self, line: Arc<dyn EgressClient>) {
+        self.0.store(Arc::new(line));
+    }
+}
+
+impl EgressClient for LiveEgressClient {
+    fn send_request(&self, request: EgressRequest) -> BoxFuture<'_, Result<EgressResponse, EgressError>> {
+        let line = self.0.load_full();
+        Box::pin(async move { line.send_request(request).await })
+    }
+
+    fn request_tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<EgressTunnel, EgressError>> {
+        let line = self.0.load_full();
+        Box::pin(async move { line.request_tunnel(request).await })
+    }
 }
 
 /// The models of the newest configuration.

@@ -24,7 +24,7 @@ use dromia_guard::{GrantGate, PolicyEngine, PolicyLayers};
 use dromia_models::{ModelRegistry, ModelsConfig};
 use dromia_store::{SqliteStore, StoreConfig, rebuild_projections};
 use dromia_testkit::FaultyStore;
-use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
+use dromia_tools::{AgentHomes, CallSettings, Toolbox, ToolsConfig};
 use jiff::SignedDuration;
 
 use crate::home::DEADLINE;
@@ -120,8 +120,7 @@ impl House {
         let port: Arc<dyn Store> = Arc::clone(&store) as _;
         let tools = ToolsConfig {
             root: root.to_owned(),
-            pace: None,
-            hops_max: 16,
+            calls: CallSettings { pace: None, hops_max: 16 },
             sandboxes: Arc::new(NoSandbox),
             terms: Arc::new(ToolTerms::default()),
             way_out: Arc::new(Nowhere),

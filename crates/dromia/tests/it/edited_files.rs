@@ -48,6 +48,8 @@ fn whatever_replaces_the_file_leaves_the_server_serving() {
     write(&home, &good(1));
     let server = home.serve();
 
+    write(&home, "# The first line of a longer file\n# that is still");
+    assert_refused(&server, "the file has no key");
     write(&home, &good(2)[..30]);
     assert_refused(&server, "dromia.yaml:");
     write(&home, &good(2));

@@ -249,6 +249,8 @@ fn budgets_rights_and_limits_count_without_a_restart() {
     });
     let status = home.run(&["status", "--node"]);
     assert!(String::from_utf8_lossy(&status.stdout).contains("engine.active_max"), "{status:?}");
+    let first = home.run(&["status"]);
+    assert!(String::from_utf8_lossy(&first.stdout).contains("needs a restart for edited keys"), "{first:?}");
     let heard = fs::read_to_string(heard).expect("it was kept");
     assert!(heard.contains("only at the next start") && heard.contains("engine.active_max"), "{heard}");
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::egress::{
-    Egress, EgressClient, EgressClientConfig, EgressPurpose, EgressRequest, HttpMethod, LineError, LineLimits,
+    Egress, EgressClientConfig, EgressPurpose, EgressRequest, HttpMethod, LineError, LineLimits,
 };
 use dromia_guard::{EgressConfig, GuardedEgress, SystemNames};
+use dromia_tools::CallSettings;
 
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, ResolvedConfig};
 use crate::home::Home;
 
 /// The most bytes of an answer to a question.
@@ -75,13 +76,16 @@ fn program_proxy_plan(of_tools: &LineLimits) -> EgressClientConfig {
     EgressClientConfig { route: EgressPurpose::Granted, limits }
 }
 
-/// Opens the lines of the tools: for what agents are granted, and for what their programs reach. Nothing is resolved.
-pub(crate) fn open_tool_lines(
+/// Opens the lines of the tools, which no earlier connection is part of, and says what else counts for calls.
+pub(crate) fn call_settings(
+    resolved: &ResolvedConfig,
     egress: &dyn Egress,
-    limits: &LineLimits,
-) -> Result<[Arc<dyn EgressClient>; 2], LineError> {
-    let granted = EgressClientConfig { route: EgressPurpose::Granted, limits: limits.clone() };
-    Ok([egress.open_client(granted)?, egress.open_client(program_proxy_plan(limits))?])
+) -> Result<CallSettings, LineError> {
+    let limits = resolved.reachable.limits.clone();
+    let programs = egress.open_client(program_proxy_plan(&limits))?;
+    let granted = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
+    let (pace, hops_max) = (resolved.tool_pace, resolved.message_hops_max);
+    Ok(CallSettings { pace, hops_max, granted, programs })
 }
 
 /// A request that only looks.

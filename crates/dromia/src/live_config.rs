@@ -14,12 +14,12 @@ mod start;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use dromia_contracts::config_standing::{ConfigRefusal, ConfigReporter, ConfigStanding};
+use dromia_contracts::active_config::{ActiveConfig, ConfigRefusal, ConfigReporter};
 use jiff::Timestamp;
 
 pub(crate) use self::follow::{LiveServices, follow_file};
 pub(crate) use self::history::{ConfigHistory, ConfigRecord, text_digest};
-pub(crate) use self::ports::{LiveEgressClient, LiveGate, LiveModels, ReplaceableParts};
+pub(crate) use self::ports::{LiveGate, LiveModels, ReplaceableParts};
 pub(crate) use self::start::StartConfig;
 use crate::config::{self, ConfigFlag, ConfigProblem, Environment, LoadedConfig, ResolvedConfig};
 use crate::home::Home;
@@ -144,9 +144,9 @@ impl LiveConfig {
 }
 
 impl ConfigReporter for LiveConfig {
-    fn config_standing(&self) -> ConfigStanding {
+    fn active_config(&self) -> ActiveConfig {
         let (current, file) = (self.current.load(), self.lock_file());
-        ConfigStanding {
+        ActiveConfig {
             revision: current.record.number,
             digest: current.record.digest,
             since: file.since,

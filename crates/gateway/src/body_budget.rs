@@ -74,18 +74,6 @@ struct BodyLimits {
     token_max: usize,
 }
 
-impl BodyLimits {
-    /// One body of the longest length always fits into an empty share.
-    fn for_longest_body(body_bytes_max: usize) -> Self {
-        let of_node = |part: usize| (NODE_BYTES_MAX / part).max(body_bytes_max);
-        Self {
-            node_max: NODE_BYTES_MAX.max(body_bytes_max.saturating_mul(4)),
-            tenant_max: of_node(2).max(body_bytes_max.saturating_mul(2)),
-            token_max: of_node(4),
-        }
-    }
-}
-
 /// The shares of all.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
@@ -95,13 +83,19 @@ pub(crate) struct BodyBudget {
 impl BodyBudget {
     /// Makes the shares.
     pub(crate) fn new(body_bytes_max: usize) -> Self {
-        let limits = BodyLimits::for_longest_body(body_bytes_max);
-        Self { held: Mutex::new(BodyByteCounts { limits, ..BodyByteCounts::default() }) }
+        let budget = Self { held: Mutex::default() };
+        budget.replace_limits(body_bytes_max);
+        budget
     }
 
-    /// Lets another longest length count for bytes that come from now on.
+    /// Lets another longest length count for bytes that come from now on. One body of it always fits into an empty share.
     pub(crate) fn replace_limits(&self, body_bytes_max: usize) {
-        self.lock().limits = BodyLimits::for_longest_body(body_bytes_max);
+        let of_node = |part: usize| (NODE_BYTES_MAX / part).max(body_bytes_max);
+        self.lock().limits = BodyLimits {
+            node_max: NODE_BYTES_MAX.max(body_bytes_max.saturating_mul(4)),
+            tenant_max: of_node(2).max(body_bytes_max.saturating_mul(2)),
+            token_max: of_node(4),
+        };
     }
 
     /// Begins a body, of which nothing has come.

@@ -67,19 +67,21 @@ pub struct ToolsConfig {
     pub sandboxes: Arc<dyn SandboxSelector>,
     /// What the operator says about each tool.
     pub terms: Arc<dyn OperatorTerms>,
-    /// The line for what programs of agents reach through their proxy; a redirect must be its answer.
-    pub way_out: Arc<dyn EgressClient>,
     /// The scanner for secrets in the arguments and the results of tools.
     pub leaks: Arc<dyn LeakDetector>,
 }
 
 /// What the operator may change while the tools are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct CallSettings {
     /// Slows every tool call down by this much, for demonstrations.
     pub pace: Option<Duration>,
     /// The most messages between agents in a row; a message from outside begins a new row.
     pub hops_max: u32,
+    /// The line for whatever agents are granted.
+    pub granted: Arc<dyn EgressClient>,
+    /// The line for what programs of agents reach through their proxy; a redirect must be its answer.
+    pub programs: Arc<dyn EgressClient>,
 }
 
 /// Whose call works on files, and who hears that it waits.
@@ -99,7 +101,6 @@ pub struct Toolbox {
     resolver: PathResolver,
     store: Arc<dyn Store>,
     runtime: Runtime,
-    line: Arc<dyn EgressClient>,
     file_work: SlotPool,
     turns: Arc<AgentLocks>,
     marks: FileLabelRegistry,
@@ -108,22 +109,16 @@ pub struct Toolbox {
 }
 
 impl Toolbox {
-    /// Sets the tools up. Nothing is made on disk. The line is the one for whatever agents are granted.
-    pub fn new(
-        config: ToolsConfig,
-        store: Arc<dyn Store>,
-        runtime: Runtime,
-        line: Arc<dyn EgressClient>,
-    ) -> Self {
+    /// Sets the tools up. Nothing is made on disk.
+    pub fn new(config: ToolsConfig, store: Arc<dyn Store>, runtime: Runtime) -> Self {
         Self {
             tools: ToolGeneration::new(Vec::new()),
-            calls: RwLock::new(config.calls),
+            calls: RwLock::new(config.calls.clone()),
             config,
             resolver: PathResolver::probe(),
             marks: FileLabelRegistry::new(Arc::clone(&store)),
             store,
             runtime,
-            line,
             file_work: SlotPool::new(FILE_WORK_MAX, FILE_WORK_RESERVE, WAITING_MAX),
             turns: Arc::new(AgentLocks::new()),
             quotas: Arc::default(),
@@ -147,7 +142,7 @@ impl Toolbox {
 
     // No code panics while it holds the lock.
     fn call_settings(&self) -> CallSettings {
-        *self.calls.read().unwrap_or_else(PoisonError::into_inner)
+        self.calls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Registers others in their place, for calls that begin from now on.

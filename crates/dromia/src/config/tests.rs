@@ -101,7 +101,7 @@ fn an_empty_file_means_every_default() {
     let resolved = loaded("# nothing\n").resolve_all(&Environment::default()).expect("the defaults are good");
     assert_eq!(resolved.listen.to_string(), LISTEN_DEFAULT);
     assert_eq!(resolved.engine, EngineConfig::default());
-    assert_eq!(resolved.calls.hops_max, 16);
+    assert_eq!(resolved.message_hops_max, 16);
 }
 
 #[test]

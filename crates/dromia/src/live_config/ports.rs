@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use dromia_contracts::egress::{
-    EgressClient, EgressError, EgressRequest, EgressResponse, EgressTunnel, TunnelRequest,
-};
 use dromia_contracts::encoded_request::RequestEncoding;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold};
+use dromia_contracts::gate::{ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
 use dromia_contracts::tool::{EffectSink, PreparedCall};
-use dromia_contracts::{AgentId, BoxFuture, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, Scope, TenantId};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
 use dromia_tools::Toolbox;
@@ -33,38 +30,8 @@ pub(crate) struct ReplaceableParts {
     pub(crate) terms: Arc<ToolTermsTable>,
     /// The tools, of which those of others are replaced.
     pub(crate) toolbox: Arc<Toolbox>,
-    /// What the tools of agents reach, and their programs.
-    pub(crate) lines: [Arc<LiveEgressClient>; 2],
     /// Which tenants need a kernel of their own for their programs.
     pub(crate) sandboxes: Arc<TenantSandboxes>,
-}
-
-/// A line of the newest configuration.
-#[derive(Debug)]
-pub(crate) struct LiveEgressClient(ArcSwap<Arc<dyn EgressClient>>);
-
-impl LiveEgressClient {
-    /// Begins with the line of the start.
-    pub(crate) fn new(line: Arc<dyn EgressClient>) -> Self {
-        Self(ArcSwap::from_pointee(line))
-    }
-
-    /// Lets another line carry what is sent from now on.
-    pub(super) fn replace_line(&self, line: Arc<dyn EgressClient>) {
-        self.0.store(Arc::new(line));
-    }
-}
-
-impl EgressClient for LiveEgressClient {
-    fn send_request(&self, request: EgressRequest) -> BoxFuture<'_, Result<EgressResponse, EgressError>> {
-        let line = self.0.load_full();
-        Box::pin(async move { line.send_request(request).await })
-    }
-
-    fn request_tunnel(&self, request: TunnelRequest) -> BoxFuture<'_, Result<EgressTunnel, EgressError>> {
-        let line = self.0.load_full();
-        Box::pin(async move { line.request_tunnel(request).await })
-    }
 }
 
 /// The models of the newest configuration.
@@ -133,6 +100,16 @@ impl Gate for LiveGate {
         self.0.load().note_rights(tenant, agent, number, grants)
     }
 
+    fn await_withdrawal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        grants: &'a [String],
+        call: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        let gate = self.0.load_full();
+        Box::pin(async move { gate.await_withdrawal(scope, grants, call).await })
+    }
+
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {
         self.0.load().call_sink(call)
     }
@@ -141,7 +118,7 @@ impl Gate for LiveGate {
         self.0.load().is_irreversible(call)
     }
 
-    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+    fn tenant_policy(&self, tenant: TenantId) -> Option<ActivePolicy> {
         self.0.load().tenant_policy(tenant)
     }
 

@@ -96,3 +96,4 @@ mod unread_stderr;
 mod vault;
 mod waiting;
 mod webhook;
+mod withdrawn;

@@ -89,7 +89,7 @@ pub(crate) async fn show_overview(
 
 fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>) -> OverviewPage {
     let health = core.ports.store.store_health();
-    let config = core.configuration.get().map(|reporter| reporter.config_standing());
+    let config = core.configuration.get().map(|reporter| reporter.active_config());
     let server = ServerHealth {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: core.started_at,

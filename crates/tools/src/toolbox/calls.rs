@@ -63,7 +63,8 @@ impl Toolbox {
                 let arguments: HttpRequest = parse_arguments(&call.arguments)?;
                 let asked = context.clone();
                 let (output, long) =
-                    web::send_request(&*self.line, &*self.config.leaks, asked, arguments).await;
+                    web::send_request(&*self.call_settings().granted, &*self.config.leaks, asked, arguments)
+                        .await;
                 Ok(self.spill_output(&context, pieces, output, long).await)
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,

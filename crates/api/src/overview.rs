@@ -45,6 +45,9 @@ pub struct ServerHealth {
     /// Whether keys of the file were edited that take effect only at the next start.
     #[serde(default)]
     pub restart_needed: bool,
+    /// The providers and channels that are disabled because they have no key, for those who see the server's configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disabled: Vec<String>,
 }
 
 /// What a person wants to know of a tenant first.

@@ -84,6 +84,7 @@ mod service;
 mod shell;
 mod starved;
 mod suggesting;
+mod suspended;
 mod sweeping;
 mod tasks;
 mod terminal;

@@ -342,6 +342,7 @@ mod tests {
                 damaged: false,
                 config_refused: false,
                 restart_needed: false,
+                disabled: Vec::new(),
             },
             tenants: vec![overview],
             next: None,

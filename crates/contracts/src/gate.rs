@@ -100,7 +100,7 @@ pub enum GateVerdict {
 
 /// Which policy counts for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyStanding {
+pub struct ActivePolicy {
     /// Its digest, as decisions name it.
     pub digest: Digest,
     /// The files that are asked beside the built-in policy, those of every tenant included.
@@ -184,7 +184,7 @@ pub trait Gate: Send + Sync + fmt::Debug {
     fn is_irreversible(&self, call: &PreparedCall) -> bool;
 
     /// Returns which policy counts for a tenant; nothing where none is asked.
-    fn tenant_policy(&self, _tenant: TenantId) -> Option<PolicyStanding> {
+    fn tenant_policy(&self, _tenant: TenantId) -> Option<ActivePolicy> {
         None
     }
 }

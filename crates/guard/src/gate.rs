@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use dromia_contracts::capability::{HOLDER, WITHIN};
 use dromia_contracts::egress::EgressTarget;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold};
+use dromia_contracts::gate::{ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
@@ -121,8 +121,8 @@ impl Gate for GrantGate {
         self.policies.is_irreversible(call)
     }
 
-    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
-        Some(self.policies.policy_standing(tenant))
+    fn tenant_policy(&self, tenant: TenantId) -> Option<ActivePolicy> {
+        Some(self.policies.active_policy(tenant))
     }
 
     fn evaluate_action<'a>(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dromia_contracts::encoded_request::RequestEncoding;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold};
+use dromia_contracts::gate::{ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
@@ -115,7 +115,7 @@ impl Gate for LiveGate {
         self.0.load().is_irreversible(call)
     }
 
-    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+    fn tenant_policy(&self, tenant: TenantId) -> Option<ActivePolicy> {
         self.0.load().tenant_policy(tenant)
     }
 

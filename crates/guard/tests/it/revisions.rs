@@ -1,7 +1,7 @@
 //! Changes of an agent and the runs that began before: a narrowing counts at their next action, a widening never.
 
 use dromia_contracts::gate::{
-    Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold, rights_word,
+    ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold, rights_word,
 };
 use dromia_contracts::id::{AgentId, CallId, TenantId};
 use dromia_contracts::label::Label;
@@ -120,7 +120,7 @@ impl Gate for FaultyGate {
         self.gate.is_irreversible(call)
     }
 
-    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+    fn tenant_policy(&self, tenant: TenantId) -> Option<ActivePolicy> {
         self.gate.tenant_policy(tenant)
     }
 }

@@ -88,6 +88,9 @@ fn spend_fuel(
             Some(named) => apply(named, value),
             None => Some(()),
         },
+        ("dependentSchemas" | "dependencies", Value::Object(named)) => {
+            named.values().try_for_each(|schema| apply(schema, value))
+        }
         ("properties", Value::Object(named)) => named
             .iter()
             .try_for_each(|(name, schema)| value.get(name).map_or(Some(()), |value| apply(schema, value))),

@@ -69,20 +69,6 @@ fn check_bounds(place: &str, schema: &Value) -> Answer<()> {
     }
 }
 
-/// What a keyword leads to: a part of the value that the schema is for.
-const DEEPER: [&str; 10] = [
-    "properties",
-    "patternProperties",
-    "additionalProperties",
-    "unevaluatedProperties",
-    "items",
-    "prefixItems",
-    "additionalItems",
-    "unevaluatedItems",
-    "contains",
-    "propertyNames",
-];
-
 /// Counts the values of a schema with each reference replaced once, as far as the count is left. `open` has the references
 /// that lead here, each with how deep in the answer it was met.
 fn unfold<'a>(
@@ -116,9 +102,23 @@ fn unfold<'a>(
             }
             // What only references lead to counts where they do.
             ("$defs" | "definitions", _) => Ok(()),
-            (key, _) => {
-                unfold(root, value, open, (deep + usize::from(DEEPER.contains(&key)), &mut *left))
+            // Their names are names, whatever keyword they look like.
+            (
+                "properties" | "patternProperties" | "dependentSchemas" | "dependencies",
+                Value::Object(named),
+            ) => {
+                let deep = deep + usize::from(key.ends_with("roperties"));
+                named.values().try_for_each(|schema| unfold(root, schema, open, (deep, &mut *left)))
             }
+            (
+                "additionalProperties" | "unevaluatedProperties" | "items" | "prefixItems"
+                | "additionalItems" | "unevaluatedItems" | "contains" | "propertyNames",
+                _,
+            ) => unfold(root, value, open, (deep + 1, &mut *left)),
+            ("$id" | "id", Value::String(_)) if !std::ptr::eq(root, schema) => {
+                Err(format!("`{key}` may only be at the top of a schema: references lead to parts of one document"))
+            }
+            _ => unfold(root, value, open, (deep, &mut *left)),
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
@@ -201,6 +201,9 @@ mod tests {
                 "leads back",
             ),
             (json!({"$dynamicRef": "#a"}), "not supported"),
+            (json!({"dependentSchemas": {"items": {"$ref": "#"}}}), "leads back to itself at the same place"),
+            (json!({"dependentSchemas": {"$defs": {"$ref": "#"}}}), "leads back to itself at the same place"),
+            (json!({"not": {"$id": "https://b", "$ref": "#/x"}, "x": {}}), "only be at the top"),
             (flood, "unfold to too many"),
         ] {
             let problem = schema_problem(&schema).unwrap_or_else(|| panic!("it was let pass: {says}"));

@@ -91,6 +91,10 @@ pub const WARNING_HEADER: &str = "x-dromia-warning";
 /// The header that says how many milliseconds a request of another API's form waits for its answer.
 pub const WAIT_HEADER: &str = "x-dromia-wait-ms";
 
+/// The header of a streamed request to a compatible API that says how the stream says what its run waits for: in a
+/// `comment`, which is the default, or as `text` of the answer.
+pub const WAITING_HEADER: &str = "x-dromia-waiting";
+
 /// The header that names the step and the attempt of a model's request, as `2.1`.
 pub const STEP_HEADER: &str = "x-dromia-step";
 

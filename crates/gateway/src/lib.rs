@@ -55,7 +55,9 @@ mod share;
 mod stream_authentication;
 
 mod compat;
+mod idempotency_key;
 mod journal_stream;
+mod keyed_change;
 mod transcript;
 mod wire;
 

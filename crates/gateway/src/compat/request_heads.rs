@@ -11,8 +11,8 @@ use dromia_contracts::{Digest, ErrorCode, Scope, SessionId};
 
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
+use crate::idempotency_key::IdempotencyKey;
 use crate::request::RequestId;
-use crate::routes::event::IdempotencyKey;
 use crate::share::RequestPayer;
 
 /// What the headers of a request say.

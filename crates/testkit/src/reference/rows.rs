@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use dromia_contracts::audit::AuditAct;
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::TenantCreate;
+use dromia_contracts::store::{AnswerPut, TenantCreate};
 use dromia_contracts::{AgentId, Digest};
 use jiff::Timestamp;
 
@@ -38,6 +38,7 @@ pub(super) struct TenantRows {
     pub(super) capabilities: CapabilityRows,
     pub(super) files: FileRows,
     pub(super) approvals: ApprovalRows,
+    pub(super) answers: BTreeMap<Digest, AnswerPut>,
 }
 
 /// Texts that journals name by digest.
@@ -66,6 +67,7 @@ impl TenantRows {
             capabilities: CapabilityRows::default(),
             files: FileRows::default(),
             approvals: ApprovalRows::default(),
+            answers: BTreeMap::new(),
         }
     }
 

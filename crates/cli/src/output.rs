@@ -25,6 +25,7 @@ use crate::error::{Error, Outcome, PendingStatus};
 use crate::format::{FieldSelection, OutputFormat};
 
 pub(crate) use self::column_width::ColumnShrink;
+pub(crate) use self::yaml::write_scalar;
 use self::document::{NAMELESS, NAMES};
 use self::live_line::LiveLine;
 use self::live_line::LiveMode;

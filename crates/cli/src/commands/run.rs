@@ -23,7 +23,7 @@ use super::{Cli, listing_path, print_narrow};
 use crate::args::{self, ExportRun, ShowRun, WatchRun};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, RowStyle, format_known_cost};
+use crate::output::{ColumnShrink, CommandOutput, RowStyle, format_known_cost, print_json_row};
 use crate::sse::RunUpdate;
 
 /// How many entries are asked for at a time.
@@ -318,7 +318,7 @@ async fn print_journal(
 pub(super) fn print_json_line(entry: &JournalEntryResource, output: &mut CommandOutput<'_>) -> Outcome {
     let value: serde_json::Value =
         crate::client::parse_answer(&serde_json::to_vec(entry).unwrap_or_default())?;
-    output.print_line(&value.to_string())
+    print_json_row(&value, output)
 }
 
 /// The cells of a listing.

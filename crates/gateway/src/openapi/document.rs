@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dromia_api::problem::http_status;
 use dromia_api::{
-    DeliveryId, IDEMPOTENCY_HEADER, REPLAYED_HEADER, REQUEST_ID_HEADER, RunId, SessionId, TENANT_DEFAULT,
-    TENANT_HEADER,
+    DeliveryId, IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY_BYTES_MAX, REPLAYED_HEADER, REQUEST_ID_HEADER, RunId,
+    SessionId, TENANT_DEFAULT, TENANT_HEADER,
 };
 use dromia_contracts::ErrorCode;
 use dromia_contracts::store::StatePut;
@@ -172,7 +172,11 @@ fn describe_parameters(route: &Route, operation: &Operation, schemas: &mut Schem
     }
     let key = route.key_use().description().map(|what| (IDEMPOTENCY_HEADER, what));
     for (name, what) in operation.headers.iter().chain(&key) {
-        let schema = json!({"type": "string"});
+        let mut schema = json!({"type": "string"});
+        if *name == IDEMPOTENCY_HEADER {
+            schema =
+                json!({"type": "string", "pattern": format!("^[!-~]{{1,{IDEMPOTENCY_KEY_BYTES_MAX}}}$")});
+        }
         parameters.push(
             json!({"name": name, "in": "header", "required": false, "description": what, "schema": schema}),
         );

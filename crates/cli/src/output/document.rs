@@ -40,7 +40,7 @@ impl CommandOutput<'_> {
 
     /// Prints the document of a failure that stderr shows in another form.
     pub fn print_failure(&mut self, error: &Error) -> Outcome {
-        if self.jq.as_ref().is_ok_and(Option::is_some) {
+        if !matches!(self.jq, Ok(None)) {
             // A filter is for results, and stderr says what went wrong.
             return Ok(());
         }

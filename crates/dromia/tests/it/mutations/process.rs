@@ -86,8 +86,7 @@ fn policies(tools: &Toolbox) -> PolicyEngine {
         .expect("the shipped policy compiles")
         .with_manifests(tools.builtin_manifests());
     let file = PolicyText { name: "asks.rego".to_owned(), text: ASKS.to_owned() };
-    let instance =
-        Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy compiles"));
+    let instance = Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy compiles"));
     policies.replace_layers(PolicyLayers { instance, ..PolicyLayers::default() });
     policies
 }

@@ -67,6 +67,9 @@ pub const TENANT_DEFAULT: &str = "default";
 /// The header that makes a repeated request one request.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
 
+/// The header of an answer that a request with the same idempotency key got before.
+pub const REPLAYED_HEADER: &str = "idempotency-replayed";
+
 /// The header that names the revision of an agent that a change expects, as a number in quotes.
 pub const EXPECTED_HEADER: &str = "if-match";
 

@@ -12,8 +12,8 @@ use dromia_contracts::{Digest, ErrorCode, Scope, SessionId};
 use crate::caller::RequestPayer;
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
+use crate::idempotency_key::IdempotencyKey;
 use crate::request::RequestId;
-use crate::routes::event::IdempotencyKey;
 
 /// What the headers of a request say.
 pub(crate) struct RequestHeads {

@@ -26,7 +26,6 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::budgets::WrittenBudget;
 pub(crate) use self::edge::{WrittenHttp, WrittenLimits, WrittenTls};
 pub(crate) use self::egress::WrittenEgress;
-pub(crate) use self::external::WrittenExternal;
 pub(crate) use self::models::{
     ProviderKind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
 };

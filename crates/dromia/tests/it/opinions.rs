@@ -78,7 +78,7 @@ fn turn(server: &Server, to: &[&str]) -> (String, Vec<Value>) {
 
 #[test]
 fn a_second_opinion_counts_and_goes_without_a_restart() {
-    let house = House::new(", samples: 3, agree: 2, objection: abort");
+    let house = OpinionFixture::new(", samples: 3, agree: 2, objection: abort");
     let asked = read(&house.home);
     let unasked: String = asked
         .lines()

@@ -14,8 +14,8 @@ use crate::run::PhaseContext;
 
 use super::MEGABYTE;
 
-const SAMPLES: u64 = 1000;
-const TIME_MAX: Duration = Duration::from_secs(20);
+/// How long turns are measured: the last part of a backup, which syncs it, must lie within.
+const TIME: Duration = Duration::from_secs(10);
 const RATIO_MAX: f64 = 2.0;
 
 /// Measures it in a home with much in its store.
@@ -27,7 +27,7 @@ pub(super) async fn measure_backup(scene: &PhaseContext, home: &InstanceHome) ->
         expected: COMPLETED,
         connections: 1,
     };
-    let sample_turns = || closed_loop(&plan, LoadExtent::Count(SAMPLES, TIME_MAX));
+    let sample_turns = || closed_loop(&plan, LoadExtent::For(TIME));
     let alone = sample_turns().await?;
     let to = tempfile::tempdir_in(&scene.dir)?;
     let file = to.path().join("home.tar");

@@ -119,7 +119,7 @@ pub enum NetworkAccess {
     #[default]
     None,
     /// One proxy for HTTP, at a loopback address of its own: the starter of the process accepts its connections (see
-    /// [`SandboxProcess::take_door`]). Variables of its environment name it.
+    /// [`SandboxProcess::take_proxy_socket`]). Variables of its environment name it.
     Proxy,
 }
 
@@ -296,8 +296,11 @@ pub trait SandboxProcess: Send + fmt::Debug {
 
     /// Gives the socket away at which the process finds its proxy, once, if its spec asks for one. It does not block,
     /// and nothing but the process can reach it.
-    fn take_door(&mut self) -> Option<TcpListener>;
+    fn take_proxy_socket(&mut self) -> Option<TcpListener>;
 }
+
+/// Where the workspace lies for backends with a file system of their own.
+pub const WORKSPACE: &str = "/workspace";
 
 /// The port to one backend of process isolation.
 ///
@@ -310,11 +313,15 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// Returns how strongly a process is isolated from this machine.
     fn isolation_tier(&self) -> IsolationTier;
 
-    /// Returns where the process finds its workspace.
-    fn workspace_path(&self, spec: &ProcessSpec) -> PathBuf;
+    /// Returns where the process finds its workspace: by default in a file system of its own.
+    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
+        PathBuf::from(WORKSPACE)
+    }
 
-    /// Returns where the process finds a mount.
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path;
+    /// Returns where the process finds a mount: by default in a file system of its own.
+    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
+        &mount.target
+    }
 
     /// Starts a process.
     fn start_process(

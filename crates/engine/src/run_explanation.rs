@@ -14,7 +14,7 @@ use crate::budgets::BudgetBook;
 use crate::core::EngineCore;
 use crate::journal_reads::{find_run, read_journal};
 use crate::run_control::resume_key;
-use crate::state::{CallStage, Opined, RestReason, RunPhase, RunState};
+use crate::state::{CallStage, OpinionState, RestReason, RunPhase, RunState};
 
 /// Explains the status of runs.
 pub(crate) struct RunExplanation<'a> {
@@ -79,6 +79,12 @@ impl<'a> RunExplanation<'a> {
             && let Some(agent) = self.core.ports.store.agent(&scope, row.agent).await.map_err(read_fault)?
         {
             why.command = Some(format!("dromia agent resume {}", agent.handle));
+            let tenant = self.core.ports.store.tenant_record(&scope).await.map_err(read_fault)?;
+            if let Some(tenant) = tenant.filter(|tenant| tenant.suspended_at.is_some()) {
+                why.waits_for = format!("its tenant {}, which is suspended", tenant.handle);
+                "the operator of the server, who resumes the tenant".clone_into(&mut why.unblocked_by);
+                why.command = Some(format!("dromia tenant resume {}", tenant.handle));
+            }
         }
         if let Some(ended) = cancelled {
             let how = if ended.signal == ItemKind::Terminate { "terminated" } else { "cancelled" };
@@ -207,7 +213,7 @@ impl<'a> RunExplanation<'a> {
                     Some((call, known)) if matches!(known.progress, CallStage::Started { .. }) => {
                         format!("its tool {}, {call}", known.tool)
                     }
-                    Some((call, known)) if matches!(known.opined, Opined::Open { .. }) => {
+                    Some((call, known)) if matches!(known.opined, OpinionState::Open { .. }) => {
                         format!("a second model's opinion about {} ({call})", known.tool)
                     }
                     Some((call, known)) => format!("the gate, for {} ({call})", known.tool),

@@ -108,7 +108,7 @@ pub(crate) struct BatchDraft<'b> {
     db: TenantDb<'b>,
     batch: &'b WriteBatch,
     receipt: CommitReceipt,
-    new_tenant: TenantDraft<'b>,
+    own_tenant: TenantDraft<'b>,
     tokens: TokenDrafts<'b>,
     agents: AgentDrafts<'b>,
     sessions: SessionDrafts<'b>,
@@ -132,12 +132,12 @@ impl<'b> BatchDraft<'b> {
     ) -> Checked<Self> {
         BatchSize::from_batch(batch).check_bounds()?;
         budget::check_apart(batch)?;
-        let (new_tenant, body_key) = tenant::enter_tenant(connection, keys, batch)?;
+        let (own_tenant, body_key) = tenant::enter_tenant(connection, keys, batch)?;
         let mut draft = Self {
             db: TenantDb { connection, tenant: batch.tenant, body_key },
             batch,
             receipt: CommitReceipt { positions: Vec::new(), claimed: true, waiting: false },
-            new_tenant,
+            own_tenant,
             tokens: TokenDrafts::default(),
             agents: AgentDrafts::default(),
             sessions: SessionDrafts::default(),
@@ -191,6 +191,7 @@ impl<'b> BatchDraft<'b> {
             | Mutation::DeliveryRedrive(_)
             | Mutation::FeedNumber(_)
             | Mutation::CursorMove(_) => Ok(()),
+            Mutation::TenantSuspensionSet(since) => self.own_tenant.set_suspension(db, *since),
             Mutation::TokenCreate(create) => self.tokens.create_token(db, create),
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(db, revoke),
             Mutation::AgentCreate(create) => self.agents.create_agent(db, create, batch),
@@ -203,13 +204,13 @@ impl<'b> BatchDraft<'b> {
             Mutation::SessionOpen(open) => self.sessions.open_session(db, open, &mut self.agents),
             Mutation::ImportEnd(session) => self.sessions.end_import(db, *session),
             Mutation::InboxPut(put) => {
-                let standing = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
+                let claim = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
                 let mut owners = InboxOwners {
                     agents: &mut self.agents,
                     sessions: &mut self.sessions,
                     runs: &mut self.runs,
                 };
-                self.receipt.positions.push(self.inbox.put_item(db, put, standing, &mut owners)?);
+                self.receipt.positions.push(self.inbox.put_item(db, put, claim, &mut owners)?);
                 Ok(())
             }
             Mutation::PinPut(pin) => self.states.put_pin(db, pin),
@@ -256,7 +257,7 @@ impl<'b> BatchDraft<'b> {
     /// Writes the rows. Returns how many.
     pub(crate) fn write_rows(&self) -> rusqlite::Result<u64> {
         let drafts: [&dyn TableDraft; 13] = [
-            &self.new_tenant,
+            &self.own_tenant,
             &self.tokens,
             &self.agents,
             &self.sessions,

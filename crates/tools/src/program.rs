@@ -90,9 +90,9 @@ pub(crate) async fn run_program(
     let (env, mounts) = (Vec::new(), Vec::new());
     let spec = ProcessSpec { argv, env, workspace, cwd, mounts, limits, network, family };
     let mut process = sandbox.start_process(spec).await?;
-    let proxy = match way.zip(process.take_door()) {
-        Some((way, door)) => {
-            let opened = EgressProxy::start_listening(door, way);
+    let proxy = match way.zip(process.take_proxy_socket()) {
+        Some((way, listener)) => {
+            let opened = EgressProxy::start_listening(listener, way);
             Some(opened.map_err(|problem| SandboxError::Start { problem: problem.to_string() })?)
         }
         None => None,

@@ -25,6 +25,11 @@ pub enum AuditChange {
         /// Its handle.
         handle: HandleSlug,
     },
+    /// A tenant was suspended, or goes on.
+    TenantSuspensionSet {
+        /// Whether it is suspended since then.
+        suspended: bool,
+    },
     /// A credential was registered.
     TokenCreated {
         /// Its id.
@@ -201,8 +206,9 @@ pub enum AuditChange {
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 23] = [
+    pub const KINDS: [&'static str; 24] = [
         "tenant_created",
+        "tenant_suspension_set",
         "token_created",
         "token_revoked",
         "agent_created",
@@ -231,6 +237,7 @@ impl AuditChange {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::TenantCreated { .. } => "tenant_created",
+            Self::TenantSuspensionSet { .. } => "tenant_suspension_set",
             Self::TokenCreated { .. } => "token_created",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::AgentCreated { .. } => "agent_created",
@@ -270,6 +277,7 @@ impl AuditChange {
             | Self::CapabilityRevoked { holder, .. } => Some(*holder),
             Self::ApprovalRuleSet { agent, .. } => *agent,
             Self::TenantCreated { .. }
+            | Self::TenantSuspensionSet { .. }
             | Self::TokenCreated { .. }
             | Self::TokenRevoked { .. }
             | Self::StatePut { .. }

@@ -140,7 +140,12 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     let mut inner = rooms.lock();
     let at = Timestamp::UNIX_EPOCH;
     let tenant = TenantId::from_uuid(inner.uuid());
-    inner.tenants.push(TenantRecord { id: tenant, handle: handle.parse().unwrap(), created_at: at });
+    inner.tenants.push(TenantRecord {
+        id: tenant,
+        handle: handle.parse().unwrap(),
+        created_at: at,
+        suspended_at: None,
+    });
     let token = format!("drm_{handle}");
     let new = NewToken { name: "ci".into(), scopes: TokenScopes::ADMIN, expires_at: None };
     let house = House {
@@ -233,7 +238,7 @@ fn asked(house: &House) -> ApprovalRequest {
         author: Actor::new("cli:1"),
         hops: 0,
         context: Label::ACTOR_TEXT,
-        standing: CallProvenance::default(),
+        provenance: CallProvenance::default(),
         tool: "file.read".to_owned(),
         arguments: r#"{"path":"notes"}"#.to_owned(),
         action: Digest::default(),

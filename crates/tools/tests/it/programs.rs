@@ -119,7 +119,7 @@ impl SandboxProcess for Acted {
 
     fn stop(&mut self) {}
 
-    fn take_door(&mut self) -> Option<TcpListener> {
+    fn take_proxy_socket(&mut self) -> Option<TcpListener> {
         self.1.take()
     }
 }

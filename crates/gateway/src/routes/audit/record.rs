@@ -85,6 +85,9 @@ fn change_record(
         AuditChange::TenantCreated { handle } | AuditChange::AgentCreated { handle, .. } => {
             AuditRecord { what: said(handle.as_str()), ..record }
         }
+        AuditChange::TenantSuspensionSet { suspended } => {
+            AuditRecord { outcome: said(if *suspended { "suspended" } else { "resumed" }), ..record }
+        }
         AuditChange::TokenCreated { token, name, scopes, .. } => AuditRecord {
             what: said(&format!("{token} {name}")),
             outcome: Some(scopes.iter().map(TokenScope::as_str).collect::<Vec<_>>().join(" ")),
@@ -222,6 +225,8 @@ pub(super) fn entry_records(
             let mut records = vec![AuditRecord {
                 call: Some(finished.call),
                 outcome: serialized_word(&finished.status),
+                decision: finished.withdrawn.as_ref().map(|_| AuditDecision::Deny),
+                rule: finished.withdrawn.as_deref().and_then(said),
                 ..record.clone()
             }];
             for (number, judged) in (1..).zip(finished.egress) {

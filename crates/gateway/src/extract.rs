@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use axum::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH};
 use bytes::{Bytes, BytesMut};
 use dromia_api::list::{LIMIT_DEFAULT, LIMIT_MAX};
 use dromia_contracts::ErrorCode;
@@ -256,4 +256,11 @@ pub(crate) fn page_limit(limit: Option<u32>) -> Answer<usize> {
 /// Reads an id.
 pub(crate) fn parse_id<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Answer<T> {
     text.parse().map_err(|error: T::Err| ApiError::invalid_request(error.to_string()))
+}
+
+/// Tells whether a client asks for a stream of events.
+pub(crate) fn accepts_event_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = accepted.flat_map(|value| value.split(','));
+    kinds.any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/event-stream"))
 }

@@ -1,7 +1,7 @@
 //! The outermost station of a request: it is named, checked for its host and origin, answered, and its answer is
 //! finished.
 //!
-//! A socket has no name that could be pointed elsewhere, so only what came over TCP is checked (`names`). A panic in a
+//! A socket has no name that could be pointed elsewhere, so only what came over TCP is checked (`host_check`). A panic in a
 //! handler becomes `internal` and ends that request alone.
 
 use std::panic::AssertUnwindSafe;

@@ -39,14 +39,8 @@ impl DecisionDraft {
         };
         let OpinionResult { opinion, usage, tokens, cost_micros } = consulted;
         let (action, opinion) = (*action, Some(opinion));
-        self.push_entry(Entry::OpinionGiven(OpinionGiven {
-            call,
-            action,
-            opinion,
-            usage,
-            tokens,
-            cost_micros,
-        }));
+        let given = OpinionGiven { call, action, opinion, usage, tokens, cost_micros };
+        self.push_entry(Entry::OpinionGiven(given));
         self.go_on()
     }
 
@@ -59,14 +53,8 @@ impl DecisionDraft {
     ) -> NextAction {
         let (opinion, usage) = (Some(opinion), TokenUsage::default());
         let (tokens, cost_micros) = (0, 0);
-        self.push_entry(Entry::OpinionGiven(OpinionGiven {
-            call,
-            action,
-            opinion,
-            usage,
-            tokens,
-            cost_micros,
-        }));
+        let given = OpinionGiven { call, action, opinion, usage, tokens, cost_micros };
+        self.push_entry(Entry::OpinionGiven(given));
         self.go_on()
     }
 

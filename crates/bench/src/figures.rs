@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 pub(crate) mod backup;
 pub(crate) mod conversation;
+pub(crate) mod edits;
 pub(crate) mod goodput;
 pub(crate) mod lists;
 pub(crate) mod person;

@@ -162,7 +162,7 @@ pub(crate) fn parse_json_with_path<T: DeserializeOwned>(bytes: &[u8]) -> Answer<
 pub(crate) async fn read_shared(request: Request, core: &GatewayCore) -> Answer<Bytes> {
     let payer = request.extensions().get::<BodyPayer>().copied().unwrap_or_default();
     let share = core.limits.bodies.begin_body(payer);
-    read_within(request, core, core.config.body_bytes_max, Some(share)).await
+    read_within(request, core, core.live().body_bytes_max, Some(share)).await
 }
 
 /// Reads a body that has another bound of how many there are at a time.
@@ -178,15 +178,14 @@ async fn read_within(
     share: Option<BodyShare>,
 ) -> Answer<Bytes> {
     check_encoding(request.headers())?;
-    let too_large = || too_large(bytes_max, bytes_max == core.config.body_bytes_max);
+    let config = core.live();
+    let too_large = || too_large(bytes_max, bytes_max == config.body_bytes_max);
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > bytes_max as u64) {
         return Err(too_large());
     }
-    let whole = timeout(
-        core.config.body_time(),
-        collect_body(core, request.into_body(), bytes_max, share, too_large),
-    );
+    let whole =
+        timeout(config.body_time(), collect_body(core, request.into_body(), bytes_max, share, too_large));
     whole.await.unwrap_or_else(|_| {
         core.meters.count_refusal(EdgeRefusal::SlowBody);
         Err(ApiError::invalid_request("the body did not arrive in time")

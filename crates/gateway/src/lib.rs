@@ -61,7 +61,9 @@ mod slot_pool;
 mod stream_authentication;
 
 mod compat;
+mod idempotency_key;
 mod journal_stream;
+mod keyed_change;
 mod transcript;
 mod wire;
 

@@ -80,7 +80,7 @@ fn asking_page(
     endpoint: LocalEndpoint,
     request: &Request<Body>,
 ) -> Answer<Option<HeaderValue>> {
-    let config = &core.config;
+    let config = core.live();
     let own = host_check::check_host(request, endpoint.local, &config.hosts)
         .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Host))?;
     host_check::check_origin(request.headers(), endpoint.url_scheme(), own.as_ref(), &config.origins)

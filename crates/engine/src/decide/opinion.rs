@@ -10,12 +10,14 @@ use dromia_contracts::model::TokenUsage;
 use dromia_contracts::opinion::ModelOpinion;
 
 use super::{DecisionDraft, NextAction, OpinionRequest, OpinionResult};
+use crate::config::SecondOpinion;
 use crate::state::OpinionState;
 
 impl DecisionDraft {
     /// Reserves what the answers may take.
     pub(super) fn reserve_opinion(&mut self, call: CallId, consults: OpinionRequest) -> NextAction {
-        let OpinionRequest { call: doubted, model, samples, prepared, sent } = consults;
+        let OpinionRequest { call: doubted, second, prepared, sent } = consults;
+        let SecondOpinion { model, samples, .. } = second;
         self.push_entry(Entry::OpinionCalled(OpinionCalled {
             call,
             action: doubted.action,

@@ -63,8 +63,10 @@ pub(crate) enum BenchPhase {
     Plain,
     /// P4: cold start, memory at start, size of the binary.
     Start,
-    /// P4: memory after many turns; P6: bytes on disk.
+    /// P4: memory after many turns; P6: bytes on disk; P14: lists of them; P15: a backup of them.
     Turns,
+    /// P13: what a person at a terminal waits for.
+    Person,
     /// P6: a long conversation.
     Conversation,
     /// P5: many agents.
@@ -88,7 +90,8 @@ impl BenchPhase {
         match self {
             Self::Plain => "P1 P2 P3 P11",
             Self::Start => "P4",
-            Self::Turns => "P4 P6",
+            Self::Turns => "P4 P6 P14 P15",
+            Self::Person => "P13",
             Self::Conversation => "P6",
             Self::Agents => "P5",
             Self::Sandbox => "P7",
@@ -209,6 +212,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Plain => Box::pin(figures::plain::measure_plain_turns(scene)).await,
         BenchPhase::Start => Box::pin(figures::start::measure_start(scene)).await,
         BenchPhase::Turns => Box::pin(figures::turns::measure_turns(scene)).await,
+        BenchPhase::Person => Box::pin(figures::person::measure_person_waits(scene)).await,
         BenchPhase::Conversation => Box::pin(figures::conversation::measure_conversation(scene)).await,
         BenchPhase::Agents => Box::pin(figures::agents::measure_agents(scene)).await,
         BenchPhase::Sandbox => Box::pin(figures::sandbox::measure_sandbox(scene)).await,

@@ -65,6 +65,12 @@ pub fn plant_binding_by_path() {
     helper::plant_binding_by_path();
 }
 
+/// Gives this thread less of a claim on a processor than the process has: it is nicer by so much, and gives way at once where
+/// another one wakes up. It is here because the system call has no safe wrapper.
+pub fn lower_thread_claim(by: i32) -> std::io::Result<()> {
+    sys::lower_thread_claim(by)
+}
+
 /// Does the work of the helper, or one attempt of the battery, if this process was started for it.
 ///
 /// `main` calls it before anything else, while the process has one thread; what it returns is the process's end.

@@ -26,6 +26,7 @@ mod roles;
 mod schema;
 mod tools;
 mod variables;
+mod workspaces;
 
 pub(crate) mod edit;
 pub(crate) mod reference;
@@ -53,6 +54,7 @@ pub(crate) use self::resolve::ResolvedConfig;
 pub(crate) use self::schema::{ConfigKey, KeyEffect, list_keys, schema_text};
 pub(crate) use self::tools::{Named, ToolSettings};
 pub(crate) use self::variables::misspelt_variables;
+pub(crate) use self::workspaces::WorkspaceRootTable;
 
 use crate::home::Home;
 use crate::system::ExitError;

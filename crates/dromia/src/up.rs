@@ -55,6 +55,7 @@ use crate::store_obstacle;
 use crate::system::{self, ExitError};
 use crate::tool_policy::ToolTermsTable;
 use crate::vault_keys::{self, VaultKeys};
+use crate::workspace_roots::TenantWorkspaceRoots;
 
 use self::stop::{StopListener, StopSignal};
 
@@ -173,6 +174,11 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
         terms: Arc::clone(&terms),
         way_out,
         leaks: Arc::clone(&vault) as _,
+        workspace_roots: Arc::new(TenantWorkspaceRoots::new(
+            resolved.workspace_roots.clone(),
+            Arc::clone(&store),
+            authority.issue_operator(),
+        )),
     };
     let limits = resolved.reachable.limits.clone();
     let line = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
@@ -298,6 +304,7 @@ async fn serve_home(
         runs: Arc::new(house.engine.clone()),
         outbox: outbox.clone(),
         tools: Arc::clone(&house.tools),
+        files: Arc::clone(&house.parts.toolbox) as _,
         gate: Arc::clone(&house.gate),
         terms: Arc::clone(&house.terms),
         vault: Arc::clone(&house.vault) as _,

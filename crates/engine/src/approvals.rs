@@ -17,6 +17,7 @@ mod together;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalState, REASON_BYTES_MAX};
 use dromia_contracts::capability;
 use dromia_contracts::content::ToolCall;
@@ -249,7 +250,11 @@ impl<'a> ApprovalAnswers<'a> {
         let Ok(call) = self.core.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
             return Ok(());
         };
-        let look = self.core.ports.tools.executable_files(scope.tenant(), asked.agent, &call, known.extent);
+        let Ok(agent) = self.core.agents.agent_snapshot(scope, asked.agent).await else { return Ok(()) };
+        let workspace = agent.config.workspace.clone();
+        let workspace = workspace.map_or(RunWorkspace::Home, RunWorkspace::Directory);
+        let tools = &self.core.ports.tools;
+        let look = tools.executable_files(scope.tenant(), asked.agent, &workspace, &call, known.extent);
         let left = until.saturating_sub(self.core.ports.runtime.clock.monotonic_now());
         let looked = match select(look, self.core.ports.runtime.clock.sleep(left)).await {
             Either::Left((looked, _)) => looked,

@@ -188,6 +188,15 @@ pub enum AuditChange {
         /// The session.
         session: SessionId,
     },
+    /// A person put a file into the workspace of an agent.
+    FilePut {
+        /// The agent.
+        agent: AgentId,
+        /// The path in the workspace.
+        path: String,
+        /// BLAKE3 of what it holds.
+        content: Digest,
+    },
     /// A session was read from a file, and its labels were taken at their word.
     SessionTrusted {
         /// The new session.
@@ -251,6 +260,7 @@ impl AuditChange {
             Self::ApprovalRuleSet { .. } => "approval_rule_set",
             Self::ApprovalRuleRemoved { .. } => "approval_rule_removed",
             Self::SessionExported { .. } => "session_exported",
+            Self::FilePut { .. } => "file_put",
             Self::SessionTrusted { .. } => "session_trusted",
             Self::VaultKeyReplaced => "vault_key_replaced",
         }
@@ -264,6 +274,7 @@ impl AuditChange {
             | Self::AgentRevised { agent, .. }
             | Self::AgentRenamed { agent, .. }
             | Self::ApprovalAnswered { agent, .. }
+            | Self::FilePut { agent, .. }
             | Self::SessionTrusted { agent, .. } => Some(*agent),
             Self::CapabilityGranted { holder, .. }
             | Self::CapabilityDelegated { holder, .. }

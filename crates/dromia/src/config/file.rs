@@ -39,6 +39,7 @@ use super::irreversible::WrittenIrreversible;
 use super::permissions::WrittenPermissions;
 use super::roles::{WrittenRole, WrittenSocket};
 use super::tools::WrittenAgent;
+use super::workspaces::WrittenWorkspaces;
 
 /// The configuration of a Dromia home. Every key is optional; unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -80,6 +81,9 @@ pub(crate) struct WrittenConfig {
     /// The sandbox around programs that agents run.
     #[schemars(extend("x-effect" = "restart"))]
     pub(crate) sandbox: WrittenSandbox,
+    /// Directories outside of the home that agents may work in.
+    #[schemars(extend("x-effect" = "restart"))]
+    pub(crate) workspaces: WrittenWorkspaces,
     /// The built-in tools, and those of the operator's own.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) tools: WrittenTools,
@@ -122,6 +126,7 @@ impl Default for WrittenConfig {
             http: WrittenHttp::default(),
             limits: WrittenLimits::default(),
             sandbox: WrittenSandbox::default(),
+            workspaces: WrittenWorkspaces::default(),
             tools: WrittenTools::default(),
             permissions: WrittenPermissions::default(),
             roles: BTreeMap::new(),

@@ -34,6 +34,7 @@ use super::providers;
 use super::references::{self, NameMention};
 use super::roles;
 use super::tools::{self, ToolSettings};
+use super::workspaces::{self, WorkspaceRootTable};
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -60,6 +61,8 @@ pub(crate) struct ResolvedConfig {
     pub(crate) external: Vec<ExternalToolConfig>,
     pub(crate) sandbox_minimum: SandboxMinimum,
     pub(crate) said: ToolSettings,
+    /// Below which directories agents may have workspaces.
+    pub(crate) workspace_roots: WorkspaceRootTable,
     /// The Docker engine whose containers may be used.
     pub(crate) containers: Option<DockerEngine>,
     /// The parts of virtual machines that may be used.
@@ -213,6 +216,7 @@ pub(crate) fn resolve_config(
         reachable,
         sandbox_minimum: written.sandbox.minimum,
         said: tools::resolve_tools(written, &mut check),
+        workspace_roots: workspaces::resolve_roots(&written.workspaces, &mut check),
         containers: docker_engine(&written.sandbox.docker, &mut check),
         monitor: machine_monitor(&written.sandbox.firecracker, &mut check),
         control_groups: control_groups(&written.sandbox.control_groups, &mut check),

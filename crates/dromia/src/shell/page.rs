@@ -16,7 +16,7 @@ use crate::ProgramArguments;
 const GROUPS: [(&str, &[&str]); 8] = [
     ("Start", &["init", "up", "demo", "service"]),
     ("Talk", &["ask", "chat", "event"]),
-    ("Agents", &["agent", "tool"]),
+    ("Agents", &["agent", "tool", "file"]),
     ("Runs", &["run", "session", "delivery"]),
     ("Safety", &["approval", "policy", "capability", "secret", "sandbox"]),
     ("Money", &["cost", "budget"]),

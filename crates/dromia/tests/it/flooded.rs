@@ -49,6 +49,7 @@ impl Party {
                 grants: ["model", "reply"].map(str::to_owned).to_vec(),
                 model_calls_max: None,
                 description: String::new(),
+                workspace: None,
             },
         };
         let agent = house.engine.agent_create(house.scope(tenant), new).await.expect("nothing fails").id;

@@ -94,3 +94,4 @@ mod unread_stderr;
 mod vault;
 mod waiting;
 mod webhook;
+mod workspaces;

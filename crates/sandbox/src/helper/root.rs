@@ -100,7 +100,7 @@ impl ClonedMounts {
             move |problem: io::Error| (place, problem)
         };
         let workspace =
-            tree::open_no_links(&spec.workspace).and_then(|found| tree::clone_tree(&found, WRITABLE));
+            tree::open_workspace(spec).and_then(|found| tree::clone_tree(&found, tree::workspace_attributes(spec)));
         let cloned = |mount: &SandboxMount| {
             let attributes = if mount.writable { WRITABLE } else { READ_ONLY };
             let tree =

@@ -126,6 +126,7 @@ impl House {
             terms: Arc::new(ToolTerms::default()),
             way_out: Arc::new(Nowhere),
             leaks: Arc::new(NoSecrets),
+            workspace_roots: Arc::new(Vec::new()),
         };
         let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone(), Arc::new(Nowhere));
         let gate = GrantGate::new(policies(&tools), Toolbox::builtin_names());

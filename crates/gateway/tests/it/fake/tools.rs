@@ -11,7 +11,9 @@ use dromia_contracts::tool::{
     ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::tool_policy::ToolTerms;
-use dromia_contracts::{BoxFuture, Digest};
+use dromia_contracts::workspace_files::{AgentWorkspace, FileKind, WorkspaceFiles, WorkspaceName};
+use dromia_contracts::{BoxFuture, Digest, Fault};
+use bytes::Bytes;
 
 /// Tools that describe themselves and are never called.
 #[derive(Debug)]
@@ -98,5 +100,38 @@ impl Gate for Shelf {
         } else {
             GateVerdict::Deny { rule: "default deny".to_owned(), reason: String::new(), policy: None }
         }))
+    }
+}
+
+impl WorkspaceFiles for Shelf {
+    fn list_names<'a>(
+        &'a self,
+        workspace: AgentWorkspace<'a>,
+        _: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<WorkspaceName>, Fault>> {
+        let name = |name: String| WorkspaceName { name, kind: FileKind::File, bytes: 1 };
+        let names = [workspace.agent.to_string(), "note".to_owned()].into_iter();
+        let names = names.filter(|name| name.as_str() > after).take(limit).map(name);
+        Box::pin(ready(Ok(names.collect())))
+    }
+
+    fn read_whole<'a>(
+        &'a self,
+        workspace: AgentWorkspace<'a>,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Bytes, Fault>> {
+        Box::pin(ready(Ok(Bytes::from(workspace.agent.to_string()))))
+    }
+
+    fn write_whole<'a>(
+        &'a self,
+        _: AgentWorkspace<'a>,
+        path: &'a str,
+        _: Bytes,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<(String, Digest), Fault>> {
+        Box::pin(ready(Ok((path.to_owned(), Digest::default()))))
     }
 }

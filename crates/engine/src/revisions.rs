@@ -59,7 +59,10 @@ pub(crate) async fn check_workspace(
     let stays = before.is_some_and(|before| before.workspace == config.workspace);
     let Some(workspace) = config.workspace.as_ref().filter(|_| !stays) else { return Ok(()) };
     let looked = ports.tools.check_workspace(scope.tenant(), workspace).await;
-    looked.map_err(|problem| Fault::new(ErrorCode::InvalidRequest, format!("config.workspace: {problem}")))
+    looked.map_err(|problem| {
+        let problem = problem.strip_prefix("workspace ").unwrap_or(&problem);
+        Fault::new(ErrorCode::InvalidRequest, format!("config.workspace: {problem}"))
+    })
 }
 
 /// Changes agents.

@@ -44,8 +44,8 @@ pub use self::capability::{
     CapabilityCommand, CapabilityLimits, CapabilityName, CheckCapability, DelegateCapability, GrantCapability,
 };
 pub use self::context::{AddContext, ContextCommand};
-pub use self::file::{FileCommand, GetFile, ListFiles, PutFile};
 pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
+pub use self::file::{FileCommand, GetFile, ListFiles, PutFile};
 pub use self::id::{IdReference, ListedId, NEWEST};
 pub use self::run::{
     CostCommand, CostSummary, ExportRun, ListRuns, NewestRunName, RunCommand, RunName, ShowRun, WatchRun,

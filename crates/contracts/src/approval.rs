@@ -80,7 +80,7 @@ pub struct ApprovalRequest {
     /// The join of the labels of everything that led to the call.
     pub context: Label,
     /// What of the call was typed and planned when it was asked for.
-    pub standing: CallProvenance,
+    pub provenance: CallProvenance,
     /// The tool.
     pub tool: String,
     /// The canonical arguments, byte for byte what would be executed.

@@ -22,9 +22,9 @@ pub mod revision;
 pub mod session;
 pub mod token;
 
+pub mod active_config;
 pub mod client;
 pub mod clock;
-pub mod config_standing;
 pub mod content;
 pub mod input;
 pub mod tool;

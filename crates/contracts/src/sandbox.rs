@@ -119,7 +119,7 @@ pub enum NetworkAccess {
     #[default]
     None,
     /// One proxy for HTTP, at a loopback address of its own: the starter of the process accepts its connections (see
-    /// [`SandboxProcess::take_door`]). Variables of its environment name it.
+    /// [`SandboxProcess::take_proxy_socket`]). Variables of its environment name it.
     Proxy,
 }
 
@@ -311,7 +311,7 @@ pub trait SandboxProcess: Send + fmt::Debug {
 
     /// Gives the socket away at which the process finds its proxy, once, if its spec asks for one. It does not block,
     /// and nothing but the process can reach it.
-    fn take_door(&mut self) -> Option<TcpListener>;
+    fn take_proxy_socket(&mut self) -> Option<TcpListener>;
 }
 
 /// The port to one backend of process isolation.

@@ -32,13 +32,17 @@ pub struct WorkspaceReference {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseWorkspaceError {
     /// It begins with no slash.
-    #[error("a workspace is an absolute path of the server's machine, such as /srv/work/site or /srv/work/site:ro")]
+    #[error(
+        "a workspace is an absolute path of the server's machine, such as /srv/work/site or /srv/work/site:ro"
+    )]
     NotAbsolute,
     /// It is the root directory.
     #[error("a workspace can't be /, the whole file system; name a directory below one of workspaces.roots")]
     WholeSystem,
     /// It has `.`, `..` or an empty name.
-    #[error("a workspace is a path without `.`, `..` and double slashes; write it in full, such as /srv/work/site")]
+    #[error(
+        "a workspace is a path without `.`, `..` and double slashes; write it in full, such as /srv/work/site"
+    )]
     NotClean,
     /// It has a control character.
     #[error("a workspace's path must not contain control characters")]
@@ -64,7 +68,6 @@ impl WorkspaceReference {
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
-
 }
 
 impl FromStr for WorkspaceReference {

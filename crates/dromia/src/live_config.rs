@@ -14,7 +14,7 @@ mod start;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use dromia_contracts::config_standing::{ConfigRefusal, ConfigReporter, ConfigStanding};
+use dromia_contracts::active_config::{ActiveConfig, ConfigRefusal, ConfigReporter};
 use jiff::Timestamp;
 
 pub(crate) use self::follow::{LiveServices, follow_file};
@@ -141,9 +141,9 @@ impl LiveConfig {
 }
 
 impl ConfigReporter for LiveConfig {
-    fn config_standing(&self) -> ConfigStanding {
+    fn active_config(&self) -> ActiveConfig {
         let (current, file) = (self.current.load(), self.lock_file());
-        ConfigStanding {
+        ActiveConfig {
             revision: current.record.number,
             digest: current.record.digest,
             since: file.since,

@@ -32,7 +32,7 @@ use dromia_tools::{AgentHomes, ExternalTool, Toolbox, ToolsConfig};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::audit::{AuditDirectory, CheckpointWriter, HouseNotary};
+use crate::audit::{AuditDirectory, CheckpointWriter, HomeNotary};
 use crate::config::{
     self, ConfigFlag, ConfigProblem, Environment, ExternalToolConfig, ResolvedConfig, SetArguments,
     references,
@@ -252,17 +252,17 @@ pub(crate) fn connect_external_tools(
 }
 
 /// Builds the outbox and has the engine notify it.
-fn build_outbox(house: &HomeServices, channels: WebhookChannels) -> Outbox {
+fn build_outbox(services: &HomeServices, channels: WebhookChannels) -> Outbox {
     let ports = OutboxPorts {
-        store: Arc::clone(&house.store) as _,
-        post: Arc::new(HttpPost::new(Arc::clone(&house.egress) as _)),
-        leaks: Arc::clone(&house.vault) as _,
-        keys: Arc::new(VaultKeys(Arc::clone(&house.vault))),
-        runtime: house.runtime.clone(),
-        authority: house.authority.clone(),
+        store: Arc::clone(&services.store) as _,
+        post: Arc::new(HttpPost::new(Arc::clone(&services.egress) as _)),
+        leaks: Arc::clone(&services.vault) as _,
+        keys: Arc::new(VaultKeys(Arc::clone(&services.vault))),
+        runtime: services.runtime.clone(),
+        authority: services.authority.clone(),
     };
     let outbox = Outbox::new(ports, channels);
-    house.engine.tell_of_deliveries(Arc::new(outbox.clone()));
+    services.engine.tell_of_deliveries(Arc::new(outbox.clone()));
     outbox
 }
 
@@ -275,11 +275,11 @@ async fn serve_home(
     let StartConfig { revision, resolved, refused } = start;
     let mut ear = StopListener::start_listening()?;
     let _outgrown = stop::outlive_file_size()?;
-    let house = Arc::new(open_services(home, &resolved)?);
-    log.watch_vault(&house.vault);
-    vault_keys::tell_locked(home, &house).await;
-    vault_keys::find_key_scopes(&house, &resolved.models, &resolved.channels).await?;
-    policy::follow_folder(home, &house.policies, Arc::clone(&house.runtime.clock))?;
+    let services = Arc::new(open_services(home, &resolved)?);
+    log.watch_vault(&services.vault);
+    vault_keys::tell_locked(home, &services).await;
+    vault_keys::find_key_scopes(&services, &resolved.models, &resolved.channels).await?;
+    policy::follow_folder(home, &services.policies, Arc::clone(&services.runtime.clock))?;
     sandbox_choice::clear_stale_containers(&resolved);
     tell_unmatched(home, &resolved).await;
     let socket = home.checked_socket()?;
@@ -289,52 +289,52 @@ async fn serve_home(
     let drain = Duration::from_millis(resolved.limits.drain_ms);
     let mut gateway = resolved.gateway_config(Some(socket));
     gateway.tls = gateway.tls.map(|files| files.relative_to(home.root_dir()));
-    let outbox = build_outbox(&house, resolved.channels.clone());
+    let outbox = build_outbox(&services, resolved.channels.clone());
     let written = revision.record.text.clone();
     let book = AuditDirectory::for_home(home);
-    let key = Arc::new(book.load_or_create_key(house.runtime.ids.random_secret())?);
-    let notary = HouseNotary::new(Arc::clone(&key), home, &written);
-    let records: Arc<dyn AuditLog> = Arc::clone(&house.store) as _;
-    let clock = Arc::clone(&house.runtime.clock);
+    let key = Arc::new(book.load_or_create_key(services.runtime.ids.random_secret())?);
+    let notary = HomeNotary::new(Arc::clone(&key), home, &written);
+    let records: Arc<dyn AuditLog> = Arc::clone(&services.store) as _;
+    let clock = Arc::clone(&services.runtime.clock);
     let keeper =
-        CheckpointWriter::open(&book, key, Arc::clone(&records), house.authority.issue_operator(), clock)
+        CheckpointWriter::open(&book, key, Arc::clone(&records), services.authority.issue_operator(), clock)
             .await?;
     let ports = dromia_gateway::GatewayPorts {
-        store: Arc::clone(&house.store) as _,
-        runs: Arc::new(house.engine.clone()),
+        store: Arc::clone(&services.store) as _,
+        runs: Arc::new(services.engine.clone()),
         outbox: outbox.clone(),
-        tools: Arc::clone(&house.tools),
-        files: Arc::clone(&house.parts.toolbox) as _,
-        gate: Arc::clone(&house.gate),
-        terms: Arc::clone(&house.terms),
-        vault: Arc::clone(&house.vault) as _,
+        tools: Arc::clone(&services.tools),
+        files: Arc::clone(&services.parts.toolbox) as _,
+        gate: Arc::clone(&services.gate),
+        terms: Arc::clone(&services.terms),
+        vault: Arc::clone(&services.vault) as _,
         audit: records,
         notary: Arc::new(notary),
-        capabilities: Arc::clone(&house.capabilities) as _,
-        runtime: house.runtime.clone(),
-        authority: house.authority.clone(),
+        capabilities: Arc::clone(&services.capabilities) as _,
+        runtime: services.runtime.clone(),
+        authority: services.authority.clone(),
     };
     let built = dromia_gateway::build_gateway(gateway, ports).await;
     let (gateway, handle) = built.map_err(|error| not_built(home, error))?;
-    if let Some(door) = handle.tcp_address() {
+    if let Some(listener) = handle.tcp_address() {
         // Before any agent runs: none of them reaches this server by its own address, whatever is opened.
-        house.egress.keep_from(door);
+        services.egress.keep_from(listener);
     }
-    house.engine.tell_of_calls(Arc::new(handle.tool_meters()));
+    services.engine.tell_of_calls(Arc::new(handle.tool_meters()));
     log.count_with(handle.log_meter());
-    house.engine.budgets_declare(&resolved.budgets).await?;
-    house.engine.start();
+    services.engine.budgets_declare(&resolved.budgets).await?;
+    services.engine.start();
     outbox.start();
-    sweep_orphaned_files(Arc::clone(&house.store));
-    let keeping = keeper.spawn_task(Arc::clone(&house.store) as _, revision.record.digest);
-    let now = house.runtime.clock.now();
+    sweep_orphaned_files(Arc::clone(&services.store));
+    let keeping = keeper.spawn_task(Arc::clone(&services.store) as _, revision.record.digest);
+    let now = services.runtime.clock.now();
     let live = Arc::new(LiveConfig::begin(home, flags, revision, &resolved, refused, now));
     handle.tell_of_configuration(Arc::clone(&live) as _);
-    follow_file(live, LiveServices { house: Arc::clone(&house), gateway: handle.clone() });
-    announce_address(&handle)?;
+    follow_file(live, LiveServices { of_home: Arc::clone(&services), gateway: handle.clone() });
+    announce_address(&handle, home)?;
     service::notify_manager("READY=1");
 
-    let (engine, stopping) = (house.engine.clone(), outbox.clone());
+    let (engine, stopping) = (services.engine.clone(), outbox.clone());
     let told = OnceLock::new();
     let (first, to_stop) = oneshot::channel();
     // One listener for both signals: it has taken the first when the terminal shows how to give the second. Two signals
@@ -357,7 +357,7 @@ async fn serve_home(
         gateway.run(stop).await;
         // The gateway used up some of that time; what is left of it is the turns' and the messages'.
         let deadline = told.get().copied().unwrap_or_else(Instant::now) + drain;
-        let is_at_work = || house.engine.count_active_runs() > 0 || outbox.in_flight() > 0;
+        let is_at_work = || services.engine.count_active_runs() > 0 || outbox.in_flight() > 0;
         while is_at_work() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -409,13 +409,17 @@ fn sweep_orphaned_files(store: Arc<SqliteStore>) {
     });
 }
 
-/// Says where the server is reached; a program that started it reads the first line.
-fn announce_address(handle: &dromia_gateway::GatewayHandle) -> anyhow::Result<()> {
-    use std::io::Write as _;
+/// Says where the server is reached; a program that started it reads the first line, and a person also the second one.
+fn announce_address(handle: &dromia_gateway::GatewayHandle, home: &Home) -> anyhow::Result<()> {
+    use std::io::{IsTerminal as _, Write as _};
     let mut out = std::io::stdout().lock();
     if let Some(address) = handle.tcp_address() {
         let scheme = if handle.is_encrypted() { "https" } else { "http" };
         writeln!(out, "listening {scheme}://{address}").context("failed to print the address")?;
+    }
+    if out.is_terminal() {
+        let home = home.root_dir().display();
+        writeln!(out, "home {home}; press Ctrl-C to stop the server").context("failed to print the home")?;
     }
     out.flush().context("failed to print the address")
 }
@@ -436,11 +440,11 @@ fn not_built(home: &Home, error: BuildError) -> anyhow::Error {
             "another server answers on {}; stop it, or choose another home with --home",
             path.display()
         )),
-        BuildError::Bind { door, source } if door == socket => ExitError::conflict_error(format!(
-            "failed to bind {door}: {source}; remove the file there, or choose another home with --home"
+        BuildError::Bind { address, source } if address == socket => ExitError::conflict_error(format!(
+            "failed to bind {address}: {source}; remove the file there, or choose another home with --home"
         )),
-        BuildError::Bind { door, source } => ExitError::conflict_error(format!(
-            "failed to bind {door}: {source}; stop the program that uses it, or choose another address with \
+        BuildError::Bind { address, source } => ExitError::conflict_error(format!(
+            "failed to bind {address}: {source}; stop the program that uses it, or choose another address with \
              --listen 127.0.0.1:0"
         )),
         other @ BuildError::Meters(_) => other.into(),

@@ -37,18 +37,18 @@ const LOOK: &str =
 
 /// Says whose the keys are, and warns of those that cannot be used.
 pub(crate) async fn find_key_scopes(
-    house: &HomeServices,
+    services: &HomeServices,
     models: &ModelsConfig,
     channels: &WebhookChannels,
 ) -> anyhow::Result<()> {
-    find_provider_scopes(house, models).await?;
-    of_channels(house, channels).await
+    find_provider_scopes(services, models).await?;
+    of_channels(services, channels).await
 }
 
 /// Says once, at the start, that secrets of the home do not open: the first answer that is refused would come too late.
-pub(crate) async fn tell_locked(home: &Home, house: &HomeServices) {
+pub(crate) async fn tell_locked(home: &Home, services: &HomeServices) {
     let look = StoreInspector::new(StoreConfig::new(home.store_dir()), PATIENCE);
-    let file = KeyFile::new(home.vault_key(), Arc::clone(&house.runtime.ids));
+    let file = KeyFile::new(home.vault_key(), Arc::clone(&services.runtime.ids));
     let looked = tokio::task::spawn_blocking(move || {
         let sealed = look.vault_keys(TENANTS_MAX)?;
         let shut =
@@ -76,7 +76,10 @@ pub(crate) async fn tell_locked(home: &Home, house: &HomeServices) {
 }
 
 /// The same for the keys of providers alone.
-pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsConfig) -> anyhow::Result<()> {
+pub(crate) async fn find_provider_scopes(
+    services: &HomeServices,
+    models: &ModelsConfig,
+) -> anyhow::Result<()> {
     let keyed = models.models.iter().filter_map(|(alias, provider)| match provider {
         ModelProvider::Http(http) => http.vault_key.as_ref().map(|key| (alias, http, key)),
         ModelProvider::Scripted | ModelProvider::Unusable(_) => None,
@@ -85,7 +88,7 @@ pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsCo
     if keyed.is_empty() {
         return Ok(());
     }
-    let Some(scope) = tenant_scope(house, &TENANT_DEFAULT.parse()?, "provider").await? else {
+    let Some(scope) = tenant_scope(services, &TENANT_DEFAULT.parse()?, "provider").await? else {
         tracing::warn!(
             "keys of providers are in the vault of the tenant {TENANT_DEFAULT}, but there is no such tenant"
         );
@@ -94,7 +97,7 @@ pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsCo
     models.keys_of.set_scope(scope.clone());
     for (alias, http, key) in keyed {
         let used = SecretUse { scope: scope.clone(), name: key.name.clone(), slot: http.format.key_slot() };
-        if let Err(reason) = house.vault.check_usable(&used, &http.base_url).await {
+        if let Err(reason) = services.vault.check_usable(&used, &http.base_url).await {
             let secret = &key.name;
             let next = next(&reason, "`dromia secret set` creates it for this server and this placement");
             tracing::warn!(%alias, %secret, %reason, next, "the key of a model is in the vault, but it \
@@ -104,17 +107,18 @@ pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsCo
     Ok(())
 }
 
-async fn of_channels(house: &HomeServices, channels: &WebhookChannels) -> anyhow::Result<()> {
+async fn of_channels(services: &HomeServices, channels: &WebhookChannels) -> anyhow::Result<()> {
     for (name, channel) in channels.named_channels() {
         let ChannelKey::InVault(secret) = &channel.key else { continue };
         let set =
             "`dromia secret set --placement signature` creates it for the server of the channel's address";
-        let wrong = match tenant_scope(house, &channel.tenant, "channel").await? {
+        let wrong = match tenant_scope(services, &channel.tenant, "channel").await? {
             None => {
                 Some((format!("there is no tenant {}", channel.tenant), "`dromia tenant create` creates it"))
             }
             Some(scope) => {
-                let opened = house.vault.signing_key::<WebhookSigningKey>(&scope, secret, &channel.url).await;
+                let opened =
+                    services.vault.signing_key::<WebhookSigningKey>(&scope, secret, &channel.url).await;
                 opened.err().map(|reason| {
                     let next = next(&reason, set);
                     (reason, next)
@@ -136,10 +140,14 @@ fn next(reason: &str, set: &'static str) -> &'static str {
 }
 
 /// The scope in which a tenant's secrets are opened, if the tenant is there.
-async fn tenant_scope(house: &HomeServices, tenant: &HandleSlug, of: &str) -> anyhow::Result<Option<Scope>> {
-    let store: Arc<dyn Store> = Arc::clone(&house.store) as _;
-    let found = store.tenant_by_handle(&house.authority.issue_operator(), tenant).await?;
-    Ok(found.map(|tenant| house.authority.issue_scope(tenant.id, Actor::new(of))))
+async fn tenant_scope(
+    services: &HomeServices,
+    tenant: &HandleSlug,
+    of: &str,
+) -> anyhow::Result<Option<Scope>> {
+    let store: Arc<dyn Store> = Arc::clone(&services.store) as _;
+    let found = store.tenant_by_handle(&services.authority.issue_operator(), tenant).await?;
+    Ok(found.map(|tenant| services.authority.issue_scope(tenant.id, Actor::new(of))))
 }
 
 /// Where `dromia secret set` places a key that a request wants at a slot.

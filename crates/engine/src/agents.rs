@@ -203,7 +203,7 @@ impl AgentDirectory {
         Ok(snapshot)
     }
 
-    /// Has the gate count no more of the agent's grants than its current configuration has. Whoever changes them calls this
+    /// Has the gate count no more of the agent's grants than its current configuration has. A change of the grants calls this
     /// before the change is acknowledged.
     pub(crate) fn note_rights(
         &self,

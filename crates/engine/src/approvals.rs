@@ -17,13 +17,13 @@ mod together;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalState, REASON_BYTES_MAX};
 use dromia_contracts::capability;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{GateAction, GateVerdict, Principal};
 use dromia_contracts::runs::{ApprovalDecision, ApprovalReach};
 use dromia_contracts::store::{ApprovalAnswer, CommitOutcome, CommitRefusal, Mutation, WriteBatch};
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{
     Actor, ApprovalId, CapabilityId, ErrorCode, Fault, RunId, Scope, SessionId, TenantId,
 };
@@ -220,8 +220,8 @@ impl<'a> ApprovalAnswers<'a> {
             author: &asked.author,
             grants: &agent.grants,
             context: asked.context,
-            endorsed: &asked.standing.endorsed,
-            plan: asked.standing.plan_context(),
+            endorsed: &asked.provenance.endorsed,
+            plan: asked.provenance.plan_context(),
         };
         match self.core.ports.gate.evaluate_action(principal, GateAction::Tool(&call)).await {
             GateVerdict::Deny { policy: None, .. } => {
@@ -325,11 +325,11 @@ fn closed_approval_fault(approval: &ApprovalRequest, state: ApprovalState) -> Fa
         format!(" by {}{}", answer.by, reach.unwrap_or_default())
     });
     let by = by.unwrap_or_default();
-    let standing = match state {
+    let status = match state {
         ApprovalState::Used => format!("was approved{by}, and its call has started"),
         state => format!("is {state}{by}"),
     };
-    let text = format!("{} {standing}; no answer was stored", approval.id);
+    let text = format!("{} {status}; no answer was stored", approval.id);
     Fault::new(ErrorCode::ApprovalClosed, text)
         .with_hint(format!("see what happened with `dromia approval show {}`", approval.id))
 }

@@ -79,6 +79,8 @@ pub enum DecisionInput {
     Finished(CallId, ToolOutput),
     /// A defect of its tool cut a call off; whether it had its effect is unknown.
     CutOff(CallId),
+    /// The right to a running call was withdrawn, by this rule, and the call was ended.
+    Withdrawn(CallId, String),
     /// The run's inbox has a signal.
     Signal(InboxItem),
     /// The run's agent is paused.
@@ -292,6 +294,7 @@ impl DecisionDraft {
                 .fail_run(ErrorCode::ActionDenied, format!("the rule `{rule}` denied the reply: {reason}")),
             DecisionInput::Finished(call, output) => self.accept_output(call, output),
             DecisionInput::CutOff(call) => self.cut_off(call),
+            DecisionInput::Withdrawn(call, rule) => self.withdraw_call(call, rule),
             DecisionInput::Signal(item) => self.apply_signal(&item),
             DecisionInput::AgentPaused => self.park_for_pause(),
             DecisionInput::Ended { by } => self.cancel_run(by, ItemKind::Terminate),

@@ -14,7 +14,7 @@ use crate::budgets::BudgetBook;
 use crate::core::EngineCore;
 use crate::journal_reads::{find_run, read_journal};
 use crate::run_control::resume_key;
-use crate::state::{CallStage, Opined, RestReason, RunPhase, RunState};
+use crate::state::{CallStage, OpinionState, RestReason, RunPhase, RunState};
 
 /// Explains the status of runs.
 pub(crate) struct RunExplanation<'a> {
@@ -207,7 +207,7 @@ impl<'a> RunExplanation<'a> {
                     Some((call, known)) if matches!(known.progress, CallStage::Started { .. }) => {
                         format!("its tool {}, {call}", known.tool)
                     }
-                    Some((call, known)) if matches!(known.opined, Opined::Open { .. }) => {
+                    Some((call, known)) if matches!(known.opined, OpinionState::Open { .. }) => {
                         format!("a second model's opinion about {} ({call})", known.tool)
                     }
                     Some((call, known)) => format!("the gate, for {} ({call})", known.tool),

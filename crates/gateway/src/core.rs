@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
+use dromia_contracts::active_config::ConfigReporter;
 use dromia_contracts::agent::{ErasureCounts, HandleSlug};
-use dromia_contracts::config_standing::ConfigReporter;
 use dromia_contracts::pool::SlotPool;
 use dromia_contracts::{AgentId, Digest, OperatorScope, ScopeAuthority, TenantId};
 use jiff::Timestamp;

@@ -14,7 +14,7 @@ use dromia_contracts::store::{CommitOutcome, CommitReceipt, CommitRefusal, ReadE
 use dromia_contracts::{ErrorCode, Fault, Recourse, RunId};
 
 use crate::compat::Dialect;
-use crate::hint_door::{HintWords, write_for_http};
+use crate::hint_wording::{HintWording, word_for_http};
 
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
@@ -140,7 +140,7 @@ impl ApiError {
 
     /// Has the hint name routes in the place of commands.
     fn rewrite_hint_for_http(&mut self) {
-        self.fault.hint = self.hint().map(|hint| write_for_http(hint).into_owned());
+        self.fault.hint = self.hint().map(|hint| word_for_http(hint).into_owned());
     }
 
     /// Describes the failure for the wire.
@@ -360,10 +360,14 @@ impl IntoResponse for ApiError {
 }
 
 /// Writes the failure that a response carries, in the words of its route, and names the request on every response.
-pub(crate) fn finish_response(mut response: Response, request_id: HeaderValue, words: HintWords) -> Response {
+pub(crate) fn finish_response(
+    mut response: Response,
+    request_id: HeaderValue,
+    words: HintWording,
+) -> Response {
     let dialect = response.extensions_mut().remove::<Dialect>().unwrap_or_default();
     if let Some(mut failure) = response.extensions_mut().remove::<ApiError>() {
-        if words == HintWords::Routes {
+        if words == HintWording::Routes {
             failure.rewrite_hint_for_http();
         }
         let id = request_id.to_str().unwrap_or_default();

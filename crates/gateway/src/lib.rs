@@ -34,7 +34,7 @@ pub mod tls;
 
 mod addresses;
 mod connection;
-mod hint_door;
+mod hint_wording;
 mod host_check;
 mod refusal_delay;
 mod request;

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use crate::caller::{LocalEndpoint, Peer};
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError, finish_response};
-use crate::hint_door::HintWords;
+use crate::hint_wording::HintWording;
 use crate::host_check;
 use crate::metrics::EdgeRefusal;
 
@@ -52,8 +52,8 @@ pub(crate) async fn answer_request(
     let request_id = core.request_ids.next();
     let mut request = request.map(Body::new);
     let (page, words) = match peer {
-        Peer::Tcp(door) => (asking_page(core, door, &request), HintWords::Routes),
-        Peer::Unix { .. } => (Ok(None), HintWords::Commands),
+        Peer::Tcp(endpoint) => (asking_page(core, endpoint, &request), HintWording::Routes),
+        Peer::Unix { .. } => (Ok(None), HintWording::Commands),
     };
     let page = match page {
         Ok(page) => page,
@@ -77,13 +77,13 @@ pub(crate) async fn answer_request(
 /// Checks host and origin, and returns the origin of a page that may read the answer.
 fn asking_page(
     core: &GatewayCore,
-    door: LocalEndpoint,
+    endpoint: LocalEndpoint,
     request: &Request<Body>,
 ) -> Answer<Option<HeaderValue>> {
     let config = &core.config;
-    let own = host_check::check_host(request, door.local, &config.hosts)
+    let own = host_check::check_host(request, endpoint.local, &config.hosts)
         .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Host))?;
-    host_check::check_origin(request.headers(), door.url_scheme(), own.as_ref(), &config.origins)
+    host_check::check_origin(request.headers(), endpoint.url_scheme(), own.as_ref(), &config.origins)
         .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Origin))
 }
 

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use axum::Router;
 use dromia_contracts::ScopeAuthority;
+use dromia_contracts::active_config::ConfigReporter;
 use dromia_contracts::audit::{AuditLog, AuditSigner};
 use dromia_contracts::capability::CapabilityRegistry;
-use dromia_contracts::config_standing::ConfigReporter;
 use dromia_contracts::gate::Gate;
 use dromia_contracts::runs::EnginePort;
 use dromia_contracts::runtime::Runtime;
@@ -98,10 +98,10 @@ pub enum BuildError {
         path: PathBuf,
     },
     /// A listener could not be bound.
-    #[error("failed to bind {door}")]
+    #[error("failed to bind {address}")]
     Bind {
         /// The address or path.
-        door: String,
+        address: String,
         /// What the system says.
         #[source]
         source: io::Error,
@@ -119,7 +119,7 @@ pub async fn build_gateway(
     let core = Arc::new(GatewayCore::new(config, ports, meters));
     let mut tcp = None;
     if let Some(address) = core.config.listen {
-        let failed = |source| BuildError::Bind { door: address.to_string(), source };
+        let failed = |source| BuildError::Bind { address: address.to_string(), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         core.tcp.get_or_init(|| address);
@@ -128,7 +128,7 @@ pub async fn build_gateway(
     let mut unix = None;
     if let Some(path) = &core.config.socket {
         let listener = bind_socket(path, core.config.socket_mode()).await?;
-        let failed = |source| BuildError::Bind { door: path.display().to_string(), source };
+        let failed = |source| BuildError::Bind { address: path.display().to_string(), source };
         // The file was made by this process, so its owner is ours.
         let owner = std::fs::symlink_metadata(path).map_err(failed)?.uid();
         core.owner_uid.get_or_init(|| owner);
@@ -140,7 +140,7 @@ pub async fn build_gateway(
 }
 
 async fn bind_socket(path: &Path, mode: u32) -> Result<UnixListener, BuildError> {
-    let failed = |source| BuildError::Bind { door: path.display().to_string(), source };
+    let failed = |source| BuildError::Bind { address: path.display().to_string(), source };
     if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         if UnixStream::connect(path).await.is_ok() {
             return Err(BuildError::SocketInUse { path: path.to_owned() });
@@ -249,11 +249,12 @@ impl Gateway {
         let Self { core, router, tcp, tls, unix } = self;
         let tasks = TaskTracker::new();
         let cut = Arc::new(AtomicUsize::new(0));
-        let doors = ConnectionAcceptor { core: core.clone(), router, tasks: tasks.clone(), cut: cut.clone() };
+        let acceptor =
+            ConnectionAcceptor { core: core.clone(), router, tasks: tasks.clone(), cut: cut.clone() };
         tokio::select! {
             () = shutdown => {}
-            () = doors.accept_tcp(tcp, tls.clone()) => {}
-            () = doors.accept_unix(unix) => {}
+            () = acceptor.accept_tcp(tcp, tls.clone()) => {}
+            () = acceptor.accept_unix(unix) => {}
             () = run_upkeep(&core) => {}
             () = keep_fresh(tls) => {}
         }

@@ -133,7 +133,7 @@ pub(crate) fn api_approval(approval: ApprovalRequest, now: Timestamp) -> api::ap
         expires_at: approval.expires_at,
         cools_until: approval.cools_until,
         cools_in_seconds: cooling,
-        opinion: approval.standing.opinion,
+        opinion: approval.provenance.opinion,
         // A person who refuses leaves an answer; the server, which refuses where it could ask no person, leaves none.
         unattended: state == ApprovalState::Denied && answer.is_none(),
         answered_by: answer.as_ref().map(|answer| answer.by.to_string()),

@@ -26,6 +26,7 @@ mod hop;
 mod pinning;
 mod slots;
 mod tunnel;
+mod withdrawal;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -67,7 +68,7 @@ pub struct GuardedEgress {
 struct EgressContext {
     names: Arc<dyn NameResolver>,
     /// Where this server listens; a few at most.
-    doors: RwLock<Vec<SocketAddr>>,
+    listeners: RwLock<Vec<SocketAddr>>,
     /// What agents hold in addition to their grants, and within what runs stay.
     capabilities: OnceLock<Arc<LiveCapabilities>>,
     /// What the configurations of agents grant now.
@@ -79,7 +80,7 @@ impl GuardedEgress {
     pub fn new(config: EgressConfig, names: Arc<dyn NameResolver>) -> Self {
         let around = EgressContext {
             names,
-            doors: RwLock::default(),
+            listeners: RwLock::default(),
             capabilities: OnceLock::new(),
             rights: OnceLock::new(),
         };
@@ -106,9 +107,9 @@ impl GuardedEgress {
     }
 
     /// Refuses an address at which this server listens, for every line there is and will be.
-    pub fn keep_from(&self, door: SocketAddr) {
+    pub fn keep_from(&self, listener: SocketAddr) {
         // No code panics while it holds the lock.
-        self.around.doors.write().unwrap_or_else(PoisonError::into_inner).push(door);
+        self.around.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 }
 
@@ -119,7 +120,7 @@ impl EgressContext {
     }
 
     fn own_listeners(&self) -> Vec<SocketAddr> {
-        self.doors.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.listeners.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

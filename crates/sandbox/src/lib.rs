@@ -8,7 +8,7 @@
 //! everything that the helper started is ended.
 //!
 //! What this crate refuses to do: decide who may run what (the gate does), give a process a network (one that is to
-//! have a proxy gets a socket to it (`door`), which the server serves), run anything where a restriction is missing.
+//! have a proxy gets a socket to it, which the server serves), run anything where a restriction is missing.
 //!
 //! Reading order: [`native`], [`bubblewrap`], [`docker`], [`firecracker`] and [`gvisor`] are the backends, [`probe`] says
 //! what this machine permits; `order` is what goes to the helper and what comes back, `helper` carries it out; [`battery`]

@@ -203,13 +203,13 @@ impl<'b> BatchDraft<'b> {
             Mutation::SessionOpen(open) => self.sessions.open_session(db, open, &mut self.agents),
             Mutation::ImportEnd(session) => self.sessions.end_import(db, *session),
             Mutation::InboxPut(put) => {
-                let standing = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
+                let claim = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
                 let mut owners = InboxOwners {
                     agents: &mut self.agents,
                     sessions: &mut self.sessions,
                     runs: &mut self.runs,
                 };
-                self.receipt.positions.push(self.inbox.put_item(db, put, standing, &mut owners)?);
+                self.receipt.positions.push(self.inbox.put_item(db, put, claim, &mut owners)?);
                 Ok(())
             }
             Mutation::PinPut(pin) => self.states.put_pin(db, pin),

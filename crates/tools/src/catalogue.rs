@@ -65,11 +65,9 @@ impl BuiltinTool {
             | Self::FileSearch
             | Self::FileWrite
             | Self::ShellExecute => true,
-            Self::HttpRequest
-            | Self::MessageSend
-            | Self::PastRead
-            | Self::PlanDeclare
-            | Self::TimeNow => false,
+            Self::HttpRequest | Self::MessageSend | Self::PastRead | Self::PlanDeclare | Self::TimeNow => {
+                false
+            }
         }
     }
 

@@ -16,7 +16,8 @@ use dromia_contracts::egress::EgressDecision;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Clock;
 use dromia_contracts::sandbox::{
-    NetworkAccess, ProcessEvent, ProcessExit, ProcessSpec, ReferencedDirectory, SandboxBackend, SandboxError, SandboxFamily,
+    NetworkAccess, ProcessEvent, ProcessExit, ProcessSpec, ReferencedDirectory, SandboxBackend, SandboxError,
+    SandboxFamily,
 };
 use dromia_contracts::tool::CallProgressSink;
 use dromia_contracts::tool_policy::ToolTerms;
@@ -90,9 +91,9 @@ pub(crate) async fn run_program(
     let (env, mounts) = (Vec::new(), Vec::new());
     let spec = ProcessSpec { argv, env, workspace, reference, cwd, mounts, limits, network, family };
     let mut process = sandbox.start_process(spec).await?;
-    let proxy = match way.zip(process.take_door()) {
-        Some((way, door)) => {
-            let opened = EgressProxy::start_listening(door, way);
+    let proxy = match way.zip(process.take_proxy_socket()) {
+        Some((way, listener)) => {
+            let opened = EgressProxy::start_listening(listener, way);
             Some(opened.map_err(|problem| SandboxError::Start { problem: problem.to_string() })?)
         }
         None => None,

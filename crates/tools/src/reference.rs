@@ -67,9 +67,10 @@ impl fmt::Display for ReferenceError {
                 "its root, which workspaces.roots lists, is not there",
                 "bring the root back (is its disk mounted?), or set another workspace",
             ),
-            RefusalKind::Gone => {
-                ("it is not there (any more)", "bring it back, or set another workspace with `dromia agent set`")
-            }
+            RefusalKind::Gone => (
+                "it is not there (any more)",
+                "bring it back, or set another workspace with `dromia agent set`",
+            ),
             RefusalKind::Link => (
                 "a symbolic link is on its way below the root",
                 "name the directory itself, as `realpath` prints it",
@@ -83,9 +84,10 @@ impl fmt::Display for ReferenceError {
                 "it is the server's own home, or holds it, or lies in it",
                 "name a directory that has nothing to do with the server",
             ),
-            RefusalKind::NotReadable => {
-                ("the server may not read it", "give the server's user read access to it, or name another one")
-            }
+            RefusalKind::NotReadable => (
+                "the server may not read it",
+                "give the server's user read access to it, or name another one",
+            ),
             RefusalKind::NotWritable => (
                 "the server may not write to it",
                 "write :ro behind it, or give the server's user write access to it",
@@ -107,20 +109,22 @@ impl HeldReference {
         home: &Path,
         resolver: PathResolver,
     ) -> Result<Self, ReferenceError> {
-        let refused =
-            |kind| ReferenceError { directory: reference.directory().display().to_string(), kind };
+        let refused = |kind| ReferenceError { directory: reference.directory().display().to_string(), kind };
         if roots.is_empty() {
             return Err(refused(RefusalKind::NoRoots));
         }
-        let below = roots.iter().find_map(|root| Some((root, reference.directory().strip_prefix(root).ok()?)));
+        let below =
+            roots.iter().find_map(|root| Some((root, reference.directory().strip_prefix(root).ok()?)));
         let Some((root, below)) = below else { return Err(refused(RefusalKind::OutsideRoots)) };
         // The root is the operator's: it may well be reached through links.
-        let root = rustix::fs::open(root, PLACE, Mode::empty()).map_err(|_| refused(RefusalKind::RootGone))?;
+        let root =
+            rustix::fs::open(root, PLACE, Mode::empty()).map_err(|_| refused(RefusalKind::RootGone))?;
         let below = below.to_str().unwrap_or_default();
         let handle = open_below(root.as_fd(), if below.is_empty() { "." } else { below }, resolver);
         let handle = handle.map_err(|error| refused(RefusalKind::of_opening(error)))?;
         let system = |errno| refused(RefusalKind::System(errno));
-        let (found, top) = (rustix::fs::fstat(&handle).map_err(system)?, rustix::fs::fstat(&root).map_err(system)?);
+        let (found, top) =
+            (rustix::fs::fstat(&handle).map_err(system)?, rustix::fs::fstat(&root).map_err(system)?);
         if found.st_dev != top.st_dev {
             return Err(refused(RefusalKind::OtherDevice));
         }
@@ -137,10 +141,10 @@ impl HeldReference {
 
     /// Returns whether the server may do there what the reference says.
     pub(crate) fn check_access(&self, reference: &WorkspaceReference) -> Result<(), ReferenceError> {
-        let wanted = if self.identity.read_only { Access::READ_OK } else { Access::WRITE_OK } | Access::EXEC_OK;
+        let wanted =
+            if self.identity.read_only { Access::READ_OK } else { Access::WRITE_OK } | Access::EXEC_OK;
         let allowed = rustix::fs::accessat(&self.handle, ".", wanted, AtFlags::empty());
-        let kind =
-            if self.identity.read_only { RefusalKind::NotReadable } else { RefusalKind::NotWritable };
+        let kind = if self.identity.read_only { RefusalKind::NotReadable } else { RefusalKind::NotWritable };
         let directory = reference.directory().display().to_string();
         allowed.map_err(|_| ReferenceError { directory, kind })
     }

@@ -18,7 +18,6 @@ use rustix::io::Errno;
 
 use crate::file_error::FileError;
 use crate::path::{FilePath, WorkspacePath};
-use crate::reference::HeldReference;
 
 /// The directory of an instance's home that holds one directory per agent.
 pub(crate) const AGENTS: &str = "agents";
@@ -106,8 +105,8 @@ impl Workspace {
     }
 
     /// Holds a directory of the operator's as a workspace.
-    pub(crate) fn of_reference(held: &HeldReference, resolver: PathResolver) -> Result<Self, FileError> {
-        let handle = rustix::io::fcntl_dupfd_cloexec(&held.handle, 0)?;
+    pub(crate) fn of_reference(held: BorrowedFd<'_>, resolver: PathResolver) -> Result<Self, FileError> {
+        let handle = rustix::io::fcntl_dupfd_cloexec(held, 0)?;
         Ok(Self { handle, resolver, is_referenced: true })
     }
 

@@ -159,7 +159,8 @@ fn build_patch(before: &AgentResource, settings: &[AgentSetting]) -> Outcome<Age
             (AgentField::Workspace, _) => {
                 let workspace = (!value.is_empty()).then(|| value.parse()).transpose();
                 patch.config.workspace = Some(
-                    workspace.map_err(|error: ParseWorkspaceError| Error::Usage(format!("workspace: {error}")))?,
+                    workspace
+                        .map_err(|error: ParseWorkspaceError| Error::Usage(format!("workspace: {error}")))?,
                 );
             }
             (AgentField::DisplayName, _) => patch.display_name = Some(text),

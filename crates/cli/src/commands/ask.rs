@@ -135,7 +135,7 @@ async fn send(
     let (_, bytes) =
         asked.sending.post_with_retries(cli, &asked.event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse_answer(&bytes)?;
-    output.goes_on(Some(submit::stored_status(&accepted, accepted.run)));
+    output.note_pending(Some(submit::stored_status(&accepted, accepted.run)));
     (used.run, used.session) = (accepted.run, Some(accepted.session));
     Ok(accepted)
 }
@@ -200,7 +200,8 @@ fn report_end(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     if answered.status == RunStatus::Cancelled && cli.interrupts.was_caught() {
-        output.print_notice(&format!("cancelled {}", answered.run))?;
+        let run = output.row_style().format_id(answered.run);
+        output.print_notice(&format!("cancelled run {run}"))?;
         return Ok(CommandExit::Interrupted);
     }
     report_run_end(answered, output)
@@ -234,7 +235,7 @@ async fn stream_answer(
             None => chat::find_taking_run(cli, accepted.session, accepted.item, output).await?,
         };
         used.run = Some(run);
-        output.goes_on(Some(submit::stored_status(&accepted, Some(run))));
+        output.note_pending(Some(submit::stored_status(&accepted, Some(run))));
         let followed = FollowedRun::follow_from(cli, run, 0, InterruptAction::CancelsRun);
         follow_run(&accepted, run, followed, sight, output).await
     };

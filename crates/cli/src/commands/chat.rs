@@ -142,7 +142,7 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
     }
     let mut last = CommandExit::Done;
     loop {
-        output.goes_on(state.session.map(idle_status));
+        output.note_pending(state.session.map(idle_status));
         let Some(line) = next_line(state, prompts, output).await? else { break };
         let message = match parse_line(&line) {
             TypedLine::Nothing => continue,
@@ -193,6 +193,7 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
         }
     }
     if let Some(session) = state.session {
+        let session = output.row_style().format_id(session);
         output.print_notice(&format!("continue with `dromia chat --session {session}`"))?;
     }
     // A person has seen which turn failed and went on; a script sees only this.
@@ -284,7 +285,7 @@ async fn play_turn(
     let (_, bytes) = sending.post_with_retries(cli, &event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse_answer(&bytes)?;
     state.session = Some(accepted.session);
-    output.goes_on(Some(conversation_status(stored_status(&accepted, accepted.run), accepted.session)));
+    output.note_pending(Some(conversation_status(stored_status(&accepted, accepted.run), accepted.session)));
     let mut taken = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let answer = async {
@@ -293,7 +294,7 @@ async fn play_turn(
             None => find_taking_run(cli, accepted.session, accepted.item, output).await?,
         };
         taken = Some(run);
-        output.goes_on(Some(conversation_status(stored_status(&accepted, taken), accepted.session)));
+        output.note_pending(Some(conversation_status(stored_status(&accepted, taken), accepted.session)));
         show_turn(cli, run, accepted.session, state, output).await
     };
     let ended = tokio::time::timeout(patience, answer).await;

@@ -117,14 +117,14 @@ pub(super) async fn follow_to_answer(
         return Ok(None);
     }
     let input = accepted.clone();
-    output.goes_on(Some(stored_status(&input, input.run)));
+    output.note_pending(Some(stored_status(&input, input.run)));
     let answered = async {
         let run = match input.run {
             Some(run) => run,
             None => chat::find_taking_run(cli, input.session, input.item, output).await?,
         };
         accepted.run = Some(run);
-        output.goes_on(Some(stored_status(&input, Some(run))));
+        output.note_pending(Some(stored_status(&input, Some(run))));
         let followed = FollowedRun::follow_from(cli, run, 0, interrupt);
         answer::follow_run(&input, run, followed, ProgressView::Waits, output).await
     };

@@ -32,13 +32,24 @@ pub(super) async fn run(
                 cli.confirm(&question, output).await?;
             }
             let path = format!("{files}/{}", percent_encode(&wanted.path));
-            let (_, saved) = save_response(&cli.client, &path, wanted.file.as_deref(), output, |_| ()).await?;
+            if wanted.file.is_none() && output.context_mut().out_is_terminal {
+                // An agent may have written it: nothing of it controls the terminal.
+                let content = cli.client.get_bytes(&path).await?;
+                let text = std::str::from_utf8(&content).map_err(|_| {
+                    Error::Usage("the file is not text; name a file for it with --file".to_owned())
+                })?;
+                output.print_text(text)?;
+                return Ok(CommandExit::Done);
+            }
+            let (_, saved) =
+                save_response(&cli.client, &path, wanted.file.as_deref(), output, |_| ()).await?;
             saved.map_or(Ok(()), |saved| saved.finish_download(output))?;
             Ok(CommandExit::Done)
         }
         args::FileCommand::Put(put) => {
             let is_stdin = put.local.as_os_str() == "-";
-            let named = put.local.file_name().filter(|_| !is_stdin).map(|name| name.to_string_lossy().into_owned());
+            let named =
+                put.local.file_name().filter(|_| !is_stdin).map(|name| name.to_string_lossy().into_owned());
             let remote = put.remote.or(named).ok_or_else(|| {
                 Error::Usage("name the file's path in the workspace, such as notes/today.md".to_owned())
             })?;

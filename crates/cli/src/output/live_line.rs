@@ -82,7 +82,7 @@ impl LiveText {
 pub(super) struct LiveLine {
     mode: LiveMode,
     text: Option<LiveText>,
-    /// What stands behind it: what a program prints, what a person types meanwhile.
+    /// The text after it: what a program prints, what a person types meanwhile.
     aside: String,
     /// What is on the screen.
     drawn: Option<String>,
@@ -115,7 +115,7 @@ impl CommandOutput<'_> {
         if self.live.text.is_none() { self.erase_live() } else { Ok(()) }
     }
 
-    /// Says what stands behind the text from now on.
+    /// Sets the text that is drawn after the line from now on.
     pub(crate) fn set_live_aside(&mut self, aside: String) {
         self.live.aside = aside;
     }

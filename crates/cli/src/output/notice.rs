@@ -141,8 +141,8 @@ impl CommandOutput<'_> {
     }
 
     /// Notes what goes on in the server, for [`CommandOutput::report_interrupt`].
-    pub(crate) fn goes_on(&mut self, standing: Option<PendingStatus>) {
-        self.left = standing;
+    pub(crate) fn note_pending(&mut self, status: Option<PendingStatus>) {
+        self.left = status;
     }
 
     /// What was noted last.

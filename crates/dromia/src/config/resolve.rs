@@ -188,6 +188,10 @@ pub(crate) fn resolve_config(
     let (irreversible, cooling) = irreversible::resolve_irreversible(&written.irreversible, &mut check);
     let second_opinion =
         irreversible::second_opinion(&written.irreversible.second_opinion, &written.models, &mut check);
+    let (workspace_roots, unfit) = workspaces::resolve_roots(&written.workspaces.roots);
+    for (number, problem) in unfit {
+        check.add_problem(&format!("workspaces.roots.{number}"), problem);
+    }
     let mut resolved = ResolvedConfig {
         listen: written.listen,
         default_agent: written.default_agent.clone(),
@@ -216,7 +220,7 @@ pub(crate) fn resolve_config(
         reachable,
         sandbox_minimum: written.sandbox.minimum,
         said: tools::resolve_tools(written, &mut check),
-        workspace_roots: workspaces::resolve_roots(&written.workspaces, &mut check),
+        workspace_roots,
         containers: docker_engine(&written.sandbox.docker, &mut check),
         monitor: machine_monitor(&written.sandbox.firecracker, &mut check),
         control_groups: control_groups(&written.sandbox.control_groups, &mut check),

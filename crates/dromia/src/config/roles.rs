@@ -18,7 +18,7 @@ const MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenRole {
-    /// What its holder may do: `read`, `invoke`, `operate`, `approve`, `admin`.
+    /// Scopes of the role: `read`, `invoke`, `operate`, `approve`, `metrics` and `admin`.
     pub(crate) scopes: Vec<TokenScope>,
 }
 
@@ -26,7 +26,8 @@ pub(crate) struct WrittenRole {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenSocket {
-    /// Who may speak on it beside root and the owner of the server. The directory of the socket must let them pass.
+    /// Users of this machine that may use the socket, besides root and the owner of the server. The directory of the
+    /// socket must be accessible to them.
     pub(crate) users: Vec<WrittenSocketUser>,
 }
 
@@ -34,11 +35,11 @@ pub(crate) struct WrittenSocket {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenSocketUser {
-    /// The number of the user, as the kernel has it.
+    /// Number of the user.
     pub(crate) uid: u32,
-    /// The role: one that every server has, or one of `roles`.
+    /// Role of the user: a built-in one or one of `roles`.
     pub(crate) role: String,
-    /// The one tenant that the user sees, by default `default`.
+    /// The one tenant that the user can access. Default: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub(crate) tenant: Option<HandleSlug>,

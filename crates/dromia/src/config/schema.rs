@@ -102,6 +102,8 @@ pub(crate) struct ConfigKey {
     pub(crate) is_group: bool,
     /// When a change of it takes effect; a key without it is a mistake of this program.
     pub(crate) effect: Option<KeyEffect>,
+    /// Where it takes a list of groups: the keys of one, with what each takes and what it is for.
+    pub(crate) entry_keys: Vec<(String, String, String)>,
     integer: bool,
     boolean: bool,
     parts: Vec<String>,
@@ -176,6 +178,7 @@ fn collect_keys(
             variable,
             is_group,
             effect,
+            entry_keys: list_entry_keys(&schema["items"]),
             integer: schema["type"] == "integer",
             boolean: schema["type"] == "boolean",
             path: path.clone(),
@@ -193,6 +196,14 @@ fn collect_keys(
             collect_keys(&[parts, vec![name.to_owned()]].concat(), effect, named, keys);
         }
     }
+}
+
+fn list_entry_keys(entry: &Value) -> Vec<(String, String, String)> {
+    let described = |(name, schema): (&String, &Value)| {
+        let description = schema["description"].as_str().unwrap_or_default().to_owned();
+        (name.clone(), accepted_values_text(schema, false), description)
+    };
+    entry["properties"].as_object().into_iter().flatten().map(described).collect()
 }
 
 fn accepted_values_text(schema: &Value, is_group: bool) -> String {
@@ -230,12 +241,12 @@ mod tests {
         assert_eq!(
             repository("docs/dromia.schema.json"),
             schema_text(),
-            "write it anew: dromia config schema > docs/dromia.schema.json"
+            "write it again: dromia config schema > docs/dromia.schema.json"
         );
         assert_eq!(
             repository("docs/configuration.md"),
             super::super::reference::reference_page(),
-            "write it anew: dromia config schema --markdown > docs/configuration.md"
+            "write it again: dromia config schema --markdown > docs/configuration.md"
         );
     }
 

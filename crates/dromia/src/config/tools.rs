@@ -21,9 +21,9 @@ use super::resolve::ProblemCollector;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenAgent {
-    /// What this agent's tools may use, where it is not what `tools` says.
+    /// Tool settings of this agent. What is not set here is taken from `tools`.
     pub(crate) tools: WrittenFlags,
-    /// Tools that this agent is granted, must ask for, or is denied.
+    /// Tools that this agent may call, must ask for, or must not call.
     pub(crate) permissions: WrittenOwnPermissions,
 }
 
@@ -31,13 +31,13 @@ pub(crate) struct WrittenAgent {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenFlags {
-    /// What programs may use that `exec` and `shell.execute` run.
+    /// Limits of the programs that the tools `exec` and `shell.execute` run.
     #[serde(skip_serializing_if = "ProgramFlags::is_absent")]
     pub(crate) exec: ProgramFlags,
-    /// Hosts that this agent may reach beside those which its `net:` grants name, spelled as behind `net:`.
+    /// Hosts that this agent may reach, in addition to its `net:` grants and in the same notation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) net: Vec<String>,
-    /// The privileged tools that this agent may call, if its grants cover them.
+    /// Tools of `tools.privileged` that this agent may call, if its grants cover them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) privileged: Vec<String>,
 }
@@ -46,24 +46,25 @@ pub(crate) struct WrittenFlags {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ProgramFlags {
-    /// The weakest sandbox that will do, where `sandbox.minimum` would allow a weaker one.
+    /// Weakest sandbox for these programs, `base` or `strict`, if it must be stronger than `sandbox.minimum`. Default:
+    /// `sandbox.minimum`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sandbox: Option<SandboxMinimum>,
-    /// What its programs reach: nothing (`none`), or through a proxy what the agent's `net:` grants cover (`proxy`). By
-    /// default nothing.
+    /// Network access of the programs. `none`: no network. `proxy`: HTTP through a proxy, to the hosts that the agent's
+    /// `net:` grants name. Default: `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<NetworkAccess>,
-    /// The most processor time of one call, from 100ms to 4h; by default four times its time.
+    /// Most processor time of one call, from 100ms to 4h. Default: four times the time limit of the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_limit: Option<String>,
-    /// The most memory of one call, from 16MiB to 1TiB; by default 1GiB.
+    /// Most memory of one call, from 16MiB to 1TiB. Default: 1GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mem_limit: Option<String>,
-    /// The most time of one call, from 100ms to 10m, by default 10m; a call asks for its own with `timeout_s`.
+    /// Most time of one call, from 100ms to 10m. A call can ask for less with `timeout_s`. Default: 10m.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) time_limit: Option<String>,
-    /// The most that may lie in the workspace, and in each temporary directory, while a program runs, from 1MiB to 1TiB;
-    /// by default 1GiB.
+    /// Most disk space of the workspace, and of each temporary directory, while a program runs, from 1MiB to 1TiB.
+    /// Default: 1GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) disk_quota: Option<String>,
 }

@@ -7,11 +7,6 @@
 use std::path::{Path, PathBuf};
 
 use dromia_contracts::agent::HandleSlug;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::resolve::ProblemCollector;
-
 /// The most roots.
 const ROOTS_MAX: usize = 64;
 
@@ -20,17 +15,6 @@ const TENANT: &str = "{tenant}";
 
 /// The tenant of roots that name none.
 const DEFAULT_TENANT: &str = "default";
-
-/// Directories outside of the home that agents may work in.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct WrittenWorkspaces {
-    /// Directories at or below which agents may have workspaces (`dromia agent create NAME --workspace DIR`), as absolute
-    /// paths. A tenant beside `default` gets only roots that have its handle in the place of `{tenant}`, such as
-    /// `/srv/work/{tenant}`; without any, no agent gets a directory.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) roots: Vec<String>,
-}
 
 /// The roots of all tenants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,39 +37,38 @@ impl WorkspaceRootTable {
     }
 }
 
-/// Takes the roots, where they are clean paths that keep tenants apart.
-pub(crate) fn resolve_roots(
-    written: &WrittenWorkspaces,
-    check: &mut ProblemCollector<'_>,
-) -> WorkspaceRootTable {
-    if written.roots.len() > ROOTS_MAX {
-        check.add_problem("workspaces.roots", format!("at most {ROOTS_MAX} roots are allowed"));
+/// Takes the roots; lists what is wrong with them, each with its place in the list.
+pub(super) fn resolve_roots(roots: &[String]) -> (WorkspaceRootTable, Vec<(usize, String)>) {
+    let mut problems = Vec::new();
+    if roots.len() > ROOTS_MAX {
+        problems.push((ROOTS_MAX, format!("at most {ROOTS_MAX} roots are allowed")));
     }
-    for (number, root) in written.roots.iter().enumerate() {
-        let key = format!("workspaces.roots.{number}");
-        let below = root.strip_prefix('/').map(|below| below.strip_suffix('/').unwrap_or(below));
-        let problem = match below {
-            None => Some("must be an absolute path, such as /srv/work"),
-            Some("") => Some("must not be the whole file system; name a directory"),
-            Some(below) if below.split('/').any(|name| matches!(name, "" | "." | "..")) => {
-                Some("must be a path without `.`, `..` and double slashes")
-            }
-            Some(below) if has_partial_tenant(below) => {
-                Some("may have `{tenant}` once, as a whole name between slashes, such as /srv/work/{tenant}")
-            }
-            Some(_) => None,
+    for (number, root) in roots.iter().enumerate() {
+        let overlapping = roots[..number].iter().find(|other| overlap(other, root));
+        let problem = match (root_problem(root), overlapping) {
+            (Some(problem), _) => problem.to_owned(),
+            (None, Some(other)) => format!("overlaps with {other}, so one tenant could get files of another"),
+            (None, None) => continue,
         };
-        if let Some(problem) = problem {
-            check.add_problem(&key, problem);
-            continue;
-        }
-        let overlapping = written.roots[..number].iter().find(|other| overlap(other, root));
-        if let Some(other) = overlapping {
-            let problem = format!("overlaps with {other}, so one tenant could get files of another");
-            check.add_problem(&key, problem);
-        }
+        problems.push((number, problem));
     }
-    WorkspaceRootTable(written.roots.iter().map(|root| Path::new(root).components().collect()).collect())
+    (WorkspaceRootTable(roots.iter().map(|root| Path::new(root).components().collect()).collect()), problems)
+}
+
+/// Says what is wrong with a root by itself.
+fn root_problem(root: &str) -> Option<&'static str> {
+    let Some(below) = root.strip_prefix('/') else {
+        return Some("must be an absolute path, such as /srv/work");
+    };
+    let below = below.strip_suffix('/').unwrap_or(below);
+    if below.is_empty() {
+        return Some("must not be the whole file system; name a directory");
+    }
+    if below.split('/').any(|name| matches!(name, "" | "." | "..")) {
+        return Some("must be a path without `.`, `..` and double slashes");
+    }
+    has_partial_tenant(below)
+        .then_some("may have `{tenant}` once, as a whole name between slashes, such as /srv/work/{tenant}")
 }
 
 fn has_partial_tenant(below: &str) -> bool {
@@ -95,7 +78,8 @@ fn has_partial_tenant(below: &str) -> bool {
 
 /// Returns whether the roots of different tenants may lie in one another.
 fn overlap(one: &str, other: &str) -> bool {
-    let fixed = |root: &str| -> PathBuf { Path::new(root).iter().take_while(|name| *name != TENANT).collect() };
+    let fixed =
+        |root: &str| -> PathBuf { Path::new(root).iter().take_while(|name| *name != TENANT).collect() };
     let (first, second) = (fixed(one), fixed(other));
     let is_of_default = |root: &str| !root.contains(TENANT);
     // Two of `default`, or two with the tenant at the same place, are of one tenant each.
@@ -115,6 +99,16 @@ mod tests {
         let of = |handle: &str| table.roots_of_tenant(&handle.parse().expect("a handle"));
         assert_eq!(of("acme"), [PathBuf::from("/srv/of/acme/work")]);
         assert_eq!(of("default"), [PathBuf::from("/srv/work"), PathBuf::from("/srv/of/default/work")]);
+    }
+
+    #[test]
+    fn an_unfit_root_is_refused_at_its_place() {
+        let roots =
+            ["/srv/work", "srv", "/", "/srv/..", "/srv/x-{tenant}", "/srv/{tenant}", "/data/{tenant}"];
+        let (_, problems) = resolve_roots(&roots.map(str::to_owned));
+        let places: Vec<_> = problems.iter().map(|(place, _)| *place).collect();
+        assert_eq!(places, [1, 2, 3, 4, 5], "{problems:?}");
+        assert!(problems[4].1.contains("overlaps with /srv/work"), "{problems:?}");
     }
 
     #[test]

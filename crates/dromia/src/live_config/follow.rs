@@ -22,7 +22,7 @@ use crate::vault_keys;
 /// What a changed configuration reaches.
 pub(crate) struct LiveServices {
     /// The services of the home.
-    pub(crate) house: Arc<HomeServices>,
+    pub(crate) of_home: Arc<HomeServices>,
     /// The gateway.
     pub(crate) gateway: GatewayHandle,
 }
@@ -43,7 +43,7 @@ pub(crate) fn follow_file(live: Arc<LiveConfig>, services: LiveServices) {
                 return;
             };
             watch = next;
-            let now = services.house.runtime.clock.now();
+            let now = services.of_home.runtime.clock.now();
             let applied = match found {
                 None => continue,
                 Some(Err(problem)) => Err(problem),
@@ -73,7 +73,7 @@ async fn apply_text(
     };
     let is_retooled =
         live.current.load().loaded.written.tools.external != offered.loaded.written.tools.external;
-    let built = BuiltParts::build(&services.house, &offered.resolved, is_retooled).await;
+    let built = BuiltParts::build(&services.of_home, &offered.resolved, is_retooled).await;
     let built = built.map_err(|problem| format!("{problem:#}"))?;
     let OfferedConfig { text, author, loaded, resolved } = offered;
     built.swap_in(services, &resolved)?;
@@ -84,7 +84,7 @@ async fn apply_text(
     let revision = ConfigRevision { record, loaded, missing_keys: resolved.missing_keys.clone() };
     let pending = live.note_applied(revision, now).join(", ");
     tracing::warn!(revision = number, %digest, author, pending, "the configuration changed and counts now");
-    finish_change(&live.home, &services.house, &resolved, digest, now).await;
+    finish_change(&live.home, &services.of_home, &resolved, digest, now).await;
     Ok(())
 }
 
@@ -98,23 +98,23 @@ struct BuiltParts {
 
 impl BuiltParts {
     async fn build(
-        house: &HomeServices,
+        services: &HomeServices,
         resolved: &ResolvedConfig,
         is_retooled: bool,
     ) -> anyhow::Result<Self> {
-        let models = ModelRegistry::new(resolved.models.clone(), &house.runtime.clock, &*house.egress)
+        let models = ModelRegistry::new(resolved.models.clone(), &services.runtime.clock, &*services.egress)
             .context("the models cannot be built")?;
-        vault_keys::find_provider_scopes(house, &resolved.models).await?;
+        vault_keys::find_provider_scopes(services, &resolved.models).await?;
         let external =
-            is_retooled.then(|| up::connect_external_tools(resolved, &*house.egress)).transpose()?;
-        let gate = up::build_gate(&house.policies, &house.capabilities, resolved);
+            is_retooled.then(|| up::connect_external_tools(resolved, &*services.egress)).transpose()?;
+        let gate = up::build_gate(&services.policies, &services.capabilities, resolved);
         Ok(Self { models, gate, external })
     }
 
     /// Swaps the parts in, first the one that may refuse. The engine comes last: it forgets what it read under the earlier
     /// ones.
     fn swap_in(self, services: &LiveServices, resolved: &ResolvedConfig) -> Result<(), String> {
-        let parts = &services.house.parts;
+        let parts = &services.of_home.parts;
         if let Some(external) = self.external {
             parts.toolbox.replace_external(external).map_err(|error| error.to_string())?;
         }
@@ -122,7 +122,7 @@ impl BuiltParts {
         parts.gate.replace_gate(self.gate);
         parts.terms.replace_settings(resolved.said.clone());
         services.gateway.replace_settings(resolved.gateway_config(None));
-        services.house.engine.replace_config(resolved.engine.clone());
+        services.of_home.engine.replace_config(resolved.engine.clone());
         Ok(())
     }
 }
@@ -130,16 +130,16 @@ impl BuiltParts {
 /// Does what may take time or fail without harm to what counts already.
 async fn finish_change(
     home: &Home,
-    house: &HomeServices,
+    services: &HomeServices,
     resolved: &ResolvedConfig,
     digest: dromia_contracts::Digest,
     now: Timestamp,
 ) {
-    if let Err(error) = house.engine.budgets_declare(&resolved.budgets).await {
+    if let Err(error) = services.engine.budgets_declare(&resolved.budgets).await {
         tracing::error!(%error, "failed to set the budgets of dromia.yaml; the next change or start sets them");
     }
-    let operator = house.authority.issue_operator();
-    if let Err(error) = seal_configuration(&*house.store, &*house.store, &operator, digest, now).await {
+    let operator = services.authority.issue_operator();
+    if let Err(error) = seal_configuration(&*services.store, &*services.store, &operator, digest, now).await {
         tracing::warn!(%error, "failed to record the configuration; the next start records it");
     }
     for ConfigProblem { at, message, .. } in &resolved.missing_keys {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dromia_contracts::encoded_request::RequestEncoding;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold};
+use dromia_contracts::gate::{ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
 use dromia_contracts::tool::{EffectSink, PreparedCall};
-use dromia_contracts::{AgentId, BoxFuture, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, Scope, TenantId};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
 use dromia_tools::Toolbox;
@@ -97,6 +97,16 @@ impl Gate for LiveGate {
         self.0.load().note_rights(tenant, agent, number, grants)
     }
 
+    fn await_withdrawal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        grants: &'a [String],
+        call: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        let gate = self.0.load_full();
+        Box::pin(async move { gate.await_withdrawal(scope, grants, call).await })
+    }
+
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {
         self.0.load().call_sink(call)
     }
@@ -105,7 +115,7 @@ impl Gate for LiveGate {
         self.0.load().is_irreversible(call)
     }
 
-    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+    fn tenant_policy(&self, tenant: TenantId) -> Option<ActivePolicy> {
         self.0.load().tenant_policy(tenant)
     }
 

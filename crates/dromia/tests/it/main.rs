@@ -94,4 +94,5 @@ mod unread_stderr;
 mod vault;
 mod waiting;
 mod webhook;
+mod withdrawn;
 mod workspaces;

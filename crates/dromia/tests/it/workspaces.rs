@@ -83,10 +83,13 @@ fn files_and_programs_work_in_a_referenced_directory() {
             assert!(write(&server, name, "evil").await.contains("programs outside the sandbox"), "{name}");
             assert!(!site.join(name).exists());
         }
-        let said = shell(&server, "echo evil > .git/hooks/pre-commit; echo evil > .git/config; echo $?").await;
+        let said =
+            shell(&server, "echo evil > .git/hooks/pre-commit; echo evil > .git/config; echo $?").await;
         assert!(said.to_lowercase().contains("read-only file system"), "{said}");
     });
-    assert!(!site.join(".git/hooks/pre-commit").exists() && !read(&site.join(".git/config")).contains("evil"));
+    assert!(
+        !site.join(".git/hooks/pre-commit").exists() && !read(&site.join(".git/config")).contains("evil")
+    );
     // Longer results than a model is shown are kept in the home, and read there.
     block_on(async {
         let said = shell(&server, "seq 1 30000").await;
@@ -116,7 +119,8 @@ fn a_read_only_workspace_takes_no_change() {
             let said = told(&server, tool, arguments).await;
             assert!(said.contains("for reading only"), "{tool}: {said}");
         }
-        let said = shell(&server, "cat page.html; echo x > page.html; rm page.html; mkdir d; echo over").await;
+        let said =
+            shell(&server, "cat page.html; echo x > page.html; rm page.html; mkdir d; echo over").await;
         assert!(said.contains("hello\n") && said.contains("over"), "{said}");
     });
     assert_eq!(read(&site.join("page.html")), "hello\n");
@@ -128,7 +132,8 @@ fn a_read_only_workspace_takes_no_change() {
     block_on(async { assert!(write(&server, "own", "x").await.starts_with("wrote")) });
     assert!(site.join("new").exists() && !site.join("own").exists());
     let history = document(&scene.home, &["agent", "history", "dev"]);
-    let changed: Vec<_> = history["items"].as_array().expect("rows").iter().map(|row| &row["changed"]).collect();
+    let changed: Vec<_> =
+        history["items"].as_array().expect("rows").iter().map(|row| &row["changed"]).collect();
     assert_eq!(changed, [&json!(["workspace"]), &json!(["workspace"]), &json!([])]);
     document(&scene.home, &["agent", "revert", "dev", "1"]);
     block_on(async { assert!(write(&server, "late", "x").await.contains("for reading only")) });
@@ -222,7 +227,11 @@ fn a_person_takes_files_out_and_puts_them_in() {
         (&["put", local, "../outside"], "must not contain .."),
     ] {
         let output = file(words);
-        assert!(!output.status.success() && stderr(&output).contains(reason), "{words:?}: {}", stderr(&output));
+        assert!(
+            !output.status.success() && stderr(&output).contains(reason),
+            "{words:?}: {}",
+            stderr(&output)
+        );
     }
     document(&scene.home, &["agent", "set", "dev", &format!("workspace={}:ro", site.display())]);
     let refused = file(&["put", local, "late"]);

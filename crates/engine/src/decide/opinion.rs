@@ -10,7 +10,7 @@ use dromia_contracts::model::TokenUsage;
 use dromia_contracts::opinion::ModelOpinion;
 
 use super::{DecisionDraft, NextAction, OpinionRequest, OpinionResult};
-use crate::state::Opined;
+use crate::state::OpinionState;
 
 impl DecisionDraft {
     /// Reserves what the answers may take.
@@ -34,7 +34,7 @@ impl DecisionDraft {
     /// Records the opinion; the call is judged again with it.
     pub(super) fn record_opinion(&mut self, call: CallId, consulted: OpinionResult) -> NextAction {
         let open = self.state.next_call().filter(|(due, _)| *due == call);
-        let Some(Opined::Open { action, .. }) = open.map(|(_, known)| &known.opined) else {
+        let Some(OpinionState::Open { action, .. }) = open.map(|(_, known)| &known.opined) else {
             return self.go_on();
         };
         let OpinionResult { opinion, usage, tokens, cost_micros } = consulted;
@@ -74,7 +74,7 @@ impl DecisionDraft {
     /// which call it was, and how many times in a row that happened.
     pub(super) fn lose_opinion(&mut self) -> Option<(CallId, u32)> {
         let (call, known) = self.state.next_call()?;
-        let Opined::Open { action, reserved_micros, lost } = known.opined else { return None };
+        let OpinionState::Open { action, reserved_micros, lost } = known.opined else { return None };
         self.push_entry(Entry::OpinionGiven(OpinionGiven {
             call,
             action,

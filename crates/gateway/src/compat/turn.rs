@@ -83,9 +83,14 @@ pub(super) async fn submit_and_answer<F: AnswerWriter>(
         return Ok(response);
     };
     let live = share.is_some();
-    let standing = live.then(|| StreamAuthentication::new(caller));
-    let patience =
-        ListenOptions { live, last_only, until: (!live).then_some(deadline), stop: stop.clone(), standing };
+    let authentication = live.then(|| StreamAuthentication::new(caller));
+    let patience = ListenOptions {
+        live,
+        last_only,
+        until: (!live).then_some(deadline),
+        stop: stop.clone(),
+        authentication,
+    };
     let listener = RunListener::new(core.clone(), scope, run, patience);
     let format = format(AnsweringRun { run, model });
     let mut response = match share {

@@ -14,8 +14,8 @@ use dromia_api::status::{
     PolicyStatus, ReadyResponse, StoreCounters, StoreStatus,
 };
 use dromia_contracts::ErrorCode;
-use dromia_contracts::config_standing::{ConfigReporter, ConfigStanding};
-use dromia_contracts::gate::PolicyStanding;
+use dromia_contracts::active_config::{ActiveConfig, ConfigReporter};
+use dromia_contracts::gate::ActivePolicy;
 use dromia_contracts::store::{PageRequest, StoreDamage};
 use jiff::{SignedDuration, Timestamp};
 
@@ -119,7 +119,7 @@ fn damage_report(damage: StoreDamage, now: Timestamp, caller: &Caller, sees_node
 
 /// Tells which policy counts for the caller. What lies in the home concerns those who may change it.
 fn visible_policy(core: &GatewayCore, caller: &Caller) -> Option<PolicyStatus> {
-    let PolicyStanding { digest, files, refused } = core.ports.gate.tenant_policy(caller.scope.tenant())?;
+    let ActivePolicy { digest, files, refused } = core.ports.gate.tenant_policy(caller.scope.tenant())?;
     let refused = refused.map(|refused| PolicyRefused { problem: refused.problem, since: refused.since });
     Some(if caller.is_operator() {
         PolicyStatus { digest, files, refused }
@@ -130,8 +130,8 @@ fn visible_policy(core: &GatewayCore, caller: &Caller) -> Option<PolicyStatus> {
 
 /// Says which configuration counts, and what of the file does not.
 fn config_status(reporter: &dyn ConfigReporter) -> ConfigStatus {
-    let ConfigStanding { revision, digest, since, is_fallback, refused, pending, disabled } =
-        reporter.config_standing();
+    let ActiveConfig { revision, digest, since, is_fallback, refused, pending, disabled } =
+        reporter.active_config();
     let refused = refused.map(|refused| ConfigRefused { problem: refused.problem, since: refused.since });
     ConfigStatus { revision, digest, since, is_fallback, refused, pending, disabled }
 }

@@ -98,7 +98,7 @@ fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>) -> OverviewPage {
         config_refused: core
             .configuration
             .get()
-            .is_some_and(|reporter| reporter.config_standing().refused.is_some()),
+            .is_some_and(|reporter| reporter.active_config().refused.is_some()),
     };
     OverviewPage { at: core.ports.runtime.clock.now(), server, tenants, next: None }
 }

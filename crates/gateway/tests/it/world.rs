@@ -235,7 +235,7 @@ fn asked(house: &House) -> ApprovalRequest {
         author: Actor::new("cli:1"),
         hops: 0,
         context: Label::ACTOR_TEXT,
-        standing: CallProvenance::default(),
+        provenance: CallProvenance::default(),
         tool: "file.read".to_owned(),
         arguments: r#"{"path":"notes"}"#.to_owned(),
         action: Digest::default(),

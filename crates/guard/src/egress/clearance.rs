@@ -74,13 +74,13 @@ impl EgressPolicy {
             }
         };
         let names = &*around.names;
-        let mut doors = around.own_listeners();
-        doors.retain(|door| door.port() == target.port());
+        let mut listeners = around.own_listeners();
+        listeners.retain(|listener| listener.port() == target.port());
         let Some(address) = target.address() else {
             // Whatever address the name has, a listener of our own is at one that is not public or is here.
-            return Ok(EgressPermission { rule, is_strict: public_only || !doors.is_empty() });
+            return Ok(EgressPermission { rule, is_strict: public_only || !listeners.is_empty() });
         };
-        if doors.iter().any(|door| leads_to(address, *door, names)) {
+        if listeners.iter().any(|listener| leads_to(address, *listener, names)) {
             return Err(OWN_DOOR);
         }
         self.judge_address(None, address, public_only, names)?;
@@ -151,8 +151,8 @@ fn check_bounds(
 }
 
 /// Tells whether a connection to an address would end at a listener of this server.
-fn leads_to(address: IpAddr, door: SocketAddr, names: &dyn NameResolver) -> bool {
-    let (address, listens) = (embedded_address(address), embedded_address(door.ip()));
+fn leads_to(address: IpAddr, listener: SocketAddr, names: &dyn NameResolver) -> bool {
+    let (address, listens) = (embedded_address(address), embedded_address(listener.ip()));
     let is_own = || {
         matches!(classify_address(address), AddressClass::Loopback | AddressClass::Unspecified)
             || names.is_here(address)

@@ -191,8 +191,8 @@ impl SandboxProcess for PooledProcess {
         self.running.stop();
     }
 
-    fn take_door(&mut self) -> Option<TcpListener> {
-        self.running.take_door()
+    fn take_proxy_socket(&mut self) -> Option<TcpListener> {
+        self.running.take_proxy_socket()
     }
 }
 

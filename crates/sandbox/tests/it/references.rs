@@ -62,7 +62,8 @@ async fn a_guest_shows_only_the_directory_that_is_meant() {
 #[tokio::test]
 async fn a_backend_without_guards_starts_nothing_in_a_referenced_directory() {
     let backends = backends();
-    let base = backends.iter().find(|backend| backend.backend_name() == "native/base").expect("it works here");
+    let base =
+        backends.iter().find(|backend| backend.backend_name() == "native/base").expect("it works here");
     let dir = tempfile::tempdir().expect("a directory");
     let refused = base.start_process(referenced(dir.path(), dir.path(), false, "true")).await;
     let problem = refused.map(drop).expect_err("it starts nothing");

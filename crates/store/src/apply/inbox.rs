@@ -55,7 +55,7 @@ impl<'b> InboxDrafts<'b> {
         &mut self,
         db: TenantDb<'_>,
         put: &'b InboxPut,
-        standing: Option<&TurnClaim>,
+        claim: Option<&TurnClaim>,
         owners: &mut InboxOwners<'_, 'b>,
     ) -> Checked<u64> {
         if put.key.as_ref().is_some_and(|key| key.key.len() > KEY_MAX) {
@@ -78,7 +78,7 @@ impl<'b> InboxDrafts<'b> {
             }
             return Ok(found.position);
         }
-        if let Some(position) = self.taken_before(db, put, standing)? {
+        if let Some(position) = self.taken_before(db, put, claim)? {
             return Ok(position);
         }
         let position = next_position(db, put, owners)?;
@@ -108,9 +108,9 @@ impl<'b> InboxDrafts<'b> {
         &self,
         db: TenantDb<'_>,
         put: &InboxPut,
-        standing: Option<&TurnClaim>,
+        claim: Option<&TurnClaim>,
     ) -> Checked<Option<u64>> {
-        let Some(claim) = standing else { return Ok(None) };
+        let Some(claim) = claim else { return Ok(None) };
         if put.owner != InboxOwner::Session(claim.session) {
             return Ok(None);
         }

@@ -67,12 +67,7 @@ impl AuditLog for SqliteStore {
         self.audit_act(scope, AuditChange::SessionExported { session }, at)
     }
 
-    fn audit_act<'a>(
-        &'a self,
-        scope: &'a Scope,
-        change: AuditChange,
-        at: jiff::Timestamp,
-    ) -> Read<'a, ()> {
+    fn audit_act<'a>(&'a self, scope: &'a Scope, change: AuditChange, at: jiff::Timestamp) -> Read<'a, ()> {
         let act = AuditAct { by: Some(scope.actor().clone()), change };
         self.write_note(scope.tenant(), AuditNote::Act { act, at: at.as_millisecond() })
     }

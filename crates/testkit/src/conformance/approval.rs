@@ -65,7 +65,7 @@ fn new_approval(agent: AgentId, session: SessionId, run: RunId, number: u8) -> A
         author: Actor::new("cli:ada"),
         hops: 0,
         context: Label::ACTOR_TEXT,
-        standing: CallProvenance::default(),
+        provenance: CallProvenance::default(),
         tool: "exec".to_owned(),
         arguments: r#"{"argv":["true"]}"#.to_owned(),
         action: Digest::from_bytes([number; 32]),

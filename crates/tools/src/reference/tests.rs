@@ -33,9 +33,11 @@ impl Scene {
 fn a_directory_below_a_root_is_held() {
     let scene = Scene::new();
     for resolver in [PathResolver::Kernel, PathResolver::Walk] {
-        for (root, name, real) in
-            [("root", "root/site", "root/site"), ("root", "root", "root"), ("rootlink", "rootlink/site", "root/site")]
-        {
+        for (root, name, real) in [
+            ("root", "root/site", "root/site"),
+            ("root", "root", "root"),
+            ("rootlink", "rootlink/site", "root/site"),
+        ] {
             let held = scene.open(resolver, root, name).expect("it is held");
             assert_eq!(held.path, scene.top.path().join(real).canonicalize().expect("it is there"));
         }
@@ -92,7 +94,8 @@ fn a_directory_that_is_only_read_needs_no_write_access() {
     for (suffix, is_allowed) in [("", true), (":ro", true)] {
         let text = format!("{}{suffix}", top.join("root/site").display());
         let reference: WorkspaceReference = text.parse().expect("a reference");
-        let held = HeldReference::open(&reference, &[top.join("root")], &top.join("home"), PathResolver::Kernel);
+        let held =
+            HeldReference::open(&reference, &[top.join("root")], &top.join("home"), PathResolver::Kernel);
         assert_eq!(held.expect("it is held").check_access(&reference).is_ok(), is_allowed, "{suffix}");
     }
 }

@@ -58,7 +58,8 @@ impl Toolbox {
             true => self.hold_reference(context.scope.tenant(), &context.workspace).await?,
             false => None,
         };
-        let at = CallSite { tenant: context.scope.tenant(), agent: context.agent, held: held.as_ref(), pieces };
+        let at =
+            CallSite { tenant: context.scope.tenant(), agent: context.agent, held: held.as_ref(), pieces };
         match tool {
             BuiltinTool::TimeNow => Ok(done_output(vec![ContentPart::new_text(
                 self.runtime.clock.now().to_string(),
@@ -142,7 +143,8 @@ impl Toolbox {
                 let more = arguments.new.len().saturating_mul(arguments.count as usize);
                 let edit =
                     move |workspace: Option<&Workspace>| edit::edit_file(workspace, &arguments, &key, &mark);
-                let changed = self.grow_files(&context.scope, at, MissingDirectory::Leave, more, edit).await?;
+                let changed =
+                    self.grow_files(&context.scope, at, MissingDirectory::Leave, more, edit).await?;
                 Ok(labelled_output(path, &context.author, changed))
             }
             BuiltinTool::FileWrite => {

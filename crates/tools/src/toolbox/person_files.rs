@@ -43,9 +43,8 @@ impl WorkspaceFiles for Toolbox {
             let held = held.map_err(invalid_fault)?;
             let at = CallSite { tenant, agent, held: held.as_ref(), pieces: &DiscardProgress };
             let after = after.to_owned();
-            let list = move |workspace: Option<&Workspace>| {
-                Ok(listing::list_names(workspace, &path, &after, limit))
-            };
+            let list =
+                move |workspace: Option<&Workspace>| Ok(listing::list_names(workspace, &path, &after, limit));
             let listed = self.run_file_work(at, MissingDirectory::Leave, list).await.map_err(busy_fault)?;
             listed.map_err(file_fault)
         })
@@ -65,7 +64,8 @@ impl WorkspaceFiles for Toolbox {
             let read = move |workspace: Option<&Workspace>| Ok(read_bounded(workspace, &path));
             let content = self.run_file_work(at, MissingDirectory::Leave, read).await.map_err(busy_fault)?;
             content.map_err(file_fault)?.ok_or_else(|| {
-                let text = format!("the file has more than {FILE_BYTES_MAX} bytes, which is the most that is sent");
+                let text =
+                    format!("the file has more than {FILE_BYTES_MAX} bytes, which is the most that is sent");
                 Fault::new(ErrorCode::BodyTooLarge, text).with_hint("have the agent send or split it")
             })
         })
@@ -86,7 +86,9 @@ impl WorkspaceFiles for Toolbox {
             let held = held.map_err(invalid_fault)?;
             if held.as_ref().is_some_and(|held| held.identity.read_only) {
                 let text = "the workspace is for reading only; nothing was written".to_owned();
-                return Err(invalid_fault(text).with_hint("lift that with `dromia agent set NAME workspace=DIR`"));
+                return Err(
+                    invalid_fault(text).with_hint("lift that with `dromia agent set NAME workspace=DIR`")
+                );
             }
             let at = CallSite { tenant, agent, held: held.as_ref(), pieces: &DiscardProgress };
             let (digest, more, key) = (content_digest(&content), content.len(), key.to_owned());

@@ -3,13 +3,14 @@
 //! What changes something has its turn, one at a time in a workspace. No work has a deadline: a slot goes with it, and it
 //! goes on if the caller is dropped.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use dromia_contracts::{Scope, TenantId};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::pool::{PoolSlot, SlotPool};
 use dromia_contracts::tool::{CallProgressSink, ToolContext, ToolOutput};
 use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference};
+use dromia_contracts::{Scope, TenantId};
 
 use super::{CallSite, Toolbox};
 use crate::file_error::FileError;
@@ -80,7 +81,9 @@ impl Toolbox {
         // A disk of the network may not answer.
         match tokio::time::timeout(program::TURN_WAIT, opened).await {
             Ok(opened) => opened.map_err(|_| BROKEN.to_owned())?,
-            Err(_) => Err("the workspace's disk does not answer; nothing was done, try again later".to_owned()),
+            Err(_) => {
+                Err("the workspace's disk does not answer; nothing was done, try again later".to_owned())
+            }
         }
     }
 
@@ -278,7 +281,7 @@ impl Toolbox {
         let (agent, held) = (at.agent, at.held.cloned());
         move || {
             let workspace = match held {
-                Some(held) => Workspace::of_reference(&held, resolver).map(Some),
+                Some(held) => Workspace::of_reference(held.handle.as_fd(), resolver).map(Some),
                 None => Workspace::open(&root, agent, resolver, missing),
             };
             workspace.and_then(|workspace| work(workspace.as_ref())).map_err(|error| error.to_string())

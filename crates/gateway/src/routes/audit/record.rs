@@ -225,6 +225,8 @@ pub(super) fn entry_records(
             let mut records = vec![AuditRecord {
                 call: Some(finished.call),
                 outcome: serialized_word(&finished.status),
+                decision: finished.withdrawn.as_ref().map(|_| AuditDecision::Deny),
+                rule: finished.withdrawn.as_deref().and_then(said),
                 ..record.clone()
             }];
             for (number, judged) in (1..).zip(finished.egress) {

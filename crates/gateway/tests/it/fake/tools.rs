@@ -1,9 +1,10 @@
 //! Two tools behind the gateway, and a gate that goes by their names.
 
-use std::future::ready;
+use std::future::{pending, ready};
 
+use bytes::Bytes;
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{NetworkAccess, ProcessLimits};
 use dromia_contracts::tool::{
@@ -12,8 +13,7 @@ use dromia_contracts::tool::{
 };
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::workspace_files::{AgentWorkspace, FileKind, WorkspaceFiles, WorkspaceName};
-use dromia_contracts::{BoxFuture, Digest, Fault};
-use bytes::Bytes;
+use dromia_contracts::{AgentId, BoxFuture, Digest, Fault, Scope, TenantId};
 
 /// Tools that describe themselves and are never called.
 #[derive(Debug)]
@@ -80,6 +80,19 @@ impl Gate for Shelf {
 
     fn is_irreversible(&self, _: &PreparedCall) -> bool {
         true
+    }
+
+    fn note_rights(&self, _: TenantId, _: AgentId, _: u64, _: &[String]) -> RightsHold {
+        RightsHold::NOTHING
+    }
+
+    fn await_withdrawal<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: &'a [String],
+        _: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        Box::pin(pending())
     }
 
     fn check_grants(&self, _: &[String]) -> Result<(), String> {

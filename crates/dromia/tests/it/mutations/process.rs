@@ -1,4 +1,4 @@
-//! The rooms of one life of a process, wired in the test as the binary wires them, with a store that can be
+//! The services of one process, wired in the test as the binary wires them, with a store that can be
 //! spoiled between the engine and SQLite.
 //!
 //! A life ends as a crash ends it: its tasks are dropped where they stand. Only what SQLite was handed before is
@@ -65,7 +65,7 @@ impl SandboxSelector for NoSandbox {
     }
 }
 
-/// What a person must allow in this house, and what is put off.
+/// What a person must allow in this process, and what is put off.
 const ASKS: &str = r#"package dromia.policy
 
 import rego.v1
@@ -86,21 +86,20 @@ fn policies(tools: &Toolbox) -> PolicyEngine {
         .expect("the shipped policy compiles")
         .with_manifests(tools.builtin_manifests());
     let file = PolicyText { name: "asks.rego".to_owned(), text: ASKS.to_owned() };
-    let instance =
-        Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy of this house compiles"));
+    let instance = Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy compiles"));
     policies.replace_layers(PolicyLayers { instance, ..PolicyLayers::default() });
     policies
 }
 
 /// One life of a process.
-pub(crate) struct House {
+pub(crate) struct TestProcess {
     pub(crate) store: Arc<FaultyStore>,
     pub(crate) engine: Engine,
     pub(crate) authority: ScopeAuthority,
     pub(crate) root: PathBuf,
 }
 
-impl House {
+impl TestProcess {
     /// Opens the directory and starts the engine. Must be called inside a tokio runtime.
     pub(crate) fn open(root: &Path, spoil: impl FnOnce(&FaultyStore)) -> Self {
         Self::open_with(root, spoil, |_| {})

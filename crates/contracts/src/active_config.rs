@@ -1,4 +1,4 @@
-//! Which configuration counts while a server runs, for those who show it. It refuses to say values.
+//! The configuration that a running server uses, for routes that show it. It carries no values.
 
 use std::fmt;
 
@@ -6,24 +6,24 @@ use jiff::Timestamp;
 
 use crate::digest::Digest;
 
-/// The port to the state of the configuration.
+/// The port to the active configuration.
 pub trait ConfigReporter: Send + Sync + fmt::Debug {
-    /// Says which configuration counts now.
-    fn config_standing(&self) -> ConfigStanding;
+    /// Returns the configuration that the server uses now.
+    fn active_config(&self) -> ActiveConfig;
 }
 
-/// Which configuration counts.
+/// The configuration that the server uses, and what of the file it does not use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigStanding {
+pub struct ActiveConfig {
     /// Its number in the history of the home.
     pub revision: u64,
     /// The digest of its text.
     pub digest: Digest,
-    /// Since when it counts.
+    /// Since when the server uses it.
     pub since: Timestamp,
     /// Whether the server started on an earlier one, because it could not use the file.
     pub is_fallback: bool,
-    /// What the file says instead, and does not count, because it is wrong.
+    /// Why the server does not use the file, where the file is wrong.
     pub refused: Option<ConfigRefusal>,
     /// The keys whose values in the file take effect at the next start.
     pub pending: Vec<String>,
@@ -31,7 +31,7 @@ pub struct ConfigStanding {
     pub disabled: Vec<String>,
 }
 
-/// A file that does not count.
+/// A file that the server refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigRefusal {
     /// The place and what is wrong.

@@ -15,7 +15,7 @@ pub enum AgentCommand {
     /// Create an agent
     #[command(
         visible_alias = "new",
-        after_help = "Examples:\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md \\\n      --grant model --grant reply --grant 'file.*'\n  dromia agent create writer --workspace /srv/work/site --grant model --grant reply --grant 'file.*'"
+        after_help = "Examples:\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md \\\n      --grant model --grant reply --grant 'file.*'\n  dromia agent create writer --workspace /srv/work/site \\\n      --grant model --grant reply --grant 'file.*'"
     )]
     Create(CreateAgent),
     /// List agents

@@ -210,7 +210,7 @@ pub enum AuditChange {
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 23] = [
+    pub const KINDS: [&'static str; 24] = [
         "tenant_created",
         "token_created",
         "token_revoked",
@@ -232,6 +232,7 @@ impl AuditChange {
         "approval_rule_set",
         "approval_rule_removed",
         "session_exported",
+        "file_put",
         "session_trusted",
         "vault_key_replaced",
     ];

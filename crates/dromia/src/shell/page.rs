@@ -85,7 +85,7 @@ fn overview_page(command: &Command) -> StyledStr {
         });
         page.push_str(&rows.collect::<Vec<_>>().join("\n"));
     }
-    page.push_str("\n\nExample: dromia init && dromia up. Topics: dromia help --help");
+    page.push_str("\nExample: dromia init && dromia up. Topics: dromia help --help");
     page.into()
 }
 

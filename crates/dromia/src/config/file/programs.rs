@@ -84,7 +84,6 @@ pub(crate) struct WrittenWorkspaces {
     /// Directories at or below which agents may have workspaces (`dromia agent create NAME --workspace DIR`), as absolute
     /// paths. A tenant beside `default` gets only roots that have its handle in the place of `{tenant}`, such as
     /// `/srv/work/{tenant}`; without any, no agent gets a directory.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) roots: Vec<String>,
 }
 

@@ -44,7 +44,8 @@ pub(super) fn resolve_roots(roots: &[String]) -> (WorkspaceRootTable, Vec<(usize
         problems.push((ROOTS_MAX, format!("at most {ROOTS_MAX} roots are allowed")));
     }
     for (number, root) in roots.iter().enumerate() {
-        let overlapping = roots[..number].iter().find(|other| root_problem(other).is_none() && overlap(other, root));
+        let overlapping =
+            roots[..number].iter().find(|other| root_problem(other).is_none() && overlap(other, root));
         let problem = match (root_problem(root), overlapping) {
             (Some(problem), _) => problem.to_owned(),
             (None, Some(other)) => format!("overlaps with {other}, so one tenant could get files of another"),

@@ -47,7 +47,7 @@ pub(crate) async fn create_tenant(
     JsonBody(new): JsonBody<CreateTenant>,
 ) -> Answer<Response> {
     let (tenant, token) = core.ports.runs.tenant_create(operator, new.handle, TOKEN_NAME.to_owned()).await?;
-    core.strangers.forget_all();
+    core.caches.strangers.forget_all();
     let created =
         TenantCreated { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at, token };
     Ok((StatusCode::CREATED, Json(created)).into_response())

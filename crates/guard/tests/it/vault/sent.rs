@@ -163,7 +163,7 @@ async fn a_secret_rebound_to_another_server_is_caught() {
     // The version is the old one, so only the server is another.
     fixture.vault.delete_secret(fixture.scope(), "github".to_owned()).await.expect("it is deleted");
     let moved = SealedSecret { secret: SecretSummary { host, ..stored.secret }, ..stored };
-    fixture.scene.commit_done(fixture.scene.new_batch().with_mutation(Mutation::SecretPut(moved))).await;
+    fixture.scene.commit_mutation(Mutation::SecretPut(moved)).await;
     let request = fixture.asking(server.port(), &header("authorization"), &["secret:github"]);
     assert_eq!(refused(fixture.line().send_request(request).await), "secret");
     assert_eq!(server.connections(), 0);

@@ -25,7 +25,13 @@ SEED = os.environ.get("DROMIA_CONTRACT_SEED") or "1"
 EXAMPLES = os.environ.get("DROMIA_CONTRACT_EXAMPLES") or "6"
 CONTRACT_S = 1000
 # Operators only, and a token is no operator.
-FORBIDDEN = {("GET", "/v1/tenants"), ("POST", "/v1/tenants")}
+FORBIDDEN = {
+    ("GET", "/v1/tenants"),
+    ("POST", "/v1/tenants"),
+    ("GET", "/v1/tenants/{tenant}"),
+    ("POST", "/v1/tenants/{tenant}/suspend"),
+    ("POST", "/v1/tenants/{tenant}/resume"),
+}
 # What chance does not make: bodies that other APIs describe (their clients are tested beside this), a file that only an
 # export makes, runs that are at work, have yielded or are held, exactly one of three fields, what was sent to a
 # provider, where none is, and values, names and hosts of secrets, and rights, of which their rules say more than a schema; and a

@@ -65,7 +65,10 @@ pub const fn http_status(code: ErrorCode) -> u16 {
     match code {
         ErrorCode::InvalidRequest | ErrorCode::CursorInFuture | ErrorCode::CapabilityUnreadable => 400,
         ErrorCode::Unauthorized | ErrorCode::SignatureRefused => 401,
-        ErrorCode::Forbidden | ErrorCode::ActionDenied | ErrorCode::CapabilityForeign => 403,
+        ErrorCode::Forbidden
+        | ErrorCode::TenantSuspended
+        | ErrorCode::ActionDenied
+        | ErrorCode::CapabilityForeign => 403,
         ErrorCode::RouteNotFound
         | ErrorCode::TenantNotFound
         | ErrorCode::AgentNotFound

@@ -52,7 +52,7 @@ pub use self::run::{
 };
 pub use self::secret::{RotateSecret, SecretCommand, SecretName, SetSecret};
 pub use self::session::{ExportSession, ImportSession, SessionCommand, SessionName};
-pub use self::tenant::{CreateTenant, CreateToken, TenantCommand, TokenCommand, TokenName};
+pub use self::tenant::{CreateTenant, CreateToken, NamedTenant, TenantCommand, TokenCommand, TokenName};
 pub use self::tool::{CallTool, TestTool, ToolCommand, ToolName};
 use self::value::parse_duration;
 use crate::format::{ColorMode, FieldSelection, OutputFormat};
@@ -155,11 +155,11 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia agent create ops --instructions \"You run the servers.\"\n  dromia agent list\n  dromia agent pause ops"
     )]
     Agent(AgentCommand),
-    /// Create and list tenants
+    /// Create, list, show, suspend and resume tenants
     #[command(
         subcommand,
         visible_alias = "tenants",
-        after_help = "Examples:\n  dromia tenant create acme\n  dromia tenant list"
+        after_help = "Examples:\n  dromia tenant create acme\n  dromia tenant list\n  dromia tenant suspend acme"
     )]
     Tenant(TenantCommand),
     /// Create, list and revoke access tokens

@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use crate::agent::HandleSlug;
 use crate::digest::Digest;
 
 /// The port to the active configuration.
@@ -29,6 +30,19 @@ pub struct ActiveConfig {
     pub pending: Vec<String>,
     /// The providers and channels that have no key, each with its place and reason.
     pub disabled: Vec<String>,
+    /// The keys that are in the vault, or should be: whether they are is a question to the vault as it is now.
+    pub in_vault: Vec<VaultReference>,
+}
+
+/// A key of a provider or a channel that the configuration looks for in the vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultReference {
+    /// Whose secret it is.
+    pub tenant: HandleSlug,
+    /// What the secret is called.
+    pub secret: String,
+    /// What to say where it is not there: the place, what is missing, and the command that sets it.
+    pub missing: String,
 }
 
 /// A file that the server refused.

@@ -82,6 +82,19 @@ pub struct TenantRecord {
     pub handle: HandleSlug,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// Since when it is suspended, if it is: it reads, its work rests at the next safe point, and nothing of it changes.
+    pub suspended_at: Option<Timestamp>,
+}
+
+/// How much of a tenant there is. What is being erased counts as long as it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TenantCounts {
+    /// Agents.
+    pub agents: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Runs that have not ended.
+    pub open_runs: u64,
 }
 
 /// An agent and its current state.

@@ -60,6 +60,8 @@ error_codes! {
     RouteNotFound = "route_not_found", Change;
     /// The tenant does not exist or cannot be seen.
     TenantNotFound = "tenant_not_found", Change;
+    /// The tenant is suspended: it reads, and changes nothing.
+    TenantSuspended = "tenant_suspended", Change;
     /// The agent does not exist or cannot be seen.
     AgentNotFound = "agent_not_found", Change;
     /// The agent has no revision of this number, or no longer.

@@ -35,6 +35,7 @@ mod runtime;
 mod sandbox;
 mod sandbox_choice;
 mod schemas;
+mod secret_command;
 mod service;
 mod shell;
 mod status_all;

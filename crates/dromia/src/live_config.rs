@@ -14,7 +14,7 @@ mod start;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use dromia_contracts::active_config::{ActiveConfig, ConfigRefusal, ConfigReporter};
+use dromia_contracts::active_config::{ActiveConfig, ConfigRefusal, ConfigReporter, VaultReference};
 use jiff::Timestamp;
 
 pub(crate) use self::follow::{LiveServices, follow_file};
@@ -33,6 +33,8 @@ pub(crate) struct ConfigRevision {
     loaded: LoadedConfig,
     /// What is disabled because it has no key.
     missing_keys: Vec<ConfigProblem>,
+    /// The keys that are to be in the vault.
+    in_vault: Vec<VaultReference>,
 }
 
 /// The configuration of a running server.
@@ -81,7 +83,7 @@ impl LiveConfig {
             pending: Vec::new(),
         };
         let boot = revision.loaded.clone();
-        let revision = ConfigRevision { missing_keys: resolved.missing_keys.clone(), ..revision };
+        let revision = ConfigRevision::new(revision.record, revision.loaded).with_keys(resolved);
         Self {
             home: home.clone(),
             flags,
@@ -151,6 +153,7 @@ impl ConfigReporter for LiveConfig {
             refused: file.refused.clone(),
             pending: file.pending.clone(),
             disabled: current.missing_keys.iter().map(ToString::to_string).collect(),
+            in_vault: current.in_vault.clone(),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use dromia_api::TENANT_DEFAULT;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::store::Store;
-use dromia_contracts::vault::{KeyError, SecretPlacement, SecretSlot, SecretUse};
+use dromia_contracts::vault::{KeyError, SecretUse};
 use dromia_contracts::{Actor, BoxFuture, Scope};
 use dromia_gateway::signature::WebhookSigningKey;
 use dromia_gateway::{ChannelKey, ChannelKeys, WebhookChannels};
@@ -150,29 +150,6 @@ async fn tenant_scope(
     Ok(found.map(|tenant| services.authority.issue_scope(tenant.id, Actor::new(of))))
 }
 
-/// Where `dromia secret set` places a key that a request wants at a slot.
-pub(crate) fn placement_for_slot(slot: SecretSlot) -> SecretPlacement {
-    match slot {
-        SecretSlot::Header(name) if name == "authorization" => SecretPlacement::Bearer,
-        SecretSlot::Header(name) => SecretPlacement::Header(name),
-        SecretSlot::Query(name) => SecretPlacement::Query(name),
-    }
-}
-
-/// The server of an address, as a secret names the one that it is for.
-pub(crate) fn secret_host(url: &str) -> String {
-    let origin = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
-    let origin = origin.unwrap_or_else(|_| "HOST".to_owned());
-    origin.strip_prefix("https://").unwrap_or(&origin).to_owned()
-}
-
-/// The command that sets a secret of a tenant for the server of an address.
-pub(crate) fn set_command(tenant: &str, secret: &str, url: &str, placement: &SecretPlacement) -> String {
-    let host = secret_host(url);
-    let of = if tenant == TENANT_DEFAULT { String::new() } else { format!("--tenant {tenant} ") };
-    format!("dromia {of}secret set {secret} --stdin --host {host} --placement {placement} < key.txt")
-}
-
 /// Opens the keys of channels in the vault.
 #[derive(Debug)]
 pub(crate) struct VaultKeys(pub(crate) Arc<StoreVault>);
@@ -189,37 +166,5 @@ impl ChannelKeys for VaultKeys {
 
     fn change_count(&self) -> u64 {
         self.0.change_count()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_names_the_server_and_the_place() {
-        let header = |name: &str| placement_for_slot(SecretSlot::Header(name.to_owned()));
-        for (tenant, url, placement, command) in [
-            (
-                "default",
-                "https://api.openai.com/v1",
-                header("authorization"),
-                "dromia secret set k --stdin --host api.openai.com --placement bearer < key.txt",
-            ),
-            (
-                "default",
-                "http://127.0.0.1:9/v1",
-                header("x-api-key"),
-                "dromia secret set k --stdin --host http://127.0.0.1:9 --placement header:x-api-key < key.txt",
-            ),
-            (
-                "acme",
-                "https://shop.example:8443/hook?a=b",
-                SecretPlacement::Signature,
-                "dromia --tenant acme secret set k --stdin --host shop.example:8443 --placement signature < key.txt",
-            ),
-        ] {
-            assert_eq!(set_command(tenant, "k", url, &placement), command);
-        }
     }
 }

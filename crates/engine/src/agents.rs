@@ -176,6 +176,8 @@ impl AgentDirectory {
         let revision =
             self.ports.store.agent_revision(scope, agent, found.revision).await.map_err(read_fault)?;
         let revision = revision.ok_or_else(|| agent_not_found(agent))?;
+        let tenant = self.ports.store.tenant_record(scope).await.map_err(read_fault)?;
+        let is_suspended = tenant.is_some_and(|tenant| tenant.suspended_at.is_some());
         let rights = self.note_rights(scope.tenant(), &found, &revision.config);
         let operators = self.ports.terms.operator_grants(scope, agent).await.map_err(read_fault)?;
         let added = [vec![rights_word(scope.tenant(), agent)], operators].concat();
@@ -184,7 +186,12 @@ impl AgentDirectory {
         let (system, tools, prompt) = self.make_prompt(scope, &revision.config, &grants, &networks).await;
         let snapshot = AgentSnapshot {
             id: found.id,
-            state: found.state,
+            // Work of a suspended tenant rests as that of a paused agent does.
+            state: if is_suspended && found.state == AgentState::Running {
+                AgentState::Paused
+            } else {
+                found.state
+            },
             config: revision.config,
             grants,
             added,
@@ -269,7 +276,7 @@ impl AgentDirectory {
         self.snapshots.retain(|(_, id), _| *id != agent);
     }
 
-    /// Forgets every agent: what the operator adds to grants is another from now on.
+    /// Forgets every agent: what the operator adds to grants is another from now on, or a tenant is suspended or goes on.
     pub(crate) fn forget_all(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.snapshots.clear();

@@ -79,6 +79,12 @@ impl<'a> RunExplanation<'a> {
             && let Some(agent) = self.core.ports.store.agent(&scope, row.agent).await.map_err(read_fault)?
         {
             why.command = Some(format!("dromia agent resume {}", agent.handle));
+            let tenant = self.core.ports.store.tenant_record(&scope).await.map_err(read_fault)?;
+            if let Some(tenant) = tenant.filter(|tenant| tenant.suspended_at.is_some()) {
+                why.waits_for = format!("its tenant {}, which is suspended", tenant.handle);
+                "the operator of the server, who resumes the tenant".clone_into(&mut why.unblocked_by);
+                why.command = Some(format!("dromia tenant resume {}", tenant.handle));
+            }
         }
         if let Some(ended) = cancelled {
             let how = if ended.signal == ItemKind::Terminate { "terminated" } else { "cancelled" };

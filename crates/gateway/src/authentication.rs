@@ -14,13 +14,13 @@ use std::sync::Arc;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 use dromia_api::{TENANT_DEFAULT, TENANT_HEADER};
-use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::agent::{HandleSlug, TenantRecord};
 use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::store::PageRequest;
 use dromia_contracts::token::{TokenRecord, TokenState};
 use dromia_contracts::{Actor, Digest, ErrorCode, Scope, TenantId};
 
-use crate::caller::{Caller, Credential, LocalUser, NodeOperator, Peer};
+use crate::caller::{Caller, Credential, LocalUser, NodeOperator, Peer, refuse_suspended};
 use crate::compat::Dialect;
 use crate::config::SocketUser;
 use crate::core::GatewayCore;
@@ -66,16 +66,16 @@ pub(crate) async fn tenant_caller(
         Peer::Unix { uid } => {
             let (local, seen) = find_local_user(core, uid)?;
             let picked = picked_tenant(core, headers).await;
-            let (tenant, handle) = match picked {
+            let tenant = match picked {
                 // Only the owner may know which tenants there are.
                 Err(failure) if seen.is_none() => return Err(suggest_tenant(core, headers, failure).await?),
                 picked => picked?,
             };
-            if seen.is_some_and(|seen| seen != handle) {
+            if seen.is_some_and(|seen| seen != tenant.handle) {
                 return Err(unknown_tenant());
             }
-            let scope = core.authority().issue_scope(tenant, Actor::new(&format!("cli:{uid}")));
-            Ok(Caller { scope, credential: Credential::Socket { tenant: handle, local } })
+            let scope = core.authority().issue_scope(tenant.id, Actor::new(&format!("cli:{uid}")));
+            Ok(Caller { scope, credential: Credential::Socket { tenant, local } })
         }
     }
 }
@@ -193,20 +193,26 @@ async fn let_in(core: &GatewayCore, hash: Digest) -> Answer<Caller> {
     if is_active { Ok(caller) } else { Err(refused()) }
 }
 
-async fn picked_tenant(core: &GatewayCore, headers: &HeaderMap) -> Answer<(TenantId, HandleSlug)> {
+async fn picked_tenant(core: &GatewayCore, headers: &HeaderMap) -> Answer<TenantRecord> {
     let name = headers.get(TENANT_HEADER).map_or(Ok(TENANT_DEFAULT), HeaderValue::to_str);
     let handle: HandleSlug = name.map_err(|_| unknown_tenant())?.parse().map_err(|_| unknown_tenant())?;
-    Ok((tenant_id(core, &handle).await?, handle))
+    find_tenant(core, &handle).await
 }
 
-async fn tenant_id(core: &GatewayCore, handle: &HandleSlug) -> Answer<TenantId> {
+/// Finds a tenant, as it was a moment ago.
+async fn find_tenant(core: &GatewayCore, handle: &HandleSlug) -> Answer<TenantRecord> {
     if let Some(tenant) = core.caches.tenants.get(handle) {
         return Ok(tenant);
     }
-    let found = core.ports.store.tenant_by_handle(&core.operator, handle).await?;
-    let tenant = found.ok_or_else(unknown_tenant)?.id;
-    core.caches.tenants.put(handle.clone(), tenant);
+    let mark = core.caches.tenants.current_generation();
+    let tenant = stored_tenant(core, handle).await?;
+    core.caches.tenants.put_since(mark, handle.clone(), tenant.clone());
     Ok(tenant)
+}
+
+/// Finds a tenant as it is.
+pub(crate) async fn stored_tenant(core: &GatewayCore, handle: &HandleSlug) -> Answer<TenantRecord> {
+    core.ports.store.tenant_by_handle(&core.operator, handle).await?.ok_or_else(unknown_tenant)
 }
 
 fn unknown_tenant() -> ApiError {
@@ -233,8 +239,9 @@ async fn suggest_tenant(core: &GatewayCore, headers: &HeaderMap, failure: ApiErr
 /// The scope of what a channel has signed. The one route that calls this has checked the signature, or opens with it nothing
 /// but the key that checks it.
 pub(crate) async fn channel_scope(core: &GatewayCore, channel: &str, tenant: &HandleSlug) -> Answer<Scope> {
-    let tenant = tenant_id(core, tenant).await?;
-    Ok(core.authority().issue_scope(tenant, Actor::new(&format!("{WEBHOOK}:{channel}"))))
+    let tenant = find_tenant(core, tenant).await?;
+    refuse_suspended(&tenant)?;
+    Ok(core.authority().issue_scope(tenant.id, Actor::new(&format!("{WEBHOOK}:{channel}"))))
 }
 
 #[cfg(test)]

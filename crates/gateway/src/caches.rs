@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dromia_contracts::agent::{ErasureCounts, HandleSlug};
+use dromia_contracts::agent::{ErasureCounts, HandleSlug, TenantRecord};
 use dromia_contracts::{AgentId, Digest, TenantId};
 
 use crate::cache::Cache;
@@ -22,7 +22,7 @@ pub(crate) struct GatewayCaches {
     /// Hashes of tokens that were never issued. All are forgotten when a token is made.
     pub(crate) strangers: Cache<Digest, ()>,
     /// By handle.
-    pub(crate) tenants: Cache<HandleSlug, TenantId>,
+    pub(crate) tenants: Cache<HandleSlug, TenantRecord>,
     /// By handle within a tenant.
     pub(crate) agents: Cache<(TenantId, HandleSlug), AgentId>,
     /// Conversations of clients without a session.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use dromia_api::token::CredentialKind;
-use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::agent::{HandleSlug, TenantRecord};
 use dromia_contracts::store::TokenOwner;
 use dromia_contracts::token::{TokenRecord, TokenScope, TokenScopes};
 use dromia_contracts::{Actor, Digest, ErrorCode, OperatorScope, Scope, TenantId, TokenId};
@@ -54,8 +54,8 @@ pub(crate) struct Caller {
 pub(crate) enum Credential {
     /// The user on the other end of the Unix socket, who picked a tenant.
     Socket {
-        /// The tenant's handle.
-        tenant: HandleSlug,
+        /// The tenant, as it was a moment ago.
+        tenant: TenantRecord,
         /// Who it is.
         local: LocalUser,
     },
@@ -85,11 +85,20 @@ impl Caller {
         }
     }
 
-    pub(crate) fn tenant_handle(&self) -> &HandleSlug {
+    fn tenant_record(&self) -> &TenantRecord {
         match &self.credential {
             Credential::Socket { tenant, .. } => tenant,
-            Credential::Token { owner, .. } => &owner.tenant.handle,
+            Credential::Token { owner, .. } => &owner.tenant,
         }
+    }
+
+    pub(crate) fn tenant_handle(&self) -> &HandleSlug {
+        &self.tenant_record().handle
+    }
+
+    /// Refuses what would change something of a tenant that is suspended.
+    pub(crate) fn must_not_be_suspended(&self) -> Answer<()> {
+        refuse_suspended(self.tenant_record())
     }
 
     pub(crate) fn credential_kind(&self) -> CredentialKind {
@@ -154,6 +163,15 @@ pub(crate) struct NodeOperator(pub(crate) OperatorScope);
 pub(crate) struct RequestPayer {
     pub(crate) tenant: TenantId,
     pub(crate) token: Option<TokenId>,
+}
+
+/// Refuses what would change something of a tenant that is suspended.
+pub(crate) fn refuse_suspended(tenant: &TenantRecord) -> Answer<()> {
+    let refused = |_| {
+        let text = format!("the tenant {} is suspended: it answers reads and changes nothing", tenant.handle);
+        Err(ApiError::new(ErrorCode::TenantSuspended, text))
+    };
+    tenant.suspended_at.map_or(Ok(()), refused)
 }
 
 /// Names the author of an input: the authenticated name, and under it the name that the caller speaks for.

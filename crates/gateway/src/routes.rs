@@ -174,6 +174,7 @@ routes! {
     POST "/v1/runs/{run}/resume" Tenant(Operate) => run::resume_run;
     POST "/v1/runs/{run}/cancel" Tenant(Operate) => run::cancel_run;
     POST "/v1/runs/{run}/terminate" Tenant(Operate) => run::terminate_run;
+    GET "/v1/model-aliases" Tenant(Read) => agent::list_model_aliases;
     GET "/v1/tools" Tenant(Read) => tool::list_tools;
     GET "/v1/tools/{tool}" Tenant(Read) => tool::show_tool;
     GET "/v1/cost" Tenant(Read) => cost::summarize_costs;
@@ -203,6 +204,9 @@ routes! {
     DELETE "/v1/capabilities/{capability}" Tenant(Admin) => capability::revoke_capability;
     GET "/v1/tenants" Operator => tenant::list_tenants;
     POST "/v1/tenants" Operator => tenant::create_tenant;
+    GET "/v1/tenants/{tenant}" Operator => tenant::show_tenant;
+    POST "/v1/tenants/{tenant}/suspend" Operator => tenant::suspend_tenant;
+    POST "/v1/tenants/{tenant}/resume" Operator => tenant::resume_tenant;
     POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete_chat;
     POST "/v1/responses" Tenant(Invoke) in OpenAi => compat::responses::create_response;
     POST "/v1/messages" Tenant(Invoke) in Anthropic => compat::messages::create_message;
@@ -297,6 +301,9 @@ async fn admit_request(
             share = share.charge_payer(core, spender)?;
             if let Needs::Tenant(scope) = needs {
                 caller.must_have(scope)?;
+            }
+            if !request.method().is_safe() {
+                caller.must_not_be_suspended()?;
             }
             let payer = BodyPayer { tenant: Some(spender.tenant), token: spender.token };
             request.extensions_mut().insert(payer);

@@ -50,7 +50,8 @@ pub(crate) fn api_revision(
 }
 
 pub(crate) fn api_tenant(tenant: TenantRecord) -> api::tenant::TenantResource {
-    api::tenant::TenantResource { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at }
+    let TenantRecord { id, handle, created_at, suspended_at } = tenant;
+    api::tenant::TenantResource { id, handle, created_at, suspended_at }
 }
 
 pub(crate) fn api_token(token: TokenRecord, now: Timestamp) -> api::token::TokenResource {

@@ -108,7 +108,7 @@ pub(crate) struct BatchDraft<'b> {
     db: TenantDb<'b>,
     batch: &'b WriteBatch,
     receipt: CommitReceipt,
-    new_tenant: TenantDraft<'b>,
+    own_tenant: TenantDraft<'b>,
     tokens: TokenDrafts<'b>,
     agents: AgentDrafts<'b>,
     sessions: SessionDrafts<'b>,
@@ -132,12 +132,12 @@ impl<'b> BatchDraft<'b> {
     ) -> Checked<Self> {
         BatchSize::from_batch(batch).check_bounds()?;
         budget::check_apart(batch)?;
-        let (new_tenant, body_key) = tenant::enter_tenant(connection, keys, batch)?;
+        let (own_tenant, body_key) = tenant::enter_tenant(connection, keys, batch)?;
         let mut draft = Self {
             db: TenantDb { connection, tenant: batch.tenant, body_key },
             batch,
             receipt: CommitReceipt { positions: Vec::new(), claimed: true, waiting: false },
-            new_tenant,
+            own_tenant,
             tokens: TokenDrafts::default(),
             agents: AgentDrafts::default(),
             sessions: SessionDrafts::default(),
@@ -191,6 +191,7 @@ impl<'b> BatchDraft<'b> {
             | Mutation::DeliveryRedrive(_)
             | Mutation::FeedNumber(_)
             | Mutation::CursorMove(_) => Ok(()),
+            Mutation::TenantSuspensionSet(since) => self.own_tenant.set_suspension(db, *since),
             Mutation::TokenCreate(create) => self.tokens.create_token(db, create),
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(db, revoke),
             Mutation::AgentCreate(create) => self.agents.create_agent(db, create, batch),
@@ -256,7 +257,7 @@ impl<'b> BatchDraft<'b> {
     /// Writes the rows. Returns how many.
     pub(crate) fn write_rows(&self) -> rusqlite::Result<u64> {
         let drafts: [&dyn TableDraft; 13] = [
-            &self.new_tenant,
+            &self.own_tenant,
             &self.tokens,
             &self.agents,
             &self.sessions,

@@ -78,6 +78,7 @@ claims! {
     claim::a_terminal_head_frees_the_session,
     claim::an_agent_that_is_not_running_grants_no_claim,
     claim::a_paused_agent_grants_a_claim_that_begins_nothing,
+    claim::a_suspended_tenant_keeps_its_input_and_grants_no_claim,
     claim::a_session_with_waiting_items_and_no_turn_is_pending,
     claim::a_tail_holds_whole_runs_and_what_waits,
     ids::an_id_is_found_by_its_first_and_by_its_last_digits,

@@ -36,11 +36,14 @@ impl AgentLocks {
 
 /// Whose turn it is in directories of the operator's.
 #[derive(Debug, Default)]
-pub(crate) struct DirectoryTurns(Mutex<HashMap<(u64, u64), Weak<tokio::sync::Mutex<()>>>>);
+pub(crate) struct DirectoryTurns(Mutex<HashMap<(u64, u64), Weak<DirectoryLock>>>);
+
+/// What a call holds while it has its turn.
+type DirectoryLock = tokio::sync::Mutex<()>;
 
 impl DirectoryTurns {
     /// Returns the turn of a directory, to wait for.
-    pub(crate) fn find_turn(&self, directory: (u64, u64)) -> Arc<tokio::sync::Mutex<()>> {
+    pub(crate) fn find_turn(&self, directory: (u64, u64)) -> Arc<DirectoryLock> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, turn| turn.strong_count() > 0);
         if let Some(turn) = known.get(&directory).and_then(Weak::upgrade) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use dromia_api::agent::{AgentResource, RenameAgent, RevertAgent, RevisionResource};
+use dromia_api::agent::{AgentResource, ModelAlias, RenameAgent, RevertAgent, RevisionResource};
 use dromia_api::{AgentConfig, AgentField, AgentPatch, ErrorCode, ListPage, ParseWorkspaceError};
 use hyper::Method;
 use schemars::JsonSchema;
@@ -17,6 +17,7 @@ use crate::args::{self, AgentSetting, SettingMode};
 use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
+use crate::explain::nearest_word;
 use crate::output::{CommandOutput, format_time};
 
 /// The longest file of a value, in bytes; the server takes no longer instructions.
@@ -97,7 +98,27 @@ pub(super) async fn send_patch(
     key: &str,
 ) -> Outcome<AgentResource> {
     let path = agent_url(&seen.id.to_string());
-    cli.client.change_json(Method::PATCH, &path, patch, key, Some(seen.revision)).await
+    let sent = cli.client.change_json(Method::PATCH, &path, patch, key, Some(seen.revision)).await;
+    match (&patch.config.model, sent) {
+        (Some(model), Err(Error::Problem(mut problem))) if problem.detail.starts_with("config.model") => {
+            problem.hint = Some(suggest_model(model, &list_models(cli).await?));
+            Err(Error::Problem(problem))
+        }
+        (_, sent) => sent,
+    }
+}
+
+/// Lists the models that an agent may use.
+pub(super) async fn list_models(cli: &Cli<'_>) -> Outcome<Vec<String>> {
+    let page: ListPage<ModelAlias> = cli.client.get("/v1/model-aliases").await?;
+    Ok(page.items.into_iter().map(|model| model.alias).collect())
+}
+
+/// Says which model may be meant, and which there are.
+fn suggest_model(typed: &str, known: &[String]) -> String {
+    let near = nearest_word(typed, known.iter().map(String::as_str));
+    let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+    format!("{near}this server has the models {}", known.join(", "))
 }
 
 pub(super) async fn set_fields(

@@ -22,6 +22,7 @@ use dromia_api::{ListPage, SessionId};
 use tokio::task::yield_now;
 
 use super::Cli;
+use super::agent_change::list_models;
 use super::submit::{EventSubmission, PLATFORM, stored_status, wait_result};
 use super::terminal_input::{self, EndSignals};
 use crate::args::ChatArguments;
@@ -120,14 +121,15 @@ async fn begin_state(
     Ok(())
 }
 
-/// Tells the editor which commands there are, and the names of agents.
+/// Tells the editor which commands there are, and the names of agents and models.
 async fn offer_completions(cli: &Cli<'_>, state: &mut ChatState) {
     let agents = cli.client.get::<ListPage<AgentResource>>("/v1/agents?limit=256").await;
     let names = agents.map(|page| page.items).unwrap_or_default();
     let names = names.iter().map(|agent| agent.handle.to_string()).collect();
+    let models = list_models(cli).await.unwrap_or_default();
     let commands = COMMANDS.iter().map(|row| row.name.to_owned()).collect();
     if let Some(editor) = &mut state.editor {
-        let arguments = [("/agent".to_owned(), names)].into();
+        let arguments = [("/agent".to_owned(), names), ("/model".to_owned(), models)].into();
         editor.set_completion_words(CompletionWords { commands, arguments });
     }
 }

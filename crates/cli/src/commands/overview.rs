@@ -132,6 +132,9 @@ fn page_text(page: &OverviewPage, all_tenants: bool) -> String {
     if !server.writable || server.damaged || server.config_refused {
         text.push_str("\n  next: dromia status --node");
     }
+    for disabled in &server.disabled {
+        let _ = write!(text, "\nDisabled: {}", escape_hidden(disabled));
+    }
     text
 }
 
@@ -249,7 +252,7 @@ fn quoted(question: &str) -> String {
 }
 
 /// Writes what was spent. What has no price is never written as an amount.
-fn spend_text(spend: &SpendToday) -> String {
+pub(super) fn spend_text(spend: &SpendToday) -> String {
     let spent = &spend.spent;
     let calls = |count: u64| count_noun(usize::try_from(count).unwrap_or(usize::MAX), "call");
     if spent.model_calls == 0 {

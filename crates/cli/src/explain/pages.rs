@@ -42,6 +42,11 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "the tenant does not exist, or the caller cannot see it",
             "`dromia tenant list` shows the tenants; choose one with -T",
         ),
+        ErrorCode::TenantSuspended => new_page(
+            "the operator suspended the tenant: it answers reads, its runs rest and keep what they have, and every \
+             request that would change something or call a model or a tool is refused",
+            "ask the operator of the server; `dromia tenant resume TENANT` has it go on where it stopped",
+        ),
         ErrorCode::AgentNotFound => new_page(
             "the agent does not exist in this tenant, or the caller cannot see it",
             "`dromia agent list` shows the agents; choose one with --agent, and the tenant with -T",

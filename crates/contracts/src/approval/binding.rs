@@ -39,6 +39,8 @@ impl BoundParts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Digest;
+    use crate::executable_files::BoundFiles;
 
     #[test]
     fn a_difference_of_files_names_their_number_and_extent() {

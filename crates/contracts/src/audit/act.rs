@@ -25,6 +25,11 @@ pub enum AuditChange {
         /// Its handle.
         handle: HandleSlug,
     },
+    /// A tenant was suspended, or goes on.
+    TenantSuspensionSet {
+        /// Whether it is suspended since then.
+        suspended: bool,
+    },
     /// A credential was registered.
     TokenCreated {
         /// Its id.
@@ -210,8 +215,9 @@ pub enum AuditChange {
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 24] = [
+    pub const KINDS: [&'static str; 25] = [
         "tenant_created",
+        "tenant_suspension_set",
         "token_created",
         "token_revoked",
         "agent_created",
@@ -241,6 +247,7 @@ impl AuditChange {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::TenantCreated { .. } => "tenant_created",
+            Self::TenantSuspensionSet { .. } => "tenant_suspension_set",
             Self::TokenCreated { .. } => "token_created",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::AgentCreated { .. } => "agent_created",
@@ -282,6 +289,7 @@ impl AuditChange {
             | Self::CapabilityRevoked { holder, .. } => Some(*holder),
             Self::ApprovalRuleSet { agent, .. } => *agent,
             Self::TenantCreated { .. }
+            | Self::TenantSuspensionSet { .. }
             | Self::TokenCreated { .. }
             | Self::TokenRevoked { .. }
             | Self::StatePut { .. }

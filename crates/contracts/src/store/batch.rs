@@ -140,6 +140,9 @@ macro_rules! mutations {
 mutations! {
     /// Registers a tenant; the batch's tenant is the new one.
     TenantCreate(TenantCreate) = "tenant_create",
+    /// Suspends the tenant since a time, or has it go on where there is none. A tenant that is suspended already stays so
+    /// since when it was. As long as it is, no claim is granted to a run that would begin.
+    TenantSuspensionSet(Option<Timestamp>) = "tenant_suspension_set",
     /// Registers a credential.
     TokenCreate(TokenCreate) = "token_create",
     /// Takes a credential back.

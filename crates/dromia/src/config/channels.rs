@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dromia_contracts::vault::SecretPlacement;
 use dromia_gateway::{ChannelKey, WebhookChannel, WebhookChannels};
 
 use super::environment::Environment;
@@ -60,8 +61,13 @@ fn resolve_channel(
         }
     }
     let key = channel_key(&here, &written.secret, environment, check)?;
+    let tenant = written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())?;
+    if let ChannelKey::InVault(secret) = &key {
+        let place = (written.url.as_str(), &SecretPlacement::Signature);
+        check.note_vault_key(&format!("{here}.secret"), &tenant, secret, place);
+    }
     Some(WebhookChannel {
-        tenant: written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())?,
+        tenant,
         agent: written.agent.clone(),
         url: written.url.clone(),
         key,

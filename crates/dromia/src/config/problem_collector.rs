@@ -1,19 +1,25 @@
 //! Gathers the mistakes of a configuration, each with the place of its key. It decides none.
 
+use dromia_contracts::active_config::VaultReference;
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::vault::SecretPlacement;
+
 use super::origin::ValueOrigins;
 use super::problem::{ConfigProblem, ConfigProblems};
+use crate::secret_command::set_command;
 
 /// Gathers mistakes, each with the place of its key.
 pub(crate) struct ProblemCollector<'origins> {
     origins: &'origins ValueOrigins,
     problems: Vec<ConfigProblem>,
     pub(super) missing: Vec<ConfigProblem>,
+    pub(super) in_vault: Vec<VaultReference>,
 }
 
 impl<'origins> ProblemCollector<'origins> {
     /// Begins with no mistake.
     pub(super) fn new(origins: &'origins ValueOrigins) -> Self {
-        Self { origins, problems: Vec::new(), missing: Vec::new() }
+        Self { origins, problems: Vec::new(), missing: Vec::new(), in_vault: Vec::new() }
     }
 
     /// Ends with what was noted, if anything was.
@@ -32,6 +38,21 @@ impl<'origins> ProblemCollector<'origins> {
     pub(crate) fn add_missing_key(&mut self, key: &str, message: impl std::fmt::Display, variable: String) {
         let problem = self.problem_at(key, message);
         self.missing.push(ConfigProblem { unset: Some(variable), ..problem });
+    }
+
+    /// Notes a key that is to be a secret of a tenant, and the server and the place that the secret is for.
+    pub(crate) fn note_vault_key(
+        &mut self,
+        key: &str,
+        tenant: &HandleSlug,
+        secret: &str,
+        (url, placement): (&str, &SecretPlacement),
+    ) {
+        let set = set_command(tenant.as_str(), secret, url, placement);
+        let missing =
+            self.problem_at(key, format!("the secret {secret} is not in the vault; set it with `{set}`"));
+        let (secret, missing) = (secret.to_owned(), missing.to_string());
+        self.in_vault.push(VaultReference { tenant: tenant.clone(), secret, missing });
     }
 
     fn problem_at(&self, key: &str, message: impl std::fmt::Display) -> ConfigProblem {

@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
+use dromia_contracts::active_config::VaultReference;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
+use dromia_contracts::vault::SecretPlacement;
 use dromia_engine::EngineConfig;
 use dromia_gateway::{ConfigError, GatewayConfig, SocketUser, TlsFiles, WebhookChannels};
 use dromia_guard::policy::PolicyVerdict;
@@ -83,6 +85,8 @@ pub(crate) struct ResolvedConfig {
     pub(crate) mentions: Vec<NameMention>,
     /// The keys that the environment does not give; each disables its provider or channel alone.
     pub(crate) missing_keys: Vec<ConfigProblem>,
+    /// The keys that are to be in the vault.
+    pub(crate) in_vault: Vec<VaultReference>,
 }
 
 impl ResolvedConfig {
@@ -193,6 +197,7 @@ pub(crate) fn resolve_config(
         irreversible,
         mentions: references::collect_mentions(written, origins),
         missing_keys: Vec::new(),
+        in_vault: Vec::new(),
     };
     for error in resolved.gateway_config(None).list_problems() {
         match &error {
@@ -206,6 +211,7 @@ pub(crate) fn resolve_config(
         }
     }
     resolved.missing_keys = std::mem::take(&mut check.missing);
+    resolved.in_vault = std::mem::take(&mut check.in_vault);
     check.into_result().map(|()| resolved)
 }
 

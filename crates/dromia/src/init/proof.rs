@@ -16,8 +16,8 @@ use super::file;
 use crate::config::{self, Environment, ProviderKind, WrittenProvider};
 use crate::home_services::HomeServices;
 use crate::model::{self, ModelTrial};
+use crate::secret_command;
 use crate::system::ExitError;
-use crate::vault_keys;
 
 /// How long the model may take: a server on this machine may have to load it first.
 const WAIT: Duration = Duration::from_mins(2);
@@ -113,8 +113,8 @@ pub(super) async fn store_key(services: &HomeServices, found: &DetectedModel) ->
     let new = NewSecret {
         name: found.name.clone(),
         value: SecretValue::new(key.clone())?,
-        host: vault_keys::secret_host(&url),
-        placement: vault_keys::placement_for_slot(slot),
+        host: secret_command::secret_host(&url),
+        placement: secret_command::placement_for_slot(slot),
     };
     let scope = services.authority.issue_scope(tenant.id, Actor::new("init"));
     let vault = Arc::clone(&services.vault);

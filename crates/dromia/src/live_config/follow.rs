@@ -82,7 +82,7 @@ async fn apply_text(
     let recorded = tokio::task::spawn_blocking(move || history.record_or_warn(&text, &author)).await;
     let record = recorded.map_err(|error| error.to_string())?;
     let (number, digest, author) = (record.number, record.digest, record.author.clone());
-    let revision = ConfigRevision { record, loaded, missing_keys: resolved.missing_keys.clone() };
+    let revision = ConfigRevision::new(record, loaded).with_keys(&resolved);
     let pending = live.note_applied(revision, now).join(", ");
     tracing::warn!(revision = number, %digest, author, pending, "the configuration changed and counts now");
     finish_change(&live.home, &services.of_home, &resolved, digest, now).await;

@@ -52,6 +52,10 @@ impl LanguageModel for LiveModels {
         self.0.load().knows_alias(alias)
     }
 
+    fn list_aliases(&self) -> Vec<String> {
+        self.0.load().list_aliases()
+    }
+
     fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
         self.0.load().prepare_attempt(request)
     }

@@ -116,7 +116,7 @@ fn offer(live: &LiveConfig, text: &str) {
         Ok(None) => live.note_agreed(),
         Ok(Some(offered)) => {
             let record = ConfigHistory::of_home(&live.home).record_or_warn(&offered.text, &offered.author);
-            let revision = ConfigRevision { record, loaded: offered.loaded, missing_keys: Vec::new() };
+            let revision = ConfigRevision::new(record, offered.loaded);
             live.note_applied(revision, Timestamp::UNIX_EPOCH);
         }
         Err(problem) => {

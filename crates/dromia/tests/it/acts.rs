@@ -17,7 +17,7 @@ const VALUE: &str = "a-value-51c0ffee-of-acts";
 const SAID: &str = "said-51c0ffee-of-acts";
 
 /// Every kind of act that the walk leaves, and how often.
-const LEFT: [(&str, usize); 21] = [
+const LEFT: [(&str, usize); 22] = [
     ("agent_created", 2),
     ("agent_state_set", 4),
     ("agent_revised", 1),
@@ -39,6 +39,7 @@ const LEFT: [(&str, usize); 21] = [
     ("token_created", 2),
     ("token_revoked", 1),
     ("tenant_created", 1),
+    ("tenant_suspension_set", 2),
 ];
 
 /// The records of a kind, oldest first.
@@ -89,6 +90,10 @@ fn walked(home: &Home, server: &Server) -> String {
     left(home, "agent_state_set", by, "", Some("terminated"));
     document(home, &["agent", "delete", "clerk", "--yes"]);
     left(home, "agent_state_set", by, "", Some("deleting"));
+    for (verb, outcome) in [("suspend", "suspended"), ("resume", "resumed")] {
+        document(home, &["tenant", verb, "default"]);
+        left(home, "tenant_suspension_set", "operator", "", Some(outcome));
+    }
     document(home, &["tenant", "create", "acme"]);
     let theirs = good(home, &["--tenant", "acme", "audit", "query"]);
     assert_eq!(

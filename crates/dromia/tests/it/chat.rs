@@ -339,6 +339,8 @@ fn commands_of_the_chat_work_through_the_api() {
         ("/context\r", "your messages"),
         ("/model\r", "uses the model default"),
         ("/model nosuch\r", "there is no model"),
+        ("/model defalt\r", "did you mean default?"),
+        ("/model def\t\r", "uses the model default from"),
         ("/model default\r", "revision"),
         ("/output\r", "no call of this chat has ended yet"),
         ("/approve\r", "no call waits for approval"),

@@ -82,6 +82,7 @@ mod service;
 mod shell;
 mod starved;
 mod suggesting;
+mod suspended;
 mod sweeping;
 mod tasks;
 mod terminal;

@@ -296,6 +296,9 @@ fn failure_codes(route: &Route, operation: &Operation) -> BTreeMap<u16, BTreeSet
     if is_of_a_tenant(route) {
         codes.push(ErrorCode::TenantNotFound);
     }
+    if route.method != "GET" && (is_of_a_tenant(route) || route.needs == Needs::Signature) {
+        codes.push(ErrorCode::TenantSuspended);
+    }
     let mut failures = BTreeMap::<u16, BTreeSet<ErrorCode>>::new();
     if operation.takes.is_some() {
         codes.push(ErrorCode::BodyTooLarge);

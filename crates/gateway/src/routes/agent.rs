@@ -8,7 +8,7 @@ use axum::http::header::ETAG;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dromia_api::ListPage;
-use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport};
+use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport, ModelAlias};
 use dromia_contracts::agent::{self, AgentState};
 use dromia_contracts::runs::NewAgent;
 use dromia_contracts::store::PageRequest;
@@ -49,6 +49,12 @@ pub(crate) async fn list_agents(
     let agents = core.ports.store.agents(&caller.scope, None, page).await?;
     let items = agents.into_iter().map(|agent| wire::api_agent(agent, None)).collect();
     Ok(Json(ListPage::from_limited(items, limit, |agent| agent.id.to_string())))
+}
+
+/// There are as many models as the configuration has, so one page holds them.
+pub(crate) async fn list_model_aliases(State(core): State<Shared>) -> Json<ListPage<ModelAlias>> {
+    let items = core.ports.runs.model_aliases().into_iter().map(|alias| ModelAlias { alias }).collect();
+    Json(ListPage { items, next: None })
 }
 
 pub(crate) async fn create_agent(

@@ -141,7 +141,12 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     let mut inner = rooms.lock();
     let at = Timestamp::UNIX_EPOCH;
     let tenant = TenantId::from_uuid(inner.uuid());
-    inner.tenants.push(TenantRecord { id: tenant, handle: handle.parse().unwrap(), created_at: at });
+    inner.tenants.push(TenantRecord {
+        id: tenant,
+        handle: handle.parse().unwrap(),
+        created_at: at,
+        suspended_at: None,
+    });
     let token = format!("drm_{handle}");
     let new = NewToken { name: "ci".into(), scopes: TokenScopes::ADMIN, expires_at: None };
     let house = House {

@@ -30,7 +30,8 @@ impl BatchSize {
                     size.add_agent(&revise.display_name, &revise.labels, &revise.config);
                 }
                 Mutation::AgentRename(rename) => size.bytes += rename.handle.as_str().len(),
-                Mutation::TokenRevoke(_)
+                Mutation::TenantSuspensionSet(_)
+                | Mutation::TokenRevoke(_)
                 | Mutation::AgentStateSet(_)
                 | Mutation::ImportEnd(_)
                 | Mutation::RunTakeover(_)

@@ -134,7 +134,9 @@ pub(crate) fn list_pending(
     let mut select = db.prepare_cached(&format!(
         "SELECT h.tenant, h.agent, h.session FROM session_heads h INDEXED BY heads_pending \
          CROSS JOIN agents a ON a.tenant = h.tenant AND a.agent = h.agent \
-         WHERE h.last > h.taken AND h.active IS NULL AND a.state = 0 AND (h.tenant, h.session) > (?1, ?2) \
+         WHERE h.last > h.taken AND h.active IS NULL AND a.state = 0 \
+         AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant = h.tenant AND t.suspended_at IS NOT NULL) \
+         AND (h.tenant, h.session) > (?1, ?2) \
          AND {THERE} ORDER BY h.tenant, h.session LIMIT ?3"
     ))?;
     let sessions = select

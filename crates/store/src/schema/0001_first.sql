@@ -6,7 +6,9 @@ CREATE TABLE tenants (
     tenant   BLOB NOT NULL PRIMARY KEY,
     handle   TEXT NOT NULL UNIQUE,
     at       INTEGER NOT NULL,
-    body_key BLOB NOT NULL
+    body_key BLOB NOT NULL,
+    -- Since when it is suspended, if it is.
+    suspended_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE tokens (

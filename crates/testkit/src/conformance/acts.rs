@@ -68,6 +68,7 @@ impl ReadActs for SealedActs {
 fn record_kind(mutation: &Mutation) -> Option<&'static str> {
     Some(match mutation {
         Mutation::TenantCreate(_) => "tenant_created",
+        Mutation::TenantSuspensionSet(_) => "tenant_suspension_set",
         Mutation::TokenCreate(_) => "token_created",
         Mutation::TokenRevoke(_) => "token_revoked",
         Mutation::AgentCreate(_) => "agent_created",
@@ -189,6 +190,8 @@ async fn act_batches(scene: &StoreScene) -> Vec<WriteBatch> {
             at: scene_time(10),
         }),
         Mutation::TokenRevoke(TokenRevoke { token, at: scene_time(11) }),
+        Mutation::TenantSuspensionSet(Some(scene_time(12))),
+        Mutation::TenantSuspensionSet(None),
         agent_create(bob, "bob"),
         revision::agent_revise(bob, 1, 14, &["reply", "exec"]),
         revision::agent_rename(bob, "rob"),

@@ -9,7 +9,7 @@ use dromia_contracts::store::{
     AgentStateSet, CommitOutcome, Mutation, PageRequest, PendingSession, RunFilter, Store, TailLimits,
 };
 
-use super::scene::{StoreScene, all_of, model_replied, run_append, run_completed};
+use super::scene::{StoreScene, all_of, model_replied, run_append, run_completed, scene_time};
 
 pub(super) async fn a_claim_takes_the_next_items_in_order_and_the_put_of_its_own_batch(
     store: Arc<dyn Store>,
@@ -132,6 +132,34 @@ pub(super) async fn an_agent_that_is_not_running_grants_no_claim(store: Arc<dyn 
         .expect("a read");
     assert_eq!(pending, []);
     scene.commit_done(set(AgentState::Running)).await;
+    let mut again = scene.new_batch();
+    again.claim = Some(scene.claim_session(run, 0, &[item]));
+    assert!(scene.commit_done(again).await.claimed);
+}
+
+pub(super) async fn a_suspended_tenant_keeps_its_input_and_grants_no_claim(store: Arc<dyn Store>) {
+    let scene = StoreScene::open_scene(store, 1).await;
+    let set = |since| scene.new_batch().with_mutation(Mutation::TenantSuspensionSet(since));
+    let suspended_at = async || {
+        let tenant = scene.store.tenant_record(&scene.tenant_scope()).await.expect("a read");
+        tenant.expect("the tenant").suspended_at
+    };
+    assert_eq!(suspended_at().await, None);
+    scene.commit_done(set(Some(scene_time(7)))).await;
+    scene.commit_done(set(Some(scene_time(8)))).await;
+    assert_eq!(suspended_at().await, Some(scene_time(7)), "a repetition changes nothing");
+    let (item, run) = (scene.item_id(), scene.run_id());
+    let mut batch = scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)));
+    batch.claim = Some(scene.claim_session(run, 0, &[item]));
+    let receipt = scene.commit_done(batch).await;
+    assert_eq!((receipt.claimed, receipt.positions), (false, vec![1]), "it keeps its input");
+    let operator = StoreScene::node_operator();
+    let pending = async || {
+        scene.store.pending_sessions(&operator, PageRequest::first_page(9)).await.expect("a read").len()
+    };
+    assert_eq!(pending().await, 0);
+    scene.commit_done(set(None)).await;
+    assert_eq!((suspended_at().await, pending().await), (None, 1));
     let mut again = scene.new_batch();
     again.claim = Some(scene.claim_session(run, 0, &[item]));
     assert!(scene.commit_done(again).await.claimed);

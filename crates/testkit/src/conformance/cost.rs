@@ -32,11 +32,10 @@ fn called_entry(step: u32, model: &str, stand_in: Option<&str>) -> NewEntry {
 }
 
 fn lost_entry(step: u32, charged_micros: u64) -> NewEntry {
-    let (code, message) = (ErrorCode::OutcomeUnknown, "no".to_owned());
-    entry_at(
-        6,
-        Entry::ModelFailed(ModelFailed { step, attempt: 1, code, message, charged_micros, judged: None }),
-    )
+    let (code, message, judged) = (ErrorCode::OutcomeUnknown, "no".to_owned(), None);
+    let (attempt, attempts_max) = (1, None);
+    let failed = ModelFailed { step, attempt, attempts_max, code, message, charged_micros, judged };
+    entry_at(6, Entry::ModelFailed(failed))
 }
 
 /// The sums charge a fallback model for its own attempts, not the model that it replaces.

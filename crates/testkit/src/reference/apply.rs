@@ -149,6 +149,8 @@ impl TenantRows {
             | Mutation::DeliveryRedrive(_)
             | Mutation::FeedNumber(_)
             | Mutation::CursorMove(_) => {}
+            // One that is suspended already stays so since when it was.
+            Mutation::TenantSuspensionSet(since) => self.suspended_at = since.map(|at| self.suspended_at.unwrap_or(at)),
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(revoke)?,
             Mutation::AgentCreate(create) => self.agents.create_agent(create, batch.wanted.as_ref())?,
             Mutation::AgentRevise(revise) => self.agents.revise_agent(revise, batch.wanted.as_ref())?,

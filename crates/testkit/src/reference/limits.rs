@@ -89,6 +89,7 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
             | Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
             | Mutation::TokenRevoke(_)
+            | Mutation::TenantSuspensionSet(_)
             | Mutation::AgentStateSet(_)
             | Mutation::AgentRename(_)
             | Mutation::SessionOpen(_)

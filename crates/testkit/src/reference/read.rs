@@ -9,7 +9,7 @@ mod runs;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{
-    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
+    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantCounts, TenantRecord,
 };
 use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
 use dromia_contracts::budget::BudgetUse;
@@ -58,6 +58,19 @@ impl Store for ReferenceStore {
         handle: &'a HandleSlug,
     ) -> Read<'a, Option<TenantRecord>> {
         ready_read(self.lock_state().tenant_by_handle(handle))
+    }
+
+    fn tenant_record<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<TenantRecord>> {
+        let id = scope.tenant();
+        ready_read(self.lock_state().tenants.get(&id).map(|rows| rows.tenant_record(id)))
+    }
+
+    fn tenant_counts<'a>(&'a self, scope: &'a Scope) -> Read<'a, TenantCounts> {
+        self.read_rows(scope, |rows| TenantCounts {
+            agents: rows.agents.rows.len() as u64,
+            sessions: rows.sessions.rows.len() as u64,
+            open_runs: rows.runs.rows.values().filter(|run| !run.head.status.is_terminal()).count() as u64,
+        })
     }
 
     fn find_token_owner<'a>(&'a self, _: &'a OperatorScope, hash: Digest) -> Read<'a, Option<TokenOwner>> {

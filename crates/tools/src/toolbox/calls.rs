@@ -54,9 +54,10 @@ impl Toolbox {
             return Ok(self.spill_output(&context, pieces, output, long).await);
         }
         let Some(tool) = tool else { return Err("there is no such tool".to_owned()) };
-        let held = match tool.uses_workspace() {
-            true => self.hold_reference(context.scope.tenant(), &context.workspace).await?,
-            false => None,
+        let held = if tool.uses_workspace() {
+            self.hold_reference(context.scope.tenant(), &context.workspace).await?
+        } else {
+            None
         };
         let at =
             CallSite { tenant: context.scope.tenant(), agent: context.agent, held: held.as_ref(), pieces };

@@ -151,12 +151,11 @@ impl Toolbox {
             read = read.join(Label::UNKNOWN_FILE);
         }
         self.marks.begin_writing(context, read);
-        let place = match at.held {
-            Some(held) => (held.path.clone(), Some(held.identity)),
-            None => {
-                let path = workspace_path(&self.config.root, agent);
-                (tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?, None)
-            }
+        let place = if let Some(held) = at.held {
+            (held.path.clone(), Some(held.identity))
+        } else {
+            let path = workspace_path(&self.config.root, agent);
+            (tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?, None)
         };
         // As late as can be: it waited for its turn, and others of the agent did not.
         self.check_contents(at, call).await?;

@@ -41,7 +41,7 @@ const fn row(
 /// All of them, as `/help` lists them.
 pub(super) const COMMANDS: [SlashRow; 12] = [
     row("/help", "", "show this page", SlashCommand::Help),
-    row("/model", "[NAME]", "show the model of the agent, or set another one", SlashCommand::Model),
+    row("/model", "[NAME]", "list the models, or set another one for the agent", SlashCommand::Model),
     row("/agent", "[NAME]", "list the agents, or talk to another one", SlashCommand::Agent),
     row("/new", "", "begin a new session", SlashCommand::New),
     row("/resume", "[N|SESSION]", "list sessions of the agent, or continue one", SlashCommand::Resume),

@@ -1,7 +1,7 @@
 //! Agents, their tasks and their tools.
 
 use dromia_api::agent::{
-    AgentResource, CreateAgent, DeletionReport, RenameAgent, RevertAgent, RevisionResource,
+    AgentResource, CreateAgent, DeletionReport, ModelAlias, RenameAgent, RevertAgent, RevisionResource,
 };
 use dromia_api::event::EventAccepted;
 use dromia_api::file::{FileResource, FileWritten};
@@ -197,6 +197,13 @@ pub(super) fn task_operations() -> Vec<Operation> {
 
 pub(super) fn tool_operations() -> Vec<Operation> {
     vec![
+        Operation::new(
+            "GET",
+            "/v1/model-aliases",
+            "model_alias_list",
+            "List the models that an agent may use",
+        )
+        .gives_json::<ListPage<ModelAlias>>(200, "All models of the configuration, by alias."),
         Operation::new("GET", "/v1/tools", "tool_list", "List tools, and which of them an agent may use")
             .with_query::<queries::Tools>()
             .gives_json::<ListPage<ToolResource>>(200, "All tools, by name.")

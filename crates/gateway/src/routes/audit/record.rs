@@ -85,6 +85,9 @@ fn change_record(
         AuditChange::TenantCreated { handle } | AuditChange::AgentCreated { handle, .. } => {
             AuditRecord { what: said(handle.as_str()), ..record }
         }
+        AuditChange::TenantSuspensionSet { suspended } => {
+            AuditRecord { outcome: said(if *suspended { "suspended" } else { "resumed" }), ..record }
+        }
         AuditChange::TokenCreated { token, name, scopes, .. } => AuditRecord {
             what: said(&format!("{token} {name}")),
             outcome: Some(scopes.iter().map(TokenScope::as_str).collect::<Vec<_>>().join(" ")),

@@ -100,6 +100,7 @@ fn failed(code: ErrorCode) -> Entry {
         code,
         message: "no".into(),
         charged_micros: 0,
+        attempts_max: None,
         judged: None,
     })
 }

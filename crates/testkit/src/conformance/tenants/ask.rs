@@ -23,6 +23,8 @@ use crate::sim::SeededRng;
 /// tenant erases is compared as a write.
 pub const READS: &[&str] = &[
     "find_token_owner",
+    "tenant_record",
+    "tenant_counts",
     "tokens",
     "token_by_id",
     "budgets",
@@ -195,6 +197,8 @@ impl StoreQuestion {
                 answer_text(store.tokens(scope, name, self.page_after(self.token.0)).await)
             }
             "token_by_id" => answer_text(store.token_by_id(scope, self.token.0).await),
+            "tenant_record" => answer_text(store.tenant_record(scope).await),
+            "tenant_counts" => answer_text(store.tenant_counts(scope).await),
             "budgets" => answer_text(store.budgets(scope, scene_time(9)).await),
             "approval" => answer_text(store.approval(scope, self.approval).await),
             "approvals" => {

@@ -12,7 +12,6 @@ use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::vault::SecretPlacement;
 use dromia_engine::EngineConfig;
 use dromia_gateway::{ConfigError, GatewayConfig, SocketUser, TlsFiles, WebhookChannels};
 use dromia_guard::policy::PolicyVerdict;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::ApprovalState;
-use dromia_contracts::audit::{AuditAct, AuditCursor, AuditFilter, AuditLog, AuditWhat};
+use dromia_contracts::audit::{AuditAct, AuditChange, AuditCursor, AuditFilter, AuditLog, AuditWhat};
 use dromia_contracts::delivery::DeliveryState;
 use dromia_contracts::store::{
     AgentStateSet, ApprovalRuleRemove, BudgetRemove, CommitOutcome, DeliveryRedrive, Mutation, SessionOpen,
@@ -92,6 +92,7 @@ fn record_kind(mutation: &Mutation) -> Option<&'static str> {
         // What runs and background tasks write: journals record it, or it changes no right and no budget.
         Mutation::SessionOpen(_)
         | Mutation::ImportEnd(_)
+        | Mutation::AnswerPut(_)
         | Mutation::InboxPut(_)
         | Mutation::PinPut(_)
         | Mutation::RunAppend(_)

@@ -24,7 +24,7 @@ use dromia_guard::{GrantGate, PolicyEngine, PolicyLayers};
 use dromia_models::{ModelRegistry, ModelsConfig};
 use dromia_store::{SqliteStore, StoreConfig, rebuild_projections};
 use dromia_testkit::FaultyStore;
-use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
+use dromia_tools::{AgentHomes, CallSettings, Toolbox, ToolsConfig};
 use jiff::SignedDuration;
 
 use crate::home::DEADLINE;
@@ -119,15 +119,18 @@ impl TestProcess {
         let port: Arc<dyn Store> = Arc::clone(&store) as _;
         let tools = ToolsConfig {
             root: root.to_owned(),
-            pace: None,
-            hops_max: 16,
+            calls: CallSettings {
+                pace: None,
+                hops_max: 16,
+                granted: Arc::new(Nowhere),
+                programs: Arc::new(Nowhere),
+            },
             sandboxes: Arc::new(NoSandbox),
             terms: Arc::new(ToolTerms::default()),
-            way_out: Arc::new(Nowhere),
             leaks: Arc::new(NoSecrets),
             workspace_roots: Arc::new(Vec::new()),
         };
-        let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone(), Arc::new(Nowhere));
+        let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone());
         let gate = GrantGate::new(policies(&tools), Toolbox::builtin_names());
         let ports = EnginePorts {
             store: port,

@@ -17,6 +17,7 @@ pub mod capability;
 pub mod cost;
 pub mod delivery;
 pub mod event;
+pub mod file;
 pub mod id;
 pub mod overview;
 pub mod run;
@@ -50,6 +51,8 @@ pub use dromia_contracts::task::TaskState;
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState, role_name};
 pub use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, RecordFields, Sensitivity};
 pub use dromia_contracts::vault::SecretPlacement;
+pub use dromia_contracts::workspace::{ParseWorkspaceError, WorkspaceReference};
+pub use dromia_contracts::workspace_files::FileKind;
 pub use dromia_contracts::{
     AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId,
     SessionId, TenantId, TokenId,

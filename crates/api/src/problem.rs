@@ -77,6 +77,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::SessionNotFound
         | ErrorCode::RunNotFound
         | ErrorCode::StateNotFound
+        | ErrorCode::FileNotFound
         | ErrorCode::TokenNotFound
         | ErrorCode::ToolNotFound
         | ErrorCode::SecretNotFound

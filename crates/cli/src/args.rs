@@ -12,6 +12,7 @@ mod budget;
 mod capability;
 mod context;
 mod delivery;
+mod file;
 mod id;
 mod run;
 mod secret;
@@ -44,6 +45,7 @@ pub use self::capability::{
 };
 pub use self::context::{AddContext, ContextCommand};
 pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
+pub use self::file::{FileCommand, GetFile, ListFiles, PutFile};
 pub use self::id::{IdReference, ListedId, NEWEST};
 pub use self::run::{
     CostCommand, CostSummary, ExportRun, ListRuns, NewestRunName, RunCommand, RunName, ShowRun, WatchRun,
@@ -205,6 +207,13 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia delivery list --state dead\n  dromia delivery redrive 3f9a1c72"
     )]
     Delivery(DeliveryCommand),
+    /// List, read and write files of an agent's workspace
+    #[command(
+        subcommand,
+        visible_alias = "files",
+        after_help = "Examples:\n  dromia file list --agent dev\n  dromia file get notes/today.md\n  dromia file put plan.md notes/plan.md"
+    )]
+    File(FileCommand),
     /// List, call and test the tools of agents
     #[command(
         subcommand,

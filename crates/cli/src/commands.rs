@@ -20,6 +20,7 @@ mod cost;
 mod delivery;
 mod documents;
 mod event;
+mod file;
 mod followed_run;
 mod ids;
 mod live;
@@ -121,6 +122,7 @@ async fn dispatch_command(
         ClientCommand::Secret(secret) => secret::run(&cli, secret, output).await,
         ClientCommand::Capability(capability) => capability::run(&cli, capability, output).await,
         ClientCommand::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
+        ClientCommand::File(file) => file::run(&cli, file, output).await,
         ClientCommand::Tool(tool) => tool::run(&cli, tool, output).await,
         ClientCommand::Audit(audit) => audit::run(&cli, audit, output).await,
         ClientCommand::Cost(cost) => cost::run(&cli, cost, output).await,

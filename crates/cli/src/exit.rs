@@ -188,6 +188,7 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::SessionNotFound
             | ErrorCode::RunNotFound
             | ErrorCode::StateNotFound
+            | ErrorCode::FileNotFound
             | ErrorCode::TokenNotFound
             | ErrorCode::BudgetNotFound
             | ErrorCode::RevisionNotFound

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::digest::Digest;
 use crate::id::{AgentId, TenantId};
+use crate::workspace::WorkspaceReference;
 
 /// A name that people type: 1 to 64 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -162,6 +163,10 @@ pub struct AgentConfig {
     /// What it is for, in words for people; no model gets it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// A directory of the server's machine that it works in, below one of `workspaces.roots`; with `:ro` behind it for
+    /// reading only. Without it, the workspace of its home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceReference>,
 }
 
 /// One immutable configuration.

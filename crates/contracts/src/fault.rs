@@ -100,6 +100,8 @@ error_codes! {
     RequestNotFound = "request_not_found", Change;
     /// The request was sent and cannot be written again exactly as it was.
     RequestUnavailable = "request_unavailable", Change;
+    /// The workspace has no such file or directory.
+    FileNotFound = "file_not_found", Change;
     /// Another tenant or agent carries the handle.
     HandleTaken = "handle_taken", Change;
     /// The idempotency key was used with another request.

@@ -62,6 +62,8 @@ pub mod sandbox;
 pub mod tool_policy;
 pub mod usage;
 pub mod vault;
+pub mod workspace;
+pub mod workspace_files;
 
 pub use futures_core::future::BoxFuture;
 

@@ -146,6 +146,18 @@ pub struct SandboxFamily {
     pub label: Label,
 }
 
+/// A directory by what the kernel knows it by: its path may lead elsewhere by the time that it is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferencedDirectory {
+    /// The device that it lies on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// Whether nothing may be changed in it.
+    pub read_only: bool,
+}
+
 /// Everything that a process gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +168,9 @@ pub struct ProcessSpec {
     pub env: Vec<(String, String)>,
     /// The directory of this machine that the process works in and may change.
     pub workspace: PathBuf,
+    /// Which directory `workspace` must be, where it lies outside of the server's home. A backend that cannot see to it
+    /// refuses to start.
+    pub reference: Option<ReferencedDirectory>,
     /// Where in the workspace it starts; empty for the workspace itself.
     pub cwd: PathBuf,
     /// What else it may see.

@@ -29,6 +29,7 @@ mod schema;
 mod tools;
 mod type_words;
 mod variables;
+mod workspaces;
 
 pub(crate) mod edit;
 pub(crate) mod reference;
@@ -55,6 +56,7 @@ pub(crate) use self::resolve::ResolvedConfig;
 pub(crate) use self::schema::{ConfigKey, KeyEffect, list_keys, schema_text};
 pub(crate) use self::tools::{Named, SandboxMinimum, ToolSettings};
 pub(crate) use self::variables::misspelt_variables;
+pub(crate) use self::workspaces::WorkspaceRootTable;
 
 use crate::home::Home;
 use crate::system::ExitError;

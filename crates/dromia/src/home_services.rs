@@ -27,6 +27,7 @@ use crate::sandbox_choice::TenantSandboxes;
 use crate::store_obstacle;
 use crate::system::ExitError;
 use crate::tool_policy::ToolTermsTable;
+use crate::workspace_roots::TenantWorkspaceRoots;
 
 /// The services of a home, wired to one another.
 pub(crate) struct HomeServices {
@@ -80,6 +81,11 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
         sandboxes: Arc::clone(&sandboxes) as _,
         terms: Arc::clone(&terms),
         leaks: Arc::clone(&vault) as _,
+        workspace_roots: Arc::new(TenantWorkspaceRoots::new(
+            resolved.workspace_roots.clone(),
+            Arc::clone(&store),
+            authority.issue_operator(),
+        )),
     };
     let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone());
     let tools = tools.with_external(connect_external_tools(resolved, &*egress)?);

@@ -289,6 +289,7 @@ async fn register_defaults(
             grants: GRANTS.map(str::to_owned).to_vec(),
             model_calls_max: None,
             description: String::new(),
+            workspace: None,
         },
     };
     match services.engine.agent_create(scope, agent).await {

@@ -46,6 +46,7 @@ mod tool_policy;
 mod tooltest;
 mod up;
 mod vault_keys;
+mod workspace_roots;
 
 use std::process::ExitCode;
 

@@ -26,6 +26,7 @@ use dromia_contracts::runs::{EnginePort as _, NewAgent};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{CommitOutcome, Mutation, SessionOpen, Store as _, WriteBatch};
 use dromia_contracts::tool::{DiscardProgress, ToolContext, ToolOutput};
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{Actor, CallId};
 use dromia_tools::Toolbox;
 use schemars::JsonSchema;
@@ -174,6 +175,7 @@ impl ToolTestBench {
             grants: Vec::new(),
             model_calls_max: None,
             description: String::new(),
+            workspace: None,
         };
         let agent = NewAgent {
             handle: static_handle("tool-test"),
@@ -204,7 +206,9 @@ impl ToolTestBench {
         let mut past = RedactedHistory::default();
         past.insert_content(steps::HANDLE.to_owned(), vec![ContentPart::new_text("one", Label::OUTSIDE)]);
         let past = Arc::new(past);
-        let context = ToolContext { scope, agent, author, grants, hops: 0, run, session, label, past, key };
+        let workspace = RunWorkspace::Home;
+        let context =
+            ToolContext { scope, agent, author, grants, hops: 0, run, session, label, past, key, workspace };
         Ok(Self { services, context, _scratch: scratch })
     }
 

@@ -151,6 +151,7 @@ async fn serve_home(
         runs: Arc::new(services.engine.clone()),
         outbox: outbox.clone(),
         tools: Arc::clone(&services.tools),
+        files: Arc::clone(&services.parts.toolbox) as _,
         gate: Arc::clone(&services.gate),
         terms: Arc::clone(&services.terms),
         vault: Arc::clone(&services.vault) as _,

@@ -20,6 +20,7 @@ use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_policy::ToolTerms;
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -255,6 +256,17 @@ impl AgentDirectory {
             tools: prompt.tools,
             prompt: TextPin { digest: started.prompt, bytes },
         }))
+    }
+
+    /// Returns where a run works now that has this snapshot.
+    pub(crate) async fn run_workspace(
+        &self,
+        scope: &Scope,
+        agent: &AgentSnapshot,
+    ) -> Result<RunWorkspace, Fault> {
+        let Some(began) = &agent.config.workspace else { return Ok(RunWorkspace::Home) };
+        let now = self.agent_snapshot(scope, agent.id).await?;
+        Ok(RunWorkspace::for_run(Some(began), now.config.workspace.as_ref()))
     }
 
     /// Forgets what is known of an agent, because it changed.

@@ -16,7 +16,7 @@ use crate::kill::RunTermination;
 use crate::outcome::RunOutcomes;
 use crate::paused_work::PausedWork;
 use crate::refusal::commit_fault;
-use crate::revisions::check_config;
+use crate::revisions::{check_config, check_workspace};
 use crate::tokens::TokenIssuer;
 
 /// Registers tenants and agents, and changes the state of an agent.
@@ -88,6 +88,7 @@ impl<'a> AgentRegistry<'a> {
     pub(crate) async fn agent_create(&self, scope: &Scope, new: NewAgent) -> Result<AgentRecord, Fault> {
         let config = new.config;
         let revision = check_config(&self.core.ports, &config)?;
+        check_workspace(&self.core.ports, scope, &config, None).await?;
         let agent = self.core.ports.runtime.agent_id();
         let at = self.core.ports.runtime.clock.now();
         let create = AgentCreate {

@@ -194,6 +194,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state entries"),
+        ErrorCode::FileNotFound => Some("list the files with `dromia file list`"),
         ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
         ErrorCode::CapabilityNotFound | ErrorCode::CapabilityRefused => {
             Some("list the capabilities with `dromia capability list`")

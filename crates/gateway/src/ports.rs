@@ -12,6 +12,7 @@ use dromia_contracts::store::Store;
 use dromia_contracts::tool::ToolHost;
 use dromia_contracts::tool_policy::OperatorTerms;
 use dromia_contracts::vault::Vault;
+use dromia_contracts::workspace_files::WorkspaceFiles;
 
 use crate::outbox::Outbox;
 
@@ -26,6 +27,8 @@ pub struct GatewayPorts {
     pub outbox: Outbox,
     /// The tools, to be described; nothing is called here.
     pub tools: Arc<dyn ToolHost>,
+    /// The files of agents' workspaces.
+    pub files: Arc<dyn WorkspaceFiles>,
     /// The gate, to be asked whether an agent may use a tool.
     pub gate: Arc<dyn Gate>,
     /// What the operator says about tools.

@@ -17,6 +17,7 @@ mod decision;
 mod delivery;
 pub(crate) mod event;
 mod feed;
+mod file;
 mod id;
 mod node;
 mod overview;
@@ -179,6 +180,9 @@ routes! {
     POST "/v1/agents/{agent}/kill" Tenant(Operate) => task::kill_runs;
     GET "/v1/agents/{agent}/tools/{tool}/check" Tenant(Read) => capability::check_tool_call;
     POST "/v1/agents/{agent}/tools/{tool}/call" Tenant(Admin) => call::call_tool;
+    GET "/v1/agents/{agent}/files" Tenant(Read) => file::list_files;
+    GET "/v1/agents/{agent}/files/{file}" Tenant(Read) => file::get_file;
+    PUT "/v1/agents/{agent}/files/{file}" Tenant(Admin) => file::put_file;
     GET "/v1/sessions" Tenant(Read) => session::list_sessions;
     POST "/v1/sessions/import" Tenant(Admin) => session::import_session;
     GET "/v1/sessions/{session}" Tenant(Read) => session::show_session;
@@ -249,6 +253,7 @@ pub(crate) mod queries {
     pub(crate) use super::decision::DecisionListQuery as Decisions;
     pub(crate) use super::delivery::{DeliveryListQuery as Deliveries, DeliveryRedriveQuery};
     pub(crate) use super::feed::FeedReadQuery as Feed;
+    pub(crate) use super::file::FileListQuery as Files;
     pub(crate) use super::id::IdQuery;
     pub(crate) use super::overview::OverviewQuery;
     pub(crate) use super::request::SentRequestQuery;

@@ -56,6 +56,7 @@ impl DockerSandbox {
             argv: vec!["true".to_owned()],
             env: Vec::new(),
             workspace: PathBuf::from("/"),
+            reference: None,
             cwd: PathBuf::new(),
             mounts: Vec::new(),
             limits: ProcessLimits { wall_ms: 60_000, ..ProcessLimits::DEFAULT },
@@ -130,6 +131,7 @@ impl SandboxBackend for DockerSandbox {
     ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
             spec::check_spec(&spec)?;
+            spec::refuse_reference(&spec, self.backend_name())?;
             proxy_socket::refuse_proxy(&spec, self.backend_name())?;
             let spec = spec::resolve_spec(spec)?;
             if let Some(process) = self.start_warm(&spec).await? {
@@ -161,6 +163,7 @@ mod tests {
                 argv: vec!["true".to_owned()],
                 env: Vec::new(),
                 workspace: workspace.into(),
+                reference: None,
                 cwd: PathBuf::new(),
                 mounts: vec![SandboxMount {
                     source: source.into(),

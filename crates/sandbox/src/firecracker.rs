@@ -61,6 +61,7 @@ impl SandboxBackend for FirecrackerSandbox {
     ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
             spec::check_spec(&spec)?;
+            spec::refuse_reference(&spec, self.backend_name())?;
             proxy_socket::refuse_proxy(&spec, self.backend_name())?;
             let order = self.helper_order(spec::resolve_spec(spec)?);
             let running = RunningProcess::start(&self.helper, &order).await?;

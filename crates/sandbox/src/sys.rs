@@ -201,7 +201,10 @@ pub(crate) fn set_mount(path: &Path, attributes: MountAttributes) -> io::Result<
 
 /// The same for a tree that is held. What is mounted in it shows up in no other mount, and the other way round.
 pub(crate) fn set_tree(tree: &OwnedFd, attributes: MountAttributes) -> io::Result<()> {
-    set_attributes(tree.as_raw_fd(), c"", libc::AT_EMPTY_PATH, &attributes.raw_attributes(libc::MS_PRIVATE))
+    // What is mounted in a tree that is only read is only read, too.
+    let below = if attributes.read_only { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH | below;
+    set_attributes(tree.as_raw_fd(), c"", flags, &attributes.raw_attributes(libc::MS_PRIVATE))
 }
 
 impl MountAttributes {

@@ -33,6 +33,7 @@ mod past_read;
 mod program;
 mod proxy;
 mod quota;
+mod reference;
 mod search;
 mod spilled_output;
 mod web;

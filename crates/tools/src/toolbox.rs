@@ -10,6 +10,7 @@
 
 mod calls;
 mod generations;
+mod person_files;
 mod programs;
 mod workspaces;
 
@@ -31,6 +32,7 @@ use dromia_contracts::tool::{
 };
 use dromia_contracts::tool_policy::{OperatorTerms, ToolTerms};
 use dromia_contracts::vault::{LeakDetector, mask_secrets};
+use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference, WorkspaceRoots};
 use dromia_contracts::{AgentId, BoxFuture, RunId, TenantId};
 
 use self::generations::ToolGeneration;
@@ -44,8 +46,9 @@ use crate::files::{self, WORKSPACE_FACT};
 use crate::limits;
 use crate::program::{PROGRAMS_MAX, PROGRAMS_RESERVE};
 use crate::quota::WorkspaceQuotas;
+use crate::reference::HeldReference;
 use crate::workspace::PathResolver;
-use crate::workspace_lock::AgentLocks;
+use crate::workspace_lock::{AgentLocks, DirectoryTurns};
 
 /// The most file calls that run at once; more of them wait their turn.
 pub const FILE_WORK_MAX: usize = 32;
@@ -69,6 +72,8 @@ pub struct ToolsConfig {
     pub terms: Arc<dyn OperatorTerms>,
     /// The scanner for secrets in the arguments and the results of tools.
     pub leaks: Arc<dyn LeakDetector>,
+    /// Where agents may have workspaces outside of the home.
+    pub workspace_roots: Arc<dyn WorkspaceRoots>,
 }
 
 /// What the operator may change while the tools are used.
@@ -89,6 +94,8 @@ pub struct CallSettings {
 struct CallSite<'a> {
     tenant: TenantId,
     agent: AgentId,
+    /// The directory of the operator's that is its workspace, as this call found it.
+    held: Option<&'a Arc<HeldReference>>,
     pieces: &'a dyn CallProgressSink,
 }
 
@@ -103,6 +110,7 @@ pub struct Toolbox {
     runtime: Runtime,
     file_work: SlotPool,
     turns: Arc<AgentLocks>,
+    directories: DirectoryTurns,
     marks: FileLabelRegistry,
     quotas: Arc<WorkspaceQuotas>,
     programs: SlotPool,
@@ -121,6 +129,7 @@ impl Toolbox {
             runtime,
             file_work: SlotPool::new(FILE_WORK_MAX, FILE_WORK_RESERVE, WAITING_MAX),
             turns: Arc::new(AgentLocks::new()),
+            directories: DirectoryTurns::default(),
             quotas: Arc::default(),
             programs: SlotPool::new(PROGRAMS_MAX, PROGRAMS_RESERVE, WAITING_MAX),
         }
@@ -279,10 +288,31 @@ impl ToolHost for Toolbox {
         &'a self,
         tenant: TenantId,
         agent: AgentId,
+        workspace: &'a RunWorkspace,
         call: &'a PreparedCall,
         extent: BoundFiles,
     ) -> BoxFuture<'a, Result<Option<ExecutableFiles>, String>> {
-        Box::pin(self.contents_of(CallSite { tenant, agent, pieces: &DiscardProgress }, call, extent))
+        Box::pin(async move {
+            if !Self::runs_programs(&call.tool) {
+                return Ok(None);
+            }
+            let held = self.hold_reference(tenant, workspace).await?;
+            let at = CallSite { tenant, agent, held: held.as_ref(), pieces: &DiscardProgress };
+            self.contents_of(at, call, extent).await
+        })
+    }
+
+    fn check_workspace<'a>(
+        &'a self,
+        tenant: TenantId,
+        workspace: &'a WorkspaceReference,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            match self.open_reference(tenant, workspace.clone()).await {
+                Ok(held) => held.check_access(workspace).map_err(|error| error.to_string()),
+                Err(problem) => Err(problem),
+            }
+        })
     }
 
     fn let_go(&self, run: RunId) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use dromia_api::agent::{AgentResource, ModelAlias, RenameAgent, RevertAgent, RevisionResource};
-use dromia_api::{AgentConfig, AgentField, AgentPatch, ErrorCode, ListPage};
+use dromia_api::{AgentConfig, AgentField, AgentPatch, ErrorCode, ListPage, ParseWorkspaceError};
 use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -53,7 +53,7 @@ impl AgentChanged {
         let fields: Vec<_> = self.fields.iter().map(|field| field.as_str()).collect();
         format!(
             "{handle} is at revision {revision}: changed {}\nruns that began before keep the earlier revision, except \
-             for grants that were taken away",
+             for grants and directories that were taken away",
             fields.join(", ")
         )
     }
@@ -67,6 +67,7 @@ fn changed_fields(before: &AgentResource, after: &AgentResource) -> Vec<AgentFie
         AgentField::Grants => old.grants != new.grants,
         AgentField::ModelCallsMax => old.model_calls_max != new.model_calls_max,
         AgentField::Description => old.description != new.description,
+        AgentField::Workspace => old.workspace != new.workspace,
         AgentField::DisplayName => before.display_name != after.display_name,
         AgentField::Labels => before.labels != after.labels,
     };
@@ -81,6 +82,7 @@ fn known_config(agent: &AgentResource) -> AgentConfig {
         grants: Vec::new(),
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     })
 }
 
@@ -175,6 +177,13 @@ fn build_patch(before: &AgentResource, settings: &[AgentSetting]) -> Outcome<Age
             (AgentField::Model, _) => patch.config.model = Some(text),
             (AgentField::Instructions, _) => patch.config.instructions = Some(Some(text)),
             (AgentField::Description, _) => patch.config.description = Some(Some(text)),
+            (AgentField::Workspace, _) => {
+                let workspace = (!value.is_empty()).then(|| value.parse()).transpose();
+                patch.config.workspace = Some(
+                    workspace
+                        .map_err(|error: ParseWorkspaceError| Error::Usage(format!("workspace: {error}")))?,
+                );
+            }
             (AgentField::DisplayName, _) => patch.display_name = Some(text),
             (AgentField::ModelCallsMax, _) => {
                 let number = (!value.is_empty()).then(|| value.parse()).transpose();

@@ -51,6 +51,7 @@ impl AgentDocument {
             model_calls_max: config.model_calls_max.map(Some),
             description: Some(Some(config.description.clone()).filter(|text| !text.is_empty()))
                 .filter(Option::is_some),
+            workspace: config.workspace.clone().map(Some),
         };
         Self { name: None, patch: AgentPatch { config, ..AgentPatch::default() } }
     }
@@ -69,6 +70,7 @@ impl AgentDocument {
             grants: grants.unwrap_or_else(|| vec!["model".to_owned(), "reply".to_owned()]),
             model_calls_max: patch.config.model_calls_max.flatten(),
             description: patch.config.description.clone().flatten().unwrap_or_default(),
+            workspace: patch.config.workspace.clone().flatten(),
         };
         let labels = patch.labels.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         Ok(CreateAgent { handle, display_name: patch.display_name.clone(), labels: labels.collect(), config })
@@ -91,6 +93,7 @@ impl AgentDocument {
         config.grants.get_or_insert(None);
         config.model_calls_max.get_or_insert(None);
         config.description.get_or_insert(None);
+        config.workspace.get_or_insert(None);
         for name in before.labels.keys() {
             self.patch.labels.entry(name.clone()).or_insert(None);
         }
@@ -110,6 +113,8 @@ impl AgentDocument {
         line("display_name", patch.display_name.as_deref());
         line("description", config.description.as_ref().and_then(Option::as_deref));
         line("model", config.model.as_deref());
+        let workspace = config.workspace.as_ref().and_then(Option::as_ref).map(ToString::to_string);
+        line("workspace", workspace.as_deref());
         if let Some(Some(most)) = config.model_calls_max {
             text.extend(["model_calls_max: ", &most.to_string(), "\n"]);
         }

@@ -9,6 +9,7 @@ use dromia_api::capability::{CallCheck, CapabilityMade, CapabilityResource};
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{DeliveryResource, DeliveryShown};
 use dromia_api::event::EventAccepted;
+use dromia_api::file::{FileResource, FileWritten};
 use dromia_api::overview::OverviewPage;
 use dromia_api::run::{RunExplanation, RunResource};
 use dromia_api::secret::SecretResource;
@@ -70,6 +71,8 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<RunResource>("run cancel"),
         PublishedSchema::for_command::<RunResource>("run terminate"),
         PublishedSchema::for_command::<run::RunJournalExport>("run export"),
+        PublishedSchema::for_command::<ListPage<FileResource>>("file list"),
+        PublishedSchema::for_command::<FileWritten>("file put"),
         PublishedSchema::for_command::<TokenCreated>("token create"),
         PublishedSchema::for_command::<ListPage<TokenResource>>("token list"),
         PublishedSchema::for_command::<TokenResource>("token revoke"),

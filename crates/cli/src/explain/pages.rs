@@ -63,6 +63,10 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "the session has no state entry of this name",
             "list the session's state entries; names are exact",
         ),
+        ErrorCode::FileNotFound => new_page(
+            "the agent's workspace has no file or directory of this path",
+            "`dromia file list` shows the files; paths start at the workspace, such as notes/today.md",
+        ),
         ErrorCode::TokenNotFound => new_page(
             "the tenant has no token of this name or id",
             "`dromia token list` shows the tokens; choose the tenant of the token with -T",

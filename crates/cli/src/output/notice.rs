@@ -18,7 +18,7 @@ const HINT: Style = AnsiColor::Cyan.on_default();
 const ASIDE: Style = Style::new().dimmed();
 
 /// The commands that look at one tenant, by their first word.
-const OF_A_TENANT: [&str; 16] = [
+const OF_A_TENANT: [&str; 17] = [
     "agent",
     "approval",
     "ask",
@@ -29,6 +29,7 @@ const OF_A_TENANT: [&str; 16] = [
     "cost",
     "delivery",
     "event",
+    "file",
     "run",
     "secret",
     "session",

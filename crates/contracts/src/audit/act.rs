@@ -193,6 +193,15 @@ pub enum AuditChange {
         /// The session.
         session: SessionId,
     },
+    /// A person put a file into the workspace of an agent.
+    FilePut {
+        /// The agent.
+        agent: AgentId,
+        /// The path in the workspace.
+        path: String,
+        /// BLAKE3 of what it holds.
+        content: Digest,
+    },
     /// A session was read from a file, and its labels were taken at their word.
     SessionTrusted {
         /// The new session.
@@ -206,7 +215,7 @@ pub enum AuditChange {
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 24] = [
+    pub const KINDS: [&'static str; 25] = [
         "tenant_created",
         "tenant_suspension_set",
         "token_created",
@@ -229,6 +238,7 @@ impl AuditChange {
         "approval_rule_set",
         "approval_rule_removed",
         "session_exported",
+        "file_put",
         "session_trusted",
         "vault_key_replaced",
     ];
@@ -258,6 +268,7 @@ impl AuditChange {
             Self::ApprovalRuleSet { .. } => "approval_rule_set",
             Self::ApprovalRuleRemoved { .. } => "approval_rule_removed",
             Self::SessionExported { .. } => "session_exported",
+            Self::FilePut { .. } => "file_put",
             Self::SessionTrusted { .. } => "session_trusted",
             Self::VaultKeyReplaced => "vault_key_replaced",
         }
@@ -271,6 +282,7 @@ impl AuditChange {
             | Self::AgentRevised { agent, .. }
             | Self::AgentRenamed { agent, .. }
             | Self::ApprovalAnswered { agent, .. }
+            | Self::FilePut { agent, .. }
             | Self::SessionTrusted { agent, .. } => Some(*agent),
             Self::CapabilityGranted { holder, .. }
             | Self::CapabilityDelegated { holder, .. }

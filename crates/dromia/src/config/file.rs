@@ -31,6 +31,7 @@ pub(crate) use self::models::{
 };
 pub(crate) use self::programs::{
     TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant, WrittenTools,
+    WrittenWorkspaces,
 };
 use super::approvals::WrittenApprovals;
 use super::irreversible::WrittenIrreversible;
@@ -82,6 +83,10 @@ pub(crate) struct WrittenConfig {
     /// the first program runs.
     #[schemars(extend("x-effect" = "restart"))]
     pub(crate) sandbox: WrittenSandbox,
+    /// Directories outside of the home that agents may work in. An edit needs a restart, because agents got their
+    /// workspaces under these rules.
+    #[schemars(extend("x-effect" = "restart"))]
+    pub(crate) workspaces: WrittenWorkspaces,
     /// Settings of the built-in tools, and HTTP tools of your own.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) tools: WrittenTools,
@@ -126,6 +131,7 @@ impl Default for WrittenConfig {
             http: WrittenHttp::default(),
             limits: WrittenLimits::default(),
             sandbox: WrittenSandbox::default(),
+            workspaces: WrittenWorkspaces::default(),
             tools: WrittenTools::default(),
             permissions: WrittenPermissions::default(),
             roles: BTreeMap::new(),

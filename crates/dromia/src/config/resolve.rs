@@ -35,6 +35,7 @@ use super::providers;
 use super::references::{self, NameMention};
 use super::roles;
 use super::tools::{self, SandboxMinimum, ToolSettings};
+use super::workspaces::{self, WorkspaceRootTable};
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -61,6 +62,8 @@ pub(crate) struct ResolvedConfig {
     pub(crate) external: Vec<ExternalToolConfig>,
     pub(crate) sandbox_minimum: SandboxMinimum,
     pub(crate) said: ToolSettings,
+    /// Below which directories agents may have workspaces.
+    pub(crate) workspace_roots: WorkspaceRootTable,
     /// The Docker engine whose containers may be used.
     pub(crate) containers: Option<DockerEngine>,
     /// The parts of virtual machines that may be used.
@@ -143,6 +146,10 @@ pub(crate) fn resolve_config(
         irreversible::second_opinion(&written.irreversible.second_opinion, &written.models, &mut check);
     let external_names = written.tools.external.keys().map(String::as_str);
     let known_tools: Vec<_> = Toolbox::builtin_names().into_iter().chain(external_names).collect();
+    let (workspace_roots, unfit) = workspaces::resolve_roots(&written.workspaces.roots);
+    for (number, problem) in unfit {
+        check.add_problem(&format!("workspaces.roots.{number}"), problem);
+    }
     let mut resolved = ResolvedConfig {
         listen: written.listen,
         default_agent: written.default_agent.clone(),
@@ -178,6 +185,7 @@ pub(crate) fn resolve_config(
             &known_tools,
             &mut check,
         ),
+        workspace_roots,
         containers: docker_engine(&written.sandbox.docker, &mut check),
         monitor: machine_monitor(&written.sandbox.firecracker, &mut check),
         control_groups: control_groups(&written.sandbox.control_groups, &mut check),

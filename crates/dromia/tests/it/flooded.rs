@@ -51,6 +51,7 @@ impl Party {
                 grants: ["model", "reply"].map(str::to_owned).to_vec(),
                 model_calls_max: None,
                 description: String::new(),
+                workspace: None,
             },
         };
         let agent = process.engine.agent_create(process.scope(tenant), new).await.expect("nothing fails").id;

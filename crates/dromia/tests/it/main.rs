@@ -98,3 +98,4 @@ mod vault;
 mod waiting;
 mod webhook;
 mod withdrawn;
+mod workspaces;

@@ -121,7 +121,9 @@ impl CallJudge<'_> {
         }
         let (ports, extent) = (&self.core.ports, self.core.config().approvals.files);
         let (tenant, agent) = (self.identity.scope.tenant(), self.identity.agent.id);
-        let contents = ports.tools.executable_files(tenant, agent, &call, extent).await?;
+        let workspace = self.core.agents.run_workspace(&self.identity.scope, &self.identity.agent).await;
+        let workspace = workspace.map_err(|fault| fault.to_string())?;
+        let contents = ports.tools.executable_files(tenant, agent, &workspace, &call, extent).await?;
         Ok(PreparedCall { contents, ..call })
     }
 
@@ -198,6 +200,7 @@ impl CallJudge<'_> {
             terms: &terms,
             rule: &asking.rule,
             policy: asking.policy,
+            workspace: self.identity.agent.config.workspace.as_ref(),
             verdict: asking.cooling.is_some().then(|| asking.verdict_word()),
         };
         Ok((bound.digest(), bound.bound_parts()))

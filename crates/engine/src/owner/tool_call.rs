@@ -36,6 +36,8 @@ impl RunOwner {
             return Ok(ended);
         }
         let id = call.id;
+        let identity = &self.identity;
+        let workspace = self.core.agents.run_workspace(&identity.scope, &identity.agent).await;
         let context = ToolContext {
             scope: self.identity.scope.clone(),
             agent: self.identity.agent.id,
@@ -47,6 +49,7 @@ impl RunOwner {
             label: self.story.taint.label,
             past: Arc::clone(&self.story.taint.past),
             key: id.idempotency_key(self.identity.run),
+            workspace: workspace.map_err(|_| OwnershipError::Store)?,
         };
         let (judged, grants) = (call.clone(), context.grants.clone());
         let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use dromia_contracts::agent::{AgentConfig, AgentRecord, TenantRecord};
 use dromia_contracts::approval::{ApprovalRequest, DeclaredRule};
+use dromia_contracts::audit::AuditChange;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::runs::{ImportLabels, LiveEvent, NewInput, NewToken};
 use dromia_contracts::session::{InboxItem, SessionRecord};
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     pub brought: Vec<RunId>,
     /// Who took which session out.
     pub exported: Vec<(TenantId, Actor, SessionId)>,
+    pub acts: Vec<AuditChange>,
     pub read_only: Option<String>,
     pub damaged: Option<StoreDamage>,
     pub minted: u64,

@@ -97,6 +97,7 @@ impl World {
             runs: rooms.clone(),
             outbox,
             tools: shelf.clone(),
+            files: shelf.clone(),
             gate: shelf,
             terms: Arc::new(ToolTerms::default()),
             vault: Arc::new(Locker(
@@ -174,6 +175,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         grants: vec!["reply".into()],
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     inner.agents.push((house.tenant, agent, config));
     let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Calls, BudgetPeriod::Day);

@@ -151,6 +151,7 @@ fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         grants: Vec::new(),
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     Mutation::AgentCreate(AgentCreate {
         agent,

@@ -209,6 +209,7 @@ mod tests {
             argv: vec!["true".to_owned()],
             env: Vec::new(),
             workspace: "/srv/w".into(),
+            reference: None,
             cwd: PathBuf::new(),
             mounts: Vec::new(),
             limits: ProcessLimits::DEFAULT,

@@ -21,6 +21,7 @@ pub(super) fn agent_revise(agent: AgentId, after: u64, ms: i64, grants: &[&str])
         grants: grants.iter().map(|&grant| grant.to_owned()).collect(),
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentRevise(Box::new(AgentRevise {

@@ -235,6 +235,7 @@ pub(super) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         grants: vec!["reply".to_owned()],
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentCreate(AgentCreate {

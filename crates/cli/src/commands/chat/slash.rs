@@ -14,6 +14,7 @@ pub(super) enum SlashCommand {
     Resume,
     Cost,
     Context,
+    Files,
     Approve,
     Export,
     Output,
@@ -38,7 +39,7 @@ const fn row(
 }
 
 /// All of them, as `/help` lists them.
-pub(super) const COMMANDS: [SlashRow; 11] = [
+pub(super) const COMMANDS: [SlashRow; 12] = [
     row("/help", "", "show this page", SlashCommand::Help),
     row("/model", "[NAME]", "list the models, or set another one for the agent", SlashCommand::Model),
     row("/agent", "[NAME]", "list the agents, or talk to another one", SlashCommand::Agent),
@@ -46,6 +47,7 @@ pub(super) const COMMANDS: [SlashRow; 11] = [
     row("/resume", "[N|SESSION]", "list sessions of the agent, or continue one", SlashCommand::Resume),
     row("/cost", "", "show the tokens and the cost of the session", SlashCommand::Cost),
     row("/context", "", "show what the session consists of", SlashCommand::Context),
+    row("/files", "[DIRECTORY]", "list the files of the agent's workspace", SlashCommand::Files),
     row("/approve", "[N|ID] [deny]", "list calls that wait, or approve or deny one", SlashCommand::Approve),
     row("/export", "FILE", "write the session to a file", SlashCommand::Export),
     row("/output", "[N]", "show all that the last call gave; 2 is the one before", SlashCommand::Output),

@@ -14,7 +14,7 @@ use crate::args::{ExportSession, IdReference, SessionCommand};
 use crate::client::percent_encode;
 use crate::commands::activity::call_text;
 use crate::commands::agent_change::{list_models, send_patch};
-use crate::commands::{Cli, session};
+use crate::commands::{Cli, file, session};
 use crate::error::{Error, Outcome};
 use crate::output::{CommandOutput, draw_pairs, draw_table, format_short_cost, format_time};
 
@@ -50,6 +50,10 @@ pub(super) async fn run_slash_command(
         SlashCommand::Resume => resume_session(cli, argument, state, output).await,
         SlashCommand::Cost => show_cost(cli, state, output).await,
         SlashCommand::Context => show_context(cli, state, output).await,
+        SlashCommand::Files => {
+            let agent = fetch_agent(cli, state).await?;
+            file::list_directory(cli, agent.id, argument, output).await
+        }
         SlashCommand::Approve if argument.is_empty() => list_approvals(cli, state, output).await,
         SlashCommand::Approve => answer_approval(cli, argument, state, output).await,
         SlashCommand::Export => export_session(cli, argument, state, output).await,

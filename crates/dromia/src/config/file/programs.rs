@@ -77,6 +77,16 @@ impl WrittenFirecracker {
     }
 }
 
+/// Directories outside of the home that agents may work in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenWorkspaces {
+    /// Directories at or below which agents may have workspaces (`dromia agent create NAME --workspace DIR`), as absolute
+    /// paths. A tenant beside `default` gets only roots that have its handle in the place of `{tenant}`, such as
+    /// `/srv/work/{tenant}`; without any, no agent gets a directory.
+    pub(crate) roots: Vec<String>,
+}
+
 /// What is said about a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -179,6 +179,7 @@ impl Client {
                 grants: ["model", "reply", "file.*", "time.now", "message.send"].map(str::to_owned).to_vec(),
                 model_calls_max: calls,
                 description: String::new(),
+                workspace: None,
             },
         };
         let made = tried(process, || process.engine.agent_create(scope.clone(), new.clone())).await;

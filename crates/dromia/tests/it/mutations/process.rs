@@ -128,6 +128,7 @@ impl TestProcess {
             sandboxes: Arc::new(NoSandbox),
             terms: Arc::new(ToolTerms::default()),
             leaks: Arc::new(NoSecrets),
+            workspace_roots: Arc::new(Vec::new()),
         };
         let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone());
         let gate = GrantGate::new(policies(&tools), Toolbox::builtin_names());

@@ -66,6 +66,7 @@ pub(crate) fn config(model_calls_max: u32) -> AgentConfig {
         grants: vec!["*".to_owned()],
         model_calls_max: Some(model_calls_max),
         description: String::new(),
+        workspace: None,
     }
 }
 

@@ -144,6 +144,9 @@ fn change_record(
             action: Some(*rule),
             ..record
         },
+        AuditChange::FilePut { path, content, .. } => {
+            AuditRecord { what: said(path), action: Some(*content), ..record }
+        }
         AuditChange::SessionExported { session } | AuditChange::SessionTrusted { session, .. } => {
             AuditRecord { session: Some(*session), what: Some(session.to_string()), ..record }
         }
@@ -389,6 +392,12 @@ mod tests {
             ),
             (rule_set, Some(holder), "(redacted)".to_owned(), Some("deny")),
             (AuditChange::ApprovalRuleRemoved { name: named() }, None, "(redacted)".to_owned(), None),
+            (
+                AuditChange::FilePut { agent: holder, path: named(), content: rule },
+                Some(holder),
+                "(redacted)".to_owned(),
+                None,
+            ),
             (AuditChange::SessionExported { session }, None, session.to_string(), None),
             (AuditChange::SessionTrusted { session, agent: holder }, Some(holder), session.to_string(), None),
         ] {

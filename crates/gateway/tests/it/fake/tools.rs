@@ -2,6 +2,7 @@
 
 use std::future::{pending, ready};
 
+use bytes::Bytes;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::label::Label;
@@ -11,7 +12,8 @@ use dromia_contracts::tool::{
     ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::tool_policy::ToolTerms;
-use dromia_contracts::{AgentId, BoxFuture, Digest, Scope, TenantId};
+use dromia_contracts::workspace_files::{AgentWorkspace, FileKind, WorkspaceFiles, WorkspaceName};
+use dromia_contracts::{AgentId, BoxFuture, Digest, Fault, Scope, TenantId};
 
 /// Tools that describe themselves and are never called.
 #[derive(Debug)]
@@ -111,5 +113,38 @@ impl Gate for Shelf {
         } else {
             GateVerdict::Deny { rule: "default deny".to_owned(), reason: String::new(), policy: None }
         }))
+    }
+}
+
+impl WorkspaceFiles for Shelf {
+    fn list_names<'a>(
+        &'a self,
+        workspace: AgentWorkspace<'a>,
+        _: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<WorkspaceName>, Fault>> {
+        let name = |name: String| WorkspaceName { name, kind: FileKind::File, bytes: 1 };
+        let names = [workspace.agent.to_string(), "note".to_owned()].into_iter();
+        let names = names.filter(|name| name.as_str() > after).take(limit).map(name);
+        Box::pin(ready(Ok(names.collect())))
+    }
+
+    fn read_whole<'a>(
+        &'a self,
+        workspace: AgentWorkspace<'a>,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Bytes, Fault>> {
+        Box::pin(ready(Ok(Bytes::from(workspace.agent.to_string()))))
+    }
+
+    fn write_whole<'a>(
+        &'a self,
+        _: AgentWorkspace<'a>,
+        path: &'a str,
+        _: Bytes,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<(String, Digest), Fault>> {
+        Box::pin(ready(Ok((path.to_owned(), Digest::default()))))
     }
 }

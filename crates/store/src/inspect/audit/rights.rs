@@ -310,6 +310,7 @@ fn change_subject(change: &AuditChange) -> Option<(RightKind, [u8; 16], bool)> {
         | AuditChange::DeliveryRedriven { .. }
         | AuditChange::ConfigApplied { .. }
         | AuditChange::SessionExported { .. }
+        | AuditChange::FilePut { .. }
         | AuditChange::SessionTrusted { .. }
         | AuditChange::VaultKeyReplaced => return None,
     })

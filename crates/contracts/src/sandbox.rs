@@ -299,6 +299,9 @@ pub trait SandboxProcess: Send + fmt::Debug {
     fn take_proxy_socket(&mut self) -> Option<TcpListener>;
 }
 
+/// Where the workspace lies for backends with a file system of their own.
+pub const WORKSPACE: &str = "/workspace";
+
 /// The port to one backend of process isolation.
 ///
 /// Guarantee: a process started here has what its spec names and nothing else, reaches no network but the proxy that
@@ -310,11 +313,15 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// Returns how strongly a process is isolated from this machine.
     fn isolation_tier(&self) -> IsolationTier;
 
-    /// Returns where the process finds its workspace.
-    fn workspace_path(&self, spec: &ProcessSpec) -> PathBuf;
+    /// Returns where the process finds its workspace: by default in a file system of its own.
+    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
+        PathBuf::from(WORKSPACE)
+    }
 
-    /// Returns where the process finds a mount.
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path;
+    /// Returns where the process finds a mount: by default in a file system of its own.
+    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
+        &mount.target
+    }
 
     /// Starts a process.
     fn start_process(

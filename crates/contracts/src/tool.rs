@@ -12,10 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
-use crate::approval::{BoundFiles, ExecutableFiles};
 use crate::content::{ContentPart, ToolCall};
 use crate::digest::Digest;
 use crate::egress::{EgressDecision, EgressTarget};
+use crate::executable_files::{BoundFiles, ExecutableFiles};
 use crate::file::FileLabels;
 use crate::id::{AgentId, CallId, RunId, SessionId, TenantId};
 use crate::label::Label;

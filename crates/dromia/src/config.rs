@@ -10,6 +10,7 @@ mod budgets;
 mod channels;
 mod effect;
 mod egress;
+mod environment;
 mod external;
 mod file;
 mod form_error;
@@ -20,11 +21,13 @@ mod origin;
 mod permissions;
 mod positions;
 mod problem;
+mod problem_collector;
 mod providers;
 mod resolve;
 mod roles;
 mod schema;
 mod tools;
+mod type_words;
 mod variables;
 
 pub(crate) mod edit;
@@ -37,11 +40,10 @@ use std::path::Path;
 
 pub(crate) use self::effect::{changed_keys, pending_keys};
 pub(crate) use self::egress::EgressRules;
+pub(crate) use self::environment::Environment;
 pub(crate) use self::external::ExternalToolConfig;
-pub(crate) use self::file::{
-    ProviderKind, SandboxMinimum, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider,
-};
-pub(crate) use self::layers::{ConfigFlag, Environment, SetArguments};
+pub(crate) use self::file::{ProviderKind, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider};
+pub(crate) use self::layers::{ConfigFlag, SetArguments};
 use self::mistakes::MalformedConfig;
 pub(crate) use self::origin::ValueOrigins;
 pub(crate) use self::problem::{ConfigProblem, ConfigProblems, did_you_mean};
@@ -51,7 +53,7 @@ pub(crate) use self::providers::{
 };
 pub(crate) use self::resolve::ResolvedConfig;
 pub(crate) use self::schema::{ConfigKey, KeyEffect, list_keys, schema_text};
-pub(crate) use self::tools::{Named, ToolSettings};
+pub(crate) use self::tools::{Named, SandboxMinimum, ToolSettings};
 pub(crate) use self::variables::misspelt_variables;
 
 use crate::home::Home;

@@ -28,10 +28,10 @@ use self::proof::ModelProof;
 use self::vault_check::KeyMismatch;
 use crate::config::{self, Environment, ResolvedConfig};
 use crate::home::{Home, StorePresence};
+use crate::home_services::{self, HomeServices};
 use crate::keyfile::KeyFile;
 use crate::model::ModelTrial;
 use crate::system::{self, ExitError};
-use crate::up;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -177,7 +177,7 @@ pub(crate) fn run(
     let is_adopted = home.store_presence() == StorePresence::Store;
     let has_token = std::fs::read(home.token_path()).is_ok_and(|token| !token.trim_ascii().is_empty());
     let (token, is_locked) = tokio.block_on(async {
-        let services = up::open_services(home, &resolved)?;
+        let services = home_services::open_services(home, &resolved)?;
         let locked = if is_adopted { KeyMismatch::find_mismatch(home)? } else { None };
         if let (Some(locked), false) = (&locked, arguments.locked) {
             return Err(locked.mismatch_error());
@@ -256,7 +256,7 @@ fn is_unfinished(home: &Home) -> anyhow::Result<bool> {
 /// Registers tenant, token and agent. A crash before the configuration is written leaves some of them; a second
 /// `init` finds those and makes the rest, but no second token beside one that its owner has.
 async fn register_defaults(
-    services: &up::HomeServices,
+    services: &HomeServices,
     has_token: bool,
     resolved: &ResolvedConfig,
 ) -> Result<Option<String>, Fault> {

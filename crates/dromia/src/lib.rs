@@ -19,6 +19,7 @@ mod editor;
 mod egress_client;
 mod file_limit;
 mod home;
+mod home_services;
 mod init;
 mod keyfile;
 mod live_config;

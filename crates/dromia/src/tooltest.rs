@@ -36,7 +36,8 @@ use crate::config::{
     self, Environment, ExternalToolConfig, LoadedConfig, ResolvedConfig, WrittenConfig, did_you_mean,
 };
 use crate::home::Home;
-use crate::{egress_client, runtime, system, up};
+use crate::home_services::{self, HomeServices};
+use crate::{egress_client, runtime, system};
 
 /// How long one call may take; programs and requests have shorter deadlines of their own.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -141,7 +142,7 @@ impl Drop for ScratchDirectory {
 
 /// A home with one agent and one session, which no server serves.
 struct ToolTestBench {
-    services: up::HomeServices,
+    services: HomeServices,
     context: ToolContext,
     // Dropped last: the services have files open in it.
     _scratch: ScratchDirectory,
@@ -158,7 +159,7 @@ impl ToolTestBench {
                 "failed to create {place}: {error}; name another directory with TMPDIR"
             ))
         })?;
-        let services = up::open_services(&Home::locate_home(Some(scratch.0.as_path())), resolved)?;
+        let services = home_services::open_services(&Home::locate_home(Some(scratch.0.as_path())), resolved)?;
         let told = |fault: dromia_contracts::Fault| anyhow::anyhow!("{fault}");
         let operator = services.authority.issue_operator();
         let (tenant, _) = services

@@ -22,8 +22,8 @@ use dromia_models::{ModelProvider, ModelsConfig};
 use dromia_store::{OpenError, StoreConfig, StoreInspector};
 
 use crate::home::Home;
+use crate::home_services::HomeServices;
 use crate::keyfile::KeyFile;
-use crate::up::HomeServices;
 
 /// The most tenants whose keys are tried at the start, as `doctor` does.
 const TENANTS_MAX: u32 = 256;

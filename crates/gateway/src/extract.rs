@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use crate::body_budget::{BodyPayer, BodyShare};
 use crate::core::{GatewayCore, Shared};
+use crate::edge_refusal::EdgeRefusal;
 use crate::failure::{Answer, ApiError};
-use crate::metrics::EdgeRefusal;
 
 /// What to do about a request that is not what its route takes.
 const NEXT: &str = "`GET /openapi.json` describes what each route accepts";
@@ -161,7 +161,7 @@ pub(crate) fn parse_json_with_path<T: DeserializeOwned>(bytes: &[u8]) -> Answer<
 /// Reads a body of which many may be on their way: its bytes are taken from the shares of its sender.
 pub(crate) async fn read_shared(request: Request, core: &GatewayCore) -> Answer<Bytes> {
     let payer = request.extensions().get::<BodyPayer>().copied().unwrap_or_default();
-    let share = core.bodies.begin_body(payer);
+    let share = core.limits.bodies.begin_body(payer);
     read_within(request, core, core.config.body_bytes_max, Some(share)).await
 }
 

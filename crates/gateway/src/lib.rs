@@ -33,6 +33,7 @@ pub mod signature;
 pub mod tls;
 
 mod addresses;
+mod authentication;
 mod connection;
 mod hint_wording;
 mod host_check;
@@ -42,16 +43,21 @@ mod reserved_platforms;
 
 mod body_budget;
 mod cache;
+mod caches;
 mod caller;
 mod core;
+mod edge_refusal;
 mod extract;
 mod failure;
 mod ingress;
 mod metrics;
 mod nearest_name;
+mod ports;
 mod question;
 mod rate_limit;
 mod share;
+mod shared_limits;
+mod slot_pool;
 mod stream_authentication;
 
 mod compat;
@@ -63,5 +69,6 @@ pub use crate::channel::{ChannelKey, ChannelKeys, WebhookChannel, WebhookChannel
 pub use crate::config::{ConfigError, GatewayConfig, SocketUser, TlsFiles};
 pub use crate::metrics::{LogMeter, ToolMeters};
 pub use crate::outbox::{Outbox, OutboxPorts, WebhookOutcome, WebhookRequest, WebhookSender};
-pub use crate::service::{BuildError, DrainReport, Gateway, GatewayHandle, GatewayPorts, build_gateway};
+pub use crate::ports::GatewayPorts;
+pub use crate::service::{BuildError, DrainReport, Gateway, GatewayHandle, build_gateway};
 pub use crate::tls::TlsError;

@@ -19,10 +19,10 @@ use tower::ServiceExt;
 
 use crate::caller::{LocalEndpoint, Peer};
 use crate::core::{GatewayCore, Shared};
+use crate::edge_refusal::EdgeRefusal;
 use crate::failure::{Answer, ApiError, finish_response};
 use crate::hint_wording::HintWording;
 use crate::host_check;
-use crate::metrics::EdgeRefusal;
 
 /// The id of a request, for what is still said after the headers of its answer, which carry it too.
 #[derive(Debug, Clone)]

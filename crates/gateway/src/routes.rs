@@ -43,8 +43,9 @@ use dromia_contracts::token::TokenScope;
 use tokio::time::Instant;
 
 pub(crate) use self::run::no_such_run;
+use crate::authentication::{operator_caller, tenant_caller};
 use crate::body_budget::BodyPayer;
-use crate::caller::{Peer, operator_caller, tenant_caller};
+use crate::caller::Peer;
 use crate::compat;
 pub use crate::compat::Dialect;
 use crate::core::{GatewayCore, Shared};
@@ -266,7 +267,7 @@ where
                 core.meters.tenants.count_answer(tenant, response.status());
             }
             // Nothing is held meanwhile but the connection.
-            core.pauses.delay_refusal(&mut response, version, &core.phase.closing).await;
+            core.limits.pauses.delay_refusal(&mut response, version, &core.phase.closing).await;
             response.extensions_mut().insert(dialect);
             response
         })

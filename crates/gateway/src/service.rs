@@ -12,17 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use dromia_contracts::ScopeAuthority;
 use dromia_contracts::active_config::ConfigReporter;
-use dromia_contracts::audit::{AuditLog, AuditSigner};
-use dromia_contracts::capability::CapabilityRegistry;
-use dromia_contracts::gate::Gate;
-use dromia_contracts::runs::EnginePort;
-use dromia_contracts::runtime::Runtime;
-use dromia_contracts::store::Store;
-use dromia_contracts::tool::ToolHost;
-use dromia_contracts::tool_policy::OperatorTerms;
-use dromia_contracts::vault::Vault;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -33,9 +23,10 @@ use crate::caller::{LocalEndpoint, Peer};
 use crate::config::{ConfigError, GatewayConfig};
 use crate::connection::ConnectionContext;
 use crate::core::{GatewayCore, Shared};
-use crate::metrics::{EdgeRefusal, GatewayMeters, LogMeter, MetersError, ToolMeters};
-use crate::outbox::Outbox;
-use crate::routes::router;
+use crate::edge_refusal::EdgeRefusal;
+use crate::metrics::{GatewayMeters, LogMeter, MetersError, ToolMeters};
+use crate::ports::GatewayPorts;
+use crate::routes::{ROUTES, router};
 use crate::tls::{CertificateReloader, TlsError, keep_fresh};
 
 /// How often recorded samples are folded into their buckets.
@@ -46,35 +37,6 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// The shortest time between two lines about connections that could not be accepted.
 const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(10);
-
-/// The services behind the gateway.
-#[derive(Debug, Clone)]
-pub struct GatewayPorts {
-    /// Durable storage.
-    pub store: Arc<dyn Store>,
-    /// The engine.
-    pub runs: Arc<dyn EnginePort>,
-    /// What leaves by itself, and the channels that it leaves by.
-    pub outbox: Outbox,
-    /// The tools, to be described; nothing is called here.
-    pub tools: Arc<dyn ToolHost>,
-    /// The gate, to be asked whether an agent may use a tool.
-    pub gate: Arc<dyn Gate>,
-    /// What the operator says about tools.
-    pub terms: Arc<dyn OperatorTerms>,
-    /// The secrets of tenants.
-    pub vault: Arc<dyn Vault>,
-    /// The chains of the audit.
-    pub audit: Arc<dyn AuditLog>,
-    /// The key that signs what leaves of it.
-    pub notary: Arc<dyn AuditSigner>,
-    /// Capabilities of tenants.
-    pub capabilities: Arc<dyn CapabilityRegistry>,
-    /// Time, identity and a place to run.
-    pub runtime: Runtime,
-    /// The right to issue scopes.
-    pub authority: ScopeAuthority,
-}
 
 /// Says why the gateway could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +74,10 @@ pub async fn build_gateway(
 ) -> Result<(Gateway, GatewayHandle), BuildError> {
     config.validate()?;
     let tls = config.tls.clone().map(CertificateReloader::open).transpose()?.map(Arc::new);
-    let meters = GatewayMeters::new(ports.tools.tool_descriptors())?;
+    let meters = GatewayMeters::new(
+        ports.tools.tool_descriptors(),
+        ROUTES.iter().map(|route| (route.method, route.path)),
+    )?;
     let core = Arc::new(GatewayCore::new(config, ports, meters));
     let mut tcp = None;
     if let Some(address) = core.config.listen {

@@ -10,9 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{
-    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
-};
+use dromia_contracts::sandbox::{IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxProcess};
 
 use crate::INSIDE_FLAG;
 use crate::helper::{self, DEVICES, SYSTEM, guarded_by_path};
@@ -169,14 +167,6 @@ impl SandboxBackend for BubblewrapSandbox {
 
     fn isolation_tier(&self) -> IsolationTier {
         IsolationTier::Process
-    }
-
-    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
-        PathBuf::from(WORKSPACE)
-    }
-
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
-        &mount.target
     }
 
     fn start_process(

@@ -7,13 +7,13 @@
 pub(crate) mod engine;
 mod warm;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dromia_contracts::sandbox::{
     IsolationTier, NetworkAccess, ProcessEvent, ProcessExit, ProcessLimits, ProcessSpec, SandboxBackend,
-    SandboxError, SandboxMount, SandboxProcess,
+    SandboxError, SandboxProcess,
 };
 use dromia_contracts::{BoxFuture, RunId};
 
@@ -21,7 +21,7 @@ use self::warm::{ContainerKey, ContainerPool, PooledProcess, WarmContainer};
 use crate::order::{BackendSpec, DockerTask, HelperOrder, VERSION};
 use crate::process::RunningProcess;
 use crate::proxy_socket;
-use crate::spec::{self, WORKSPACE};
+use crate::spec;
 
 pub use self::engine::DockerEngine;
 pub(crate) use self::warm::IDLE;
@@ -124,14 +124,6 @@ impl SandboxBackend for DockerSandbox {
         IsolationTier::Process
     }
 
-    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
-        PathBuf::from(WORKSPACE)
-    }
-
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
-        &mount.target
-    }
-
     fn start_process(
         &self,
         spec: ProcessSpec,
@@ -156,6 +148,8 @@ impl SandboxBackend for DockerSandbox {
 
 #[cfg(test)]
 mod tests {
+    use dromia_contracts::sandbox::SandboxMount;
+
     use super::*;
 
     #[test]

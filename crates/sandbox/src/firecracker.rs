@@ -10,16 +10,14 @@
 
 pub(crate) mod parts;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::order::{BackendSpec, HelperOrder, VERSION};
 use crate::process::RunningProcess;
 use crate::proxy_socket;
-use crate::spec::{self, WORKSPACE};
+use crate::spec;
 use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{
-    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
-};
+use dromia_contracts::sandbox::{IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxProcess};
 
 pub use self::parts::FirecrackerParts;
 pub use crate::helper::{RehearsalResult, rehearse_guest};
@@ -55,14 +53,6 @@ impl SandboxBackend for FirecrackerSandbox {
 
     fn isolation_tier(&self) -> IsolationTier {
         IsolationTier::Machine
-    }
-
-    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
-        PathBuf::from(WORKSPACE)
-    }
-
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
-        &mount.target
     }
 
     fn start_process(

@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path};
 
+pub(crate) use dromia_contracts::sandbox::WORKSPACE;
 use dromia_contracts::sandbox::{ProcessSpec, SandboxError, SandboxMount};
 
 use crate::helper::tree::open_no_links;
@@ -16,9 +17,6 @@ const MOUNTS_MAX: usize = 64;
 /// Names that the backends set, and names by which a variable would reach into every program that is started.
 const ENV_RESERVED: [&str; 7] =
     ["PATH", "HOME", "LANG", "TMPDIR", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"];
-
-/// Where the workspace lies for backends with a file system of their own.
-pub(crate) const WORKSPACE: &str = "/workspace";
 
 /// Directories of a file system of its own that a mount may not cover.
 const OWN: [&str; 10] =

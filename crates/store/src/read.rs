@@ -47,6 +47,7 @@ pub(crate) mod answers {
     };
     pub(crate) use super::file::{find_known_file as file_label, list_files as file_labels};
     pub(crate) use super::ids::find_ids as ids_like;
+    pub(crate) use super::inbox::read_inbox as inbox_items;
     pub(crate) use super::journal::journal_page as journal_entries;
     pub(crate) use super::key::find_visible_key as find_keyed_item;
     pub(crate) use super::openings::read_openings as opening_inputs;
@@ -57,7 +58,7 @@ pub(crate) mod answers {
     pub(crate) use super::session::{
         by_id as session, by_key as session_by_key, find_pin as pinned_text,
         list_pending as pending_sessions, list_sessions as sessions, list_state as session_state,
-        read_inbox as inbox_items, state_entry,
+        state_entry,
     };
     pub(crate) use super::tail::read_tail as session_tail;
     pub(crate) use super::tenant::{

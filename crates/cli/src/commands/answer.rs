@@ -49,7 +49,7 @@ pub(super) async fn follow_run(
         match followed.next(output).await? {
             RunUpdate::Entry(entry) => {
                 match sight {
-                    ProgressView::Entries => super::run::print_json_line(&entry, output)?,
+                    ProgressView::Entries => print_json_line(&entry, output)?,
                     ProgressView::Person { .. } => {
                         heard.print_entry(&entry, output)?;
                         if streams {
@@ -157,6 +157,13 @@ pub(super) fn failure_from_entry(
         }
         _ => before,
     })
+}
+
+/// Prints an entry as one line of JSON.
+pub(super) fn print_json_line(entry: &JournalEntryResource, output: &mut CommandOutput<'_>) -> Outcome {
+    let value: serde_json::Value =
+        crate::client::parse_answer(&serde_json::to_vec(entry).unwrap_or_default())?;
+    output.print_line(&value.to_string())
 }
 
 #[cfg(test)]

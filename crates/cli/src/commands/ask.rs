@@ -19,13 +19,11 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{ProgressView, follow_run};
-use super::event::{
-    EventWaitResult, PATIENCE, PLATFORM, print_answer, report_run_end, report_wait_end, send_and_wait,
-};
+use super::event::{EventWaitResult, PATIENCE, print_answer, report_run_end, report_wait_end, send_and_wait};
 use super::followed_run::{FollowedRun, InterruptAction};
 use super::question::read_question;
 use super::run_waits::is_waiting_for_person;
-use super::submit::{self, EventSubmission};
+use super::submit::{self, EventSubmission, PLATFORM};
 use super::{Cli, chat};
 use crate::answer_schema::AnswerSchema;
 use crate::args::AskArguments;

@@ -23,8 +23,7 @@ use tokio::task::yield_now;
 
 use super::Cli;
 use super::agent_change::list_models;
-use super::event::PLATFORM;
-use super::submit::{EventSubmission, stored_status, wait_result};
+use super::submit::{EventSubmission, PLATFORM, stored_status, wait_result};
 use super::terminal_input::{self, EndSignals};
 use crate::args::ChatArguments;
 use crate::client::{parse_answer, percent_encode};

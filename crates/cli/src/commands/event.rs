@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::answer::{self, ProgressView};
 use super::followed_run::{FollowedRun, InterruptAction};
-use super::submit::{EventSubmission, stored_status, wait_result};
+use super::submit::{EventSubmission, PLATFORM, stored_status, wait_result};
 use super::{Cli, chat, read_text_argument};
 use crate::args::{self, EventCommand};
 use crate::client::parse_answer;
@@ -26,9 +26,6 @@ const MOMENT: Duration = Duration::from_secs(2);
 
 /// What the server may take beyond the wait itself.
 pub(super) const MARGIN: Duration = Duration::from_secs(10);
-
-/// The platform of events from the command line.
-pub(super) const PLATFORM: &str = "cli";
 
 pub(super) async fn run(
     cli: &Cli<'_>,

@@ -20,6 +20,9 @@ use crate::client::{ATTEMPTS, FIRST_REST};
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::output::CommandOutput;
 
+/// The platform of events from the command line.
+pub(super) const PLATFORM: &str = "cli";
+
 /// What is sent, and how it is sent once more by hand.
 #[derive(Debug, Clone)]
 pub(super) struct EventSubmission {

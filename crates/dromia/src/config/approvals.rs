@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::external::ExternalToolConfig;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// The most entries of one list.
 const ENTRIES_MAX: usize = 64;

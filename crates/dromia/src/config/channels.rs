@@ -5,11 +5,11 @@ use std::time::Duration;
 use dromia_contracts::vault::SecretPlacement;
 use dromia_gateway::{ChannelKey, WebhookChannel, WebhookChannels};
 
+use super::environment::Environment;
 use super::file::{WrittenChannel, WrittenConfig};
-use super::layers::Environment;
 use super::problem::did_you_mean;
+use super::problem_collector::ProblemCollector;
 use super::providers::vault_name;
-use super::resolve::ProblemCollector;
 
 /// The longest time that a receiver may be given to answer, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 300_000;

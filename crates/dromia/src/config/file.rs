@@ -9,8 +9,8 @@
 mod budgets;
 mod edge;
 mod egress;
-mod external;
-mod models;
+pub(super) mod external;
+pub(super) mod models;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -31,8 +31,7 @@ pub(crate) use self::models::{
     ProviderKind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
 };
 pub(crate) use self::programs::{
-    SandboxMinimum, TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant,
-    WrittenTools,
+    TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant, WrittenTools,
 };
 use super::approvals::WrittenApprovals;
 use super::irreversible::WrittenIrreversible;

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use dromia_contracts::opinion::SAMPLES_MAX;
 use dromia_engine::{ApprovalsConfig, ObjectionAction, SecondOpinion};
 use dromia_guard::policy::PolicyVerdict;
+use dromia_models::ScriptedModel;
 use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::file::WrittenModel;
+use super::file::models::WrittenModel;
 use super::problem::did_you_mean;
-use super::providers::SCRIPTED;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// How often a second model is asked about a call, where the file does not say it.
 const SAMPLES: u32 = 3;
@@ -156,8 +156,8 @@ pub(super) fn second_opinion(
         }
         return None;
     };
-    if model != SCRIPTED && !models.contains_key(model) {
-        let known = models.keys().map(String::as_str).chain([SCRIPTED]);
+    if model != ScriptedModel::ALIAS && !models.contains_key(model) {
+        let known = models.keys().map(String::as_str).chain([ScriptedModel::ALIAS]);
         let near = did_you_mean(model, known);
         check.add_problem("irreversible.second_opinion.model", format!("there is no model `{model}`{near}"));
     }

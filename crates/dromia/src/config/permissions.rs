@@ -10,7 +10,7 @@ use dromia_guard::policy::PolicyVerdict;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// The most tools of one list.
 const TOOLS_MAX: usize = 64;

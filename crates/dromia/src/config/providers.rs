@@ -15,12 +15,12 @@ use dromia_models::{
     OutputLimit, ProviderApiKey, ScriptedModel, TokenPrice, VaultKey,
 };
 
+use super::environment::Environment;
 use super::file::{
     ProviderKind, WrittenConfig, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
 };
-use super::layers::Environment;
 use super::problem::did_you_mean;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 use crate::secret_command::placement_for_slot;
 
 /// How long an answer may take, where the file does not say it, in milliseconds: a model that reasons takes minutes.

@@ -18,7 +18,9 @@ pub(crate) fn reference_page() -> String {
             return format!("{line}\n");
         };
         match order.strip_prefix("keys ") {
-            Some(names) => names.split(' ').map(|name| key_tables(&keys, name)).collect::<Vec<_>>().join("\n"),
+            Some(names) => {
+                names.split(' ').map(|name| key_tables(&keys, name)).collect::<Vec<_>>().join("\n")
+            }
             None => section_list(),
         }
     });

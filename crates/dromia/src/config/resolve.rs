@@ -12,31 +12,29 @@ use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
-use dromia_contracts::vault::SecretPlacement;
 use dromia_engine::EngineConfig;
 use dromia_gateway::{ConfigError, GatewayConfig, SocketUser, TlsFiles, WebhookChannels};
 use dromia_guard::policy::PolicyVerdict;
 use dromia_models::ModelsConfig;
 use dromia_sandbox::firecracker::UID_DEFAULT;
 use dromia_sandbox::{DockerEngine, FirecrackerParts};
+use dromia_tools::Toolbox;
 
 use super::approvals;
 use super::budgets;
 use super::channels;
 use super::egress::{self, EgressRules};
+use super::environment::Environment;
 use super::external::{self, ExternalToolConfig};
-use super::file::{
-    SandboxMinimum, TenantTrust, WrittenConfig, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls,
-};
+use super::file::{TenantTrust, WrittenConfig, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls};
 use super::irreversible;
-use super::layers::Environment;
 use super::origin::ValueOrigins;
 use super::problem::{ConfigProblem, ConfigProblems};
+use super::problem_collector::ProblemCollector;
 use super::providers;
 use super::references::{self, NameMention};
 use super::roles;
-use super::tools::{self, ToolSettings};
-use crate::secret_command::set_command;
+use super::tools::{self, SandboxMinimum, ToolSettings};
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -110,69 +108,6 @@ impl ResolvedConfig {
     }
 }
 
-/// Gathers mistakes, each with the place of its key.
-pub(crate) struct ProblemCollector<'origins> {
-    origins: &'origins ValueOrigins,
-    problems: Vec<ConfigProblem>,
-    missing: Vec<ConfigProblem>,
-    in_vault: Vec<VaultReference>,
-}
-
-impl<'origins> ProblemCollector<'origins> {
-    /// Begins with no mistake.
-    pub(super) fn new(origins: &'origins ValueOrigins) -> Self {
-        Self { origins, problems: Vec::new(), missing: Vec::new(), in_vault: Vec::new() }
-    }
-
-    /// Ends with what was noted, if anything was.
-    pub(super) fn into_result(self) -> Result<(), ConfigProblems> {
-        if self.problems.is_empty() { Ok(()) } else { Err(ConfigProblems::from_list(self.problems)) }
-    }
-
-    /// Notes a mistake at a key.
-    pub(crate) fn add_problem(&mut self, key: &str, message: impl std::fmt::Display) {
-        let problem = self.problem_at(key, message);
-        self.problems.push(problem);
-    }
-
-    /// Notes a key that the environment does not give. That disables whom the key is for and nothing else, so it is no
-    /// mistake of the file.
-    pub(crate) fn add_missing_key(&mut self, key: &str, message: impl std::fmt::Display, variable: String) {
-        let problem = self.problem_at(key, message);
-        self.missing.push(ConfigProblem { unset: Some(variable), ..problem });
-    }
-
-    /// Notes a key that is to be a secret of a tenant, and the server and the place that the secret is for.
-    pub(crate) fn note_vault_key(
-        &mut self,
-        key: &str,
-        tenant: &HandleSlug,
-        secret: &str,
-        (url, placement): (&str, &SecretPlacement),
-    ) {
-        let set = set_command(tenant.as_str(), secret, url, placement);
-        let missing =
-            self.problem_at(key, format!("the secret {secret} is not in the vault; set it with `{set}`"));
-        let (secret, missing) = (secret.to_owned(), missing.to_string());
-        self.in_vault.push(VaultReference { tenant: tenant.clone(), secret, missing });
-    }
-
-    fn problem_at(&self, key: &str, message: impl std::fmt::Display) -> ConfigProblem {
-        ConfigProblem {
-            key: Some(key.to_owned()),
-            place: self.origins.place_in_file(key),
-            ..ConfigProblem::new(self.origins.location_text(key), format!("{key}: {message}"))
-        }
-    }
-
-    /// Notes a bound of zero.
-    pub(crate) fn at_least_one(&mut self, key: &str, value: u64) {
-        if value == 0 {
-            self.add_problem(key, "must be at least 1");
-        }
-    }
-}
-
 /// Resolves a configuration.
 pub(crate) fn resolve_config(
     written: &WrittenConfig,
@@ -199,13 +134,15 @@ pub(crate) fn resolve_config(
     }
     check.at_least_one("context.items_max", count(written.context.items_max));
     check.at_least_one("context.bytes_max", count(written.context.bytes_max));
-    let own_roles = roles::resolve_roles(written, &mut check);
-    let socket_users = roles::socket_users(written, &own_roles, &mut check);
+    let own_roles = roles::resolve_roles(&written.roles, &mut check);
+    let socket_users = roles::socket_users(&written.socket, &own_roles, &mut check);
     let reachable = egress::resolve_egress(&written.egress, &mut check);
     let external = external::resolve_external_tools(&written.tools.external, &reachable.limits, &mut check);
     let (irreversible, cooling) = irreversible::resolve_irreversible(&written.irreversible, &mut check);
     let second_opinion =
         irreversible::second_opinion(&written.irreversible.second_opinion, &written.models, &mut check);
+    let external_names = written.tools.external.keys().map(String::as_str);
+    let known_tools: Vec<_> = Toolbox::builtin_names().into_iter().chain(external_names).collect();
     let mut resolved = ResolvedConfig {
         listen: written.listen,
         default_agent: written.default_agent.clone(),
@@ -233,7 +170,14 @@ pub(crate) fn resolve_config(
         external,
         reachable,
         sandbox_minimum: written.sandbox.minimum,
-        said: tools::resolve_tools(written, &mut check),
+        said: tools::resolve_tools(
+            &written.tools.tool_flags(),
+            &written.permissions,
+            &written.agents,
+            written.sandbox.minimum,
+            &known_tools,
+            &mut check,
+        ),
         containers: docker_engine(&written.sandbox.docker, &mut check),
         monitor: machine_monitor(&written.sandbox.firecracker, &mut check),
         control_groups: control_groups(&written.sandbox.control_groups, &mut check),

@@ -8,8 +8,7 @@ use dromia_gateway::SocketUser;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::file::WrittenConfig;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// The most roles, and the most users of the socket.
 const MAX: usize = 64;
@@ -47,14 +46,14 @@ pub(crate) struct WrittenSocketUser {
 
 /// Resolves the roles beside those that every server has.
 pub(super) fn resolve_roles(
-    written: &WrittenConfig,
+    written: &BTreeMap<String, WrittenRole>,
     check: &mut ProblemCollector<'_>,
 ) -> BTreeMap<String, TokenScopes> {
     let mut roles = BTreeMap::new();
-    if written.roles.len() > MAX {
+    if written.len() > MAX {
         check.add_problem("roles", format!("has more than {MAX} roles"));
     }
-    for (name, WrittenRole { scopes }) in &written.roles {
+    for (name, WrittenRole { scopes }) in written {
         let key = format!("roles.{name}");
         if let Err(error) = name.parse::<HandleSlug>() {
             check.add_problem(&key, error);
@@ -72,16 +71,16 @@ pub(super) fn resolve_roles(
 
 /// Resolves who may speak on the socket.
 pub(super) fn socket_users(
-    written: &WrittenConfig,
+    written: &WrittenSocket,
     roles: &BTreeMap<String, TokenScopes>,
     check: &mut ProblemCollector<'_>,
 ) -> BTreeMap<u32, SocketUser> {
     let mut users = BTreeMap::new();
-    if written.socket.users.len() > MAX {
+    if written.users.len() > MAX {
         check.add_problem("socket.users", format!("has more than {MAX} users"));
     }
     let own: HandleSlug = "default".parse().unwrap_or_else(|_| unreachable!("the literal is a handle"));
-    for (index, user) in written.socket.users.iter().enumerate() {
+    for (index, user) in written.users.iter().enumerate() {
         let key = format!("socket.users.{index}");
         let Some(scopes) = find_role(&user.role).or_else(|| roles.get(&user.role).copied()) else {
             check.add_problem(&key, format!("there is no role {:?}", user.role));

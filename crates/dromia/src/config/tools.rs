@@ -8,14 +8,12 @@ use std::collections::BTreeMap;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess};
 use dromia_contracts::tool_policy::{ToolTerms, privileged_grant};
-use dromia_tools::Toolbox;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::file::{SandboxMinimum, WrittenConfig};
-use super::permissions::{self, WrittenOwnPermissions};
+use super::permissions::{self, WrittenOwnPermissions, WrittenPermissions};
 use super::problem::did_you_mean;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// What is set for one agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +38,18 @@ pub(crate) struct WrittenFlags {
     /// Tools of `tools.privileged` that this agent may call, if its grants cover them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) privileged: Vec<String>,
+}
+
+/// How strong the sandbox must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SandboxMinimum {
+    /// Landlock, a filter of system calls and limits; programs see the names of this machine's files, and can change
+    /// what programs outside execute from a workspace.
+    Base,
+    /// The same inside namespaces with a file system of their own.
+    #[default]
+    Strict,
 }
 
 /// What programs may use.
@@ -134,30 +144,34 @@ impl ToolSettings {
     }
 }
 
-/// Resolves what the file says.
-pub(super) fn resolve_tools(written: &WrittenConfig, check: &mut ProblemCollector<'_>) -> ToolSettings {
-    let minimum = written.sandbox.minimum;
-    let external = written.tools.external.keys().map(String::as_str);
-    let known: Vec<_> = Toolbox::builtin_names().into_iter().chain(external).collect();
-    let all = resolve_flags("tools", &written.tools.tool_flags(), minimum, &known, check);
-    let rows = permissions::of_all(&written.permissions, &known, check);
+/// Resolves what the file says of the tools that there are: for all agents (`flags`, `permissions`) and for single ones.
+pub(super) fn resolve_tools(
+    flags: &WrittenFlags,
+    permissions: &WrittenPermissions,
+    written_agents: &BTreeMap<String, WrittenAgent>,
+    minimum: SandboxMinimum,
+    known: &[&str],
+    check: &mut ProblemCollector<'_>,
+) -> ToolSettings {
+    let all = resolve_flags("tools", flags, minimum, known, check);
+    let rows = permissions::of_all(permissions, known, check);
     let (mut agents, mut own_rows) = (BTreeMap::new(), BTreeMap::new());
-    for (name, agent) in &written.agents {
+    for (name, agent) in written_agents {
         let here = format!("agents.{name}");
         let Some(named) = parse_agent_key(name) else {
             check.add_problem(&here, "write an agent's handle, or TENANT/HANDLE for one of another tenant");
             continue;
         };
-        let own = resolve_flags(&format!("{here}.tools"), &agent.tools, minimum, &known, check);
+        let own = resolve_flags(&format!("{here}.tools"), &agent.tools, minimum, known, check);
         for (index, tool) in agent.tools.privileged.iter().enumerate() {
-            if !written.tools.privileged.contains(tool) {
+            if !flags.privileged.contains(tool) {
                 let problem = format!("{tool} is not privileged; list it under tools.privileged too");
                 check.add_problem(&format!("{here}.tools.privileged.{index}"), problem);
             }
         }
         own_rows.insert(
             named.clone(),
-            permissions::of_one(&format!("{here}.permissions"), &agent.permissions, &known, check),
+            permissions::of_one(&format!("{here}.permissions"), &agent.permissions, known, check),
         );
         if agents.insert(named, own).is_some() {
             check.add_problem(&here, "this agent appears twice; keep one entry");

@@ -14,10 +14,10 @@ use dromia_contracts::{Actor, ErrorCode};
 use super::detect::{DetectedModel, TypedKey};
 use super::file;
 use crate::config::{self, Environment, ProviderKind, WrittenProvider};
+use crate::home_services::HomeServices;
 use crate::model::{self, ModelTrial};
 use crate::secret_command;
 use crate::system::ExitError;
-use crate::up::HomeServices;
 
 /// How long the model may take: a server on this machine may have to load it first.
 const WAIT: Duration = Duration::from_mins(2);

@@ -16,7 +16,8 @@ use super::{ConfigHistory, ConfigRevision, LiveConfig, OfferedConfig};
 use crate::audit::seal_configuration;
 use crate::config::{ConfigProblem, ResolvedConfig};
 use crate::home::Home;
-use crate::up::{self, ConnectedTool, HomeServices};
+use crate::home_services::{self, ConnectedTool, HomeServices};
+use crate::up;
 use crate::vault_keys;
 
 /// What a changed configuration reaches.
@@ -105,9 +106,10 @@ impl BuiltParts {
         let models = ModelRegistry::new(resolved.models.clone(), &services.runtime.clock, &*services.egress)
             .context("the models cannot be built")?;
         vault_keys::find_provider_scopes(services, &resolved.models).await?;
-        let external =
-            is_retooled.then(|| up::connect_external_tools(resolved, &*services.egress)).transpose()?;
-        let gate = up::build_gate(&services.policies, &services.capabilities, resolved);
+        let external = is_retooled
+            .then(|| home_services::connect_external_tools(resolved, &*services.egress))
+            .transpose()?;
+        let gate = home_services::build_gate(&services.policies, &services.capabilities, resolved);
         Ok(Self { models, gate, external })
     }
 

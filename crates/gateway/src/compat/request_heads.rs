@@ -9,11 +9,11 @@ use dromia_api::{SESSION_HEADER, WAIT_HEADER};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::{Digest, ErrorCode, Scope, SessionId};
 
+use crate::caller::RequestPayer;
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
 use crate::request::RequestId;
 use crate::routes::event::IdempotencyKey;
-use crate::share::RequestPayer;
 
 /// What the headers of a request say.
 pub(crate) struct RequestHeads {

@@ -71,7 +71,7 @@ pub(crate) async fn create_agent(
     let created = core.ports.runtime.carried_through(async move {
         let created = shared.ports.runs.agent_create(caller.scope, new).await;
         // The handle may have named another agent a moment ago.
-        shared.agents.forget_all();
+        shared.caches.agents.forget_all();
         created
     });
     let agent = created.await?;
@@ -97,7 +97,7 @@ pub(crate) async fn delete_agent(
         Ok(agent) => agent,
         // The answer to the first request may have been lost: it is given again, for a while.
         Err(failure) if failure.code() == ErrorCode::AgentNotFound => {
-            let erased = core.erased.get(&(tenant, name)).ok_or(failure)?;
+            let erased = core.caches.erased.get(&(tenant, name)).ok_or(failure)?;
             return Ok(Json(DeletionReport { erased }));
         }
         Err(failure) => return Err(failure),
@@ -105,10 +105,10 @@ pub(crate) async fn delete_agent(
     let shared = Shared::clone(&core);
     let erased = core.ports.runtime.carried_through(async move {
         let erased = shared.ports.runs.agent_delete(caller.scope, agent.id).await;
-        shared.agents.forget_all();
+        shared.caches.agents.forget_all();
         if let Ok(erased) = &erased {
             for name in [agent.id.to_string(), agent.handle.to_string()] {
-                shared.erased.put((tenant, name), *erased);
+                shared.caches.erased.put((tenant, name), *erased);
             }
         }
         erased

@@ -22,7 +22,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::event::named_agent;
-use crate::caller::{channel_scope, input_author};
+use crate::authentication::channel_scope;
+use crate::caller::input_author;
 use crate::channel::{ChannelKey, WebhookChannel};
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{PathSegments, read_shared};
@@ -82,7 +83,7 @@ pub(crate) async fn receive_event(
         ingress::submit_input(&core, Submitter::Actor, scope, input).await.inspect_err(|failure| {
             // The agent was deleted since its handle was looked up; the next message looks again.
             if failure.code() == ErrorCode::AgentNotFound {
-                core.agents.forget_all();
+                core.caches.agents.forget_all();
             }
         })?;
     Ok((StatusCode::ACCEPTED, Json(wire::event_accepted(&submitted))).into_response())

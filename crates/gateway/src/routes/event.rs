@@ -59,7 +59,7 @@ pub(crate) async fn send_event(
         ingress::submit_input(&core, bringer, caller.scope, input).await.inspect_err(|failure| {
             // The agent was deleted since its handle was looked up; the next request looks again.
             if by_handle && failure.code() == ErrorCode::AgentNotFound {
-                core.agents.forget_all();
+                core.caches.agents.forget_all();
             }
         })?;
     Ok(match wait {
@@ -252,12 +252,12 @@ async fn no_default(core: &GatewayCore, scope: &Scope, handle: &HandleSlug) -> A
 
 async fn agent_by_handle(core: &GatewayCore, scope: &Scope, handle: HandleSlug) -> Answer<AgentId> {
     let key = (scope.tenant(), handle);
-    if let Some(agent) = core.agents.get(&key) {
+    if let Some(agent) = core.caches.agents.get(&key) {
         return Ok(agent);
     }
     let found = core.ports.store.agent_by_handle(scope, &key.1).await?;
     let agent = found.ok_or_else(super::agent::no_such_agent)?.id;
-    core.agents.put(key, agent);
+    core.caches.agents.put(key, agent);
     Ok(agent)
 }
 

@@ -6,15 +6,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use dromia_api::ListPage;
 use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDetails, TenantResource};
+use dromia_contracts::TenantId;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::store::PageRequest;
-use dromia_contracts::{Actor, TenantId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::budget::read_budget_uses;
 use super::overview::OverviewReader;
-use crate::caller::{NodeOperator, stored_tenant};
+use crate::authentication::{node_scope, stored_tenant};
+use crate::caller::NodeOperator;
 use crate::core::Shared;
 use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
 use crate::failure::Answer;
@@ -50,7 +51,7 @@ pub(crate) async fn create_tenant(
     JsonBody(new): JsonBody<CreateTenant>,
 ) -> Answer<Response> {
     let (tenant, token) = core.ports.runs.tenant_create(operator, new.handle, TOKEN_NAME.to_owned()).await?;
-    core.strangers.forget_all();
+    core.caches.strangers.forget_all();
     let created =
         TenantCreated { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at, token };
     Ok((StatusCode::CREATED, Json(created)).into_response())
@@ -62,7 +63,7 @@ pub(crate) async fn show_tenant(
     PathSegments(handle): PathSegments<HandleSlug>,
 ) -> Answer<Json<TenantDetails>> {
     let tenant = stored_tenant(&core, &handle).await?;
-    let scope = core.authority().issue_scope(tenant.id, Actor::new("operator"));
+    let scope = node_scope(&core, tenant.id);
     let budgets = read_budget_uses(&core, &scope).await?;
     Ok(Json(TenantDetails {
         tenant: wire::api_tenant(tenant),
@@ -97,7 +98,7 @@ async fn set_suspension(
     let tenant = stored_tenant(&core, &handle).await?;
     let set = core.ports.runs.tenant_suspend(operator, tenant, suspended).await;
     // Also where the outcome is unknown: no request is judged by what was before.
-    core.tenants.forget_all();
-    core.tokens.forget_all();
+    core.caches.tenants.forget_all();
+    core.caches.tokens.forget_all();
     Ok(Json(wire::api_tenant(set?)))
 }

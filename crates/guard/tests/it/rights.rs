@@ -49,7 +49,7 @@ impl RightsFixture {
         let scene = StoreScene::open_scene(Arc::clone(&store), seed).await;
         let [second, third] = [scene.agent_id(), scene.agent_id()];
         for (agent, handle) in [(second, "second"), (third, "third")] {
-            scene.commit_done(scene.new_batch().with_mutation(agent_create(agent, handle))).await;
+            scene.commit_mutation(agent_create(agent, handle)).await;
         }
         let clock = ManualClock::new();
         let runtime = Runtime { clock: Arc::new(clock.clone()), ..tokio_runtime_seeded(seed + 90) };

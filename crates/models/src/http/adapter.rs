@@ -13,8 +13,9 @@ use dromia_contracts::model::{
 use dromia_contracts::{BoxFuture, ErrorCode};
 use tokio::time::timeout;
 
-use super::config::{HttpConfig, HttpError};
-use super::draft::{ReplyDraft, StreamReader};
+use super::config::HttpConfig;
+use super::draft::ReplyDraft;
+use super::error::HttpError;
 use super::failure::{self, cut_error, interrupted_error};
 use crate::secret::ProviderApiKey;
 use crate::tokens;

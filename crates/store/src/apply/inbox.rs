@@ -61,7 +61,7 @@ impl<'b> InboxDrafts<'b> {
         if put.key.as_ref().is_some_and(|key| key.key.len() > KEY_MAX) {
             return Err(CommitRefusal::Malformed(format!("a key has at most {KEY_MAX} bytes")).into());
         }
-        if !kind_fits(put.owner, put.kind) {
+        if !put.owner.takes_kind(put.kind) {
             return Err(CommitRefusal::Malformed(
                 "the item is of a kind that its inbox does not take".into(),
             )
@@ -274,21 +274,6 @@ fn next_position(db: TenantDb<'_>, put: &InboxPut, owners: &mut InboxOwners<'_, 
             draft.changed = true;
             Ok(draft.signals_last)
         }
-    }
-}
-
-fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
-    match (owner, kind) {
-        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved)
-        | (
-            InboxOwner::Run(_),
-            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
-        ) => true,
-        (
-            InboxOwner::Session(_),
-            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
-        )
-        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved) => false,
     }
 }
 

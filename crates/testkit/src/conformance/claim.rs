@@ -16,7 +16,7 @@ pub(super) async fn a_claim_takes_the_next_items_in_order_and_the_put_of_its_own
 ) {
     let scene = StoreScene::open_scene(store, 1).await;
     let (a, b, c) = (scene.item_id(), scene.item_id(), scene.item_id());
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(a)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(a))).await;
     let with_own_put = |take: &[_]| {
         let mut batch = scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(b)));
         batch.claim = Some(scene.claim_session(scene.run_id(), 0, take));
@@ -61,7 +61,7 @@ pub(super) async fn a_claim_that_cannot_be_had_leaves_the_mutations_standing(sto
 pub(super) async fn at_most_one_turn_is_active_under_many_claimers(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let item = scene.item_id();
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(item))).await;
     let claims = (0..16).map(|_| {
         let mut batch = scene.new_batch();
         batch.claim = Some(scene.claim_session(scene.run_id(), 0, &[item]));
@@ -83,7 +83,7 @@ pub(super) async fn a_terminal_head_frees_the_session(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let first = scene.begin_turn(0).await;
     let end = run_append(first, 1, 2, vec![model_replied(1, "hi"), run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let session =
         scene.store.session(&scene.tenant_scope(), scene.session).await.expect("a read").expect("a session");
     assert_eq!(session.head.active, None);
@@ -97,7 +97,7 @@ pub(super) async fn a_terminal_head_frees_the_session(store: Arc<dyn Store>) {
     assert_eq!(found, [(second, RunStatus::Running), (first, RunStatus::Completed)], "newest first");
     // A run that was written down elsewhere comes in with its end.
     let end = run_append(second, 1, 2, vec![run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let (run, item) = (scene.run_id(), scene.item_id());
     let mut import = scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)));
     let mut claim = scene.claim_session(run, 2, &[item]);
@@ -176,7 +176,7 @@ pub(super) async fn a_paused_agent_grants_a_claim_that_begins_nothing(store: Arc
         }))
     };
     let (item, run) = (scene.item_id(), scene.run_id());
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(item))).await;
     let ended = || {
         let mut batch = scene.new_batch();
         let mut claim = scene.claim_session(run, 0, &[item]);
@@ -191,7 +191,7 @@ pub(super) async fn a_paused_agent_grants_a_claim_that_begins_nothing(store: Arc
         scene.store.session(&scene.tenant_scope(), scene.session).await.expect("a read").expect("a session");
     assert_eq!((session.head.taken, session.head.active), (1, None));
     let second = scene.item_id();
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(second)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(second))).await;
     scene.commit_done(set(AgentState::Terminated)).await;
     let mut late = scene.new_batch();
     let mut claim = scene.claim_session(scene.run_id(), 1, &[second]);
@@ -212,10 +212,10 @@ pub(super) async fn a_session_with_waiting_items_and_no_turn_is_pending(store: A
     assert_eq!(pending().await, []);
     let run = scene.begin_turn(0).await;
     let item = scene.item_id();
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(item))).await;
     assert_eq!(pending().await, [], "its turn is active");
     let end = run_append(run, 1, 2, vec![run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let row = PendingSession { tenant: scene.tenant, agent: scene.agent, session: scene.session };
     assert_eq!(pending().await, [row]);
     let page = PageRequest { after: Some((scene.tenant, scene.session)), limit: 9 };
@@ -238,10 +238,10 @@ pub(super) async fn a_tail_holds_whole_runs_and_what_waits(store: Arc<dyn Store>
     batch.claim = Some(scene.claim_session(first, 0, &[a, b]));
     scene.commit_done(batch).await;
     let end = run_append(first, 1, 2, vec![model_replied(1, "hi"), run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let second = scene.begin_turn(2).await;
     let waiting = scene.item_id();
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(waiting)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(waiting))).await;
 
     let tail = all_of(&scene.store, &scene.tenant_scope(), scene.session).await.expect("a session");
     let positions = |items: &[dromia_contracts::session::InboxItem]| {

@@ -30,7 +30,7 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
                 if put.key.as_ref().is_some_and(|key| key.key.len() > 512) {
                     return malformed("an item's key has at most 512 bytes");
                 }
-                if !kind_fits(put.owner, put.kind) {
+                if !put.owner.takes_kind(put.kind) {
                     return malformed("the item is of a kind that its inbox does not take");
                 }
                 (1, put.body.len())
@@ -142,19 +142,4 @@ fn changed_capability(mutation: &Mutation) -> Option<CapabilityId> {
 /// Counts how often a batch changes a capability.
 fn capability_changes(batch: &WriteBatch, id: CapabilityId) -> usize {
     batch.mutations.iter().filter(|mutation| changed_capability(mutation) == Some(id)).count()
-}
-
-fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
-    match (owner, kind) {
-        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved)
-        | (
-            InboxOwner::Run(_),
-            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
-        ) => true,
-        (
-            InboxOwner::Session(_),
-            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
-        )
-        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved) => false,
-    }
 }

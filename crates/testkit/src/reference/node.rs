@@ -11,7 +11,7 @@ use dromia_contracts::{AgentId, ApprovalId, DeliveryId, Digest, RunId, SessionId
 use jiff::Timestamp;
 
 use super::ReferenceState;
-use super::scope_view::page_rows;
+use super::page::page_rows;
 
 impl ReferenceState {
     /// Lists tenants by id.

@@ -34,7 +34,8 @@ use dromia_contracts::{
 };
 
 use super::ReferenceStore;
-use super::scope_view::{page_rows, ready_read};
+use super::page::page_rows;
+use super::scope_view::ready_read;
 
 impl Store for ReferenceStore {
     fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {

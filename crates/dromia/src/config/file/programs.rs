@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budgets::WrittenBudget;
 use super::external::WrittenExternal;
-use crate::config::tools::{ProgramFlags, WrittenFlags};
+use crate::config::tools::{ProgramFlags, SandboxMinimum, WrittenFlags};
 
 /// The sandbox around programs that agents run. Where none is strong enough, nothing runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,18 +101,6 @@ pub(crate) enum TenantTrust {
     Standard,
     /// Its programs run behind a kernel of their own (T2: gVisor; T3: Firecracker), or not at all.
     Hostile,
-}
-
-/// How strong the sandbox must be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum SandboxMinimum {
-    /// Landlock, a filter of system calls and limits; programs see the names of this machine's files, and can change
-    /// what programs outside execute from a workspace.
-    Base,
-    /// The same inside namespaces with a file system of their own.
-    #[default]
-    Strict,
 }
 
 /// The built-in tools, and those of the operator's own.

@@ -100,7 +100,7 @@ pub(crate) async fn rename_agent(
     let renamed = core.ports.runtime.carried_through(async move {
         let renamed = shared.ports.runs.agent_rename(scope, agent.id, to.handle).await;
         // Both handles may have named another agent a moment ago.
-        shared.agents.forget_all();
+        shared.caches.agents.forget_all();
         renamed
     });
     answer_with_revision(&core, &caller, renamed.await?).await

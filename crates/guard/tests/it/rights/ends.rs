@@ -60,7 +60,7 @@ async fn children_of_an_erased_agents_capability_end_at_once() {
     assert!(fixture.judged(2, &write("docs/a")).await.is_ok());
     let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
     let set = AgentStateSet { agent: fixture.agents[0], from, to };
-    fixture.scene.commit_done(fixture.scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+    fixture.scene.commit_mutation(Mutation::AgentStateSet(set)).await;
     fixture.capabilities.forget_agent(fixture.scene.tenant, fixture.agents[0]).await;
     assert_eq!(fixture.words(0).await, Vec::<String>::new());
     for (agent, id) in [(1, child.id), (2, grandchild.id)] {

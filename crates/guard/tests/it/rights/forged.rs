@@ -187,7 +187,7 @@ async fn a_child_that_outlives_its_parents_row_is_caught() {
     let parent = fixture.grant(0, &["file:write:docs"]).await;
     let child = fixture.make(Some(parent.id), 1, &[], None).await.expect("handed on");
     assert!(fixture.judged(1, &write("docs/a")).await.is_ok());
-    fixture.scene.commit_done(fixture.scene.new_batch().with_mutation(forget(parent.id))).await;
+    fixture.scene.commit_mutation(forget(parent.id)).await;
     let later = RightsFixture::later(fixture);
     assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
 }

@@ -7,7 +7,7 @@ use dromia_contracts::egress::{Egress as _, EgressClientConfig, EgressPurpose};
 use dromia_contracts::store::Mutation;
 use dromia_contracts::vault::{NewSecret, SealedSecret, SecretSlot, SecretSummary, Vault as _};
 
-use super::{VaultFixture, LOOPBACK, VALUE, header, refused, value};
+use super::{LOOPBACK, VALUE, VaultFixture, header, refused, value};
 use crate::server::{Server, egress, granted, hello, http, limits, rule};
 
 #[tokio::test]
@@ -89,7 +89,8 @@ async fn only_a_signing_secret_signs_and_it_is_never_sent() {
         let new = NewSecret { name: "github".to_owned(), value: value(text), host: host.clone(), placement };
         fixture.vault.set_secret(fixture.scope(), new).await.map_err(|fault| fault.code)
     };
-    let signing = async |url: &str| fixture.vault.signing_key::<String>(&fixture.scope(), "github", url).await;
+    let signing =
+        async |url: &str| fixture.vault.signing_key::<String>(&fixture.scope(), "github", url).await;
     let hook = format!("{host}/hook?a=b");
     assert!(signing(&hook).await.is_err_and(|told| told.contains("no secret of that name")));
     for bad in [VALUE, "whsec_Y2FuYXJ5", "whsec_%%%%%%%%"] {
@@ -156,12 +157,13 @@ async fn a_secret_that_is_redirected_in_a_url_is_caught() {
 async fn a_secret_rebound_to_another_server_is_caught() {
     let (fixture, server) = (VaultFixture::new().await, Server::at(LOOPBACK, 0, hello()).await);
     fixture.set("api.example.com".to_owned(), "bearer").await;
-    let stored = fixture.store.secret(&fixture.scope(), "github").await.expect("a read").expect("it is there");
+    let stored =
+        fixture.store.secret(&fixture.scope(), "github").await.expect("a read").expect("it is there");
     let host = format!("http://127.0.0.1:{}", server.port());
     // The version is the old one, so only the server is another.
     fixture.vault.delete_secret(fixture.scope(), "github".to_owned()).await.expect("it is deleted");
     let moved = SealedSecret { secret: SecretSummary { host, ..stored.secret }, ..stored };
-    fixture.scene.commit_done(fixture.scene.new_batch().with_mutation(Mutation::SecretPut(moved))).await;
+    fixture.scene.commit_mutation(Mutation::SecretPut(moved)).await;
     let request = fixture.asking(server.port(), &header("authorization"), &["secret:github"]);
     assert_eq!(refused(fixture.line().send_request(request).await), "secret");
     assert_eq!(server.connections(), 0);

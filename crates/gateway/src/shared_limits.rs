@@ -1,0 +1,51 @@
+//! The limits that all requests share: how many are answered at a time, how often, and how many bytes are on their way.
+
+use std::sync::Arc;
+
+use dromia_contracts::pool::SlotPool;
+use tokio::sync::Semaphore;
+
+use crate::body_budget::BodyBudget;
+use crate::config::GatewayConfig;
+use crate::rate_limit::{ActorRateLimiter, TokenAllowances};
+use crate::refusal_delay::RefusalPauses;
+use crate::slot_pool::make_slot_pool;
+
+#[derive(Debug)]
+pub(crate) struct SharedLimits {
+    /// Requests of the node.
+    pub(crate) requests: Arc<Semaphore>,
+    /// The same, of those whose tenant is known.
+    pub(crate) tenant_requests: SlotPool,
+    pub(crate) streams: SlotPool,
+    pub(crate) imports: SlotPool,
+    /// What each token may take.
+    pub(crate) allowances: Arc<TokenAllowances>,
+    /// How many bytes of bodies that are still coming each may have held.
+    pub(crate) bodies: Arc<BodyBudget>,
+    /// How long refusals wait.
+    pub(crate) pauses: RefusalPauses,
+    /// How often each actor may submit an input.
+    pub(crate) actors: ActorRateLimiter,
+}
+
+impl SharedLimits {
+    pub(crate) fn new(config: &GatewayConfig) -> Self {
+        Self {
+            requests: Arc::new(Semaphore::new(config.requests_max)),
+            tenant_requests: make_slot_pool(config.requests_max),
+            streams: make_slot_pool(config.streams_max),
+            imports: make_slot_pool(config.imports_max),
+            allowances: Arc::new(TokenAllowances::new(config)),
+            bodies: Arc::new(BodyBudget::new(config.body_bytes_max)),
+            pauses: RefusalPauses::default(),
+            actors: ActorRateLimiter::new(config),
+        }
+    }
+
+    /// Lets other settings count from now on, of those that may change while the server runs.
+    pub(crate) fn replace_config(&self, config: &GatewayConfig) {
+        self.allowances.replace_limits(config);
+        self.actors.replace_pace(config);
+    }
+}

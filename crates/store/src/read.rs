@@ -9,6 +9,7 @@ pub(crate) mod cost;
 pub(crate) mod delivery;
 pub(crate) mod file;
 pub(crate) mod ids;
+pub(crate) mod inbox;
 pub(crate) mod journal;
 pub(crate) mod key;
 pub(crate) mod openings;

@@ -39,16 +39,8 @@ impl BoundParts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_difference_of_files_names_their_number_and_extent() {
-        let held = ExecutableFiles { digest: Digest::from_bytes([1; 32]), files: 1, extent: BoundFiles::All };
-        let more = ExecutableFiles { digest: Digest::from_bytes([2; 32]), files: 3, ..held };
-        assert_eq!(held.describe_difference(&more), "of the whole workspace, 1 file then and 3 files now");
-        let other = ExecutableFiles { digest: Digest::from_bytes([2; 32]), ..held };
-        let told = ExecutableFiles { extent: BoundFiles::Named, ..held }.describe_difference(&other);
-        assert!(told.starts_with("of those that the call names, 1 file as before"), "{told}");
-    }
+    use crate::digest::Digest;
+    use crate::executable_files::BoundFiles;
 
     #[test]
     fn changed_binding_parts_are_named_and_old_rows_lack_files() {

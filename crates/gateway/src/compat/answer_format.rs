@@ -9,7 +9,8 @@ use jsonschema::PatternOptions;
 use serde_json::Value;
 
 use super::client_tools::{SCHEMA_DEPTH_MAX, nesting_depth};
-use super::content::{invalid_field, is_empty};
+use super::content::is_empty;
+use super::field_error::invalid_field;
 use crate::core::GatewayCore;
 use crate::failure::Answer;
 

@@ -17,6 +17,7 @@ use super::config::HttpConfig;
 use super::draft::ReplyDraft;
 use super::error::HttpError;
 use super::failure::{self, cut_error, interrupted_error};
+use super::reader::StreamReader;
 use crate::secret::ProviderApiKey;
 use crate::tokens;
 use crate::{encoded_request, names};

@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension as _, ToSql, params};
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{ItemId, RunId, SessionId};
-use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{CommitRefusal, InboxPut, KeyedItem, TurnClaim};
 
 use super::agent::AgentDrafts;

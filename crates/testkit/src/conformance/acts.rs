@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::ApprovalState;
-use dromia_contracts::audit::{AuditAct, AuditCursor, AuditFilter, AuditLog, AuditWhat};
+use dromia_contracts::audit::{AuditAct, AuditChange, AuditCursor, AuditFilter, AuditLog, AuditWhat};
 use dromia_contracts::delivery::DeliveryState;
 use dromia_contracts::store::{
     AgentStateSet, ApprovalRuleRemove, BudgetRemove, CommitOutcome, DeliveryRedrive, Mutation, SessionOpen,

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use dromia_contracts::CapabilityId;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::FILE_PATH_BYTES_MAX;
-use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{CommitRefusal, Mutation, NewEntry, SecretErase, WriteBatch};
 use dromia_contracts::vault::SealedSecret;
 

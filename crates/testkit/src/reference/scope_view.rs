@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::{Read, SessionTail, TailLimits};
+use dromia_contracts::store::{PageRequest, Read, SessionTail, TailLimits};
 use dromia_contracts::{RunId, Scope, SessionId};
 
 use super::ReferenceStore;

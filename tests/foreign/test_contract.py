@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.request
 
+import openapi_spec_validator
 import pytest
 
 from home import DEADLINE_S, served
@@ -191,6 +192,10 @@ def check(server, place, *selection):
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=CONTRACT_S)
     assert done.returncode == 0, f"expected no finding (seed {SEED}), saw:\n{done.stdout[-20000:]}{done.stderr[-4000:]}"
     print(done.stdout)
+
+
+def test_the_document_is_what_openapi_says_of_documents(server):
+    openapi_spec_validator.validate(server.get("/openapi.json"))
 
 
 def test_nothing_happens_that_the_document_does_not_name(server, tmp_path):

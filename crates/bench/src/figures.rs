@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod conversation;
+pub(crate) mod edits;
 pub(crate) mod goodput;
 pub(crate) mod plain;
 pub(crate) mod policy;

@@ -48,6 +48,9 @@ pub(crate) struct MeasureArguments {
     /// The runs in flight at the kill.
     #[arg(long, default_value_t = 10_000)]
     runs: u64,
+    /// The edits of the configuration, over all edited servers.
+    #[arg(long, default_value_t = 200)]
+    edits: u64,
     /// Measures only these attacks of R15, such as `files`.
     #[arg(long, value_delimiter = ',')]
     attacks: Vec<String>,
@@ -76,6 +79,8 @@ pub(crate) enum BenchPhase {
     Starvation,
     /// R13: what is left of the peak where thousands of clients heed no refusal.
     Goodput,
+    /// P16: edits of the configuration of servers under load.
+    Edits,
 }
 
 impl BenchPhase {
@@ -91,6 +96,7 @@ impl BenchPhase {
             Self::Policy => "P12",
             Self::Starvation => "R15",
             Self::Goodput => "R13",
+            Self::Edits => "P16",
         }
     }
 }
@@ -117,6 +123,7 @@ pub(crate) struct BenchScale {
     pub(crate) sessions: u64,
     pub(crate) agents: u64,
     pub(crate) runs: u64,
+    pub(crate) edits: u64,
 }
 
 impl PhaseContext {
@@ -158,8 +165,8 @@ async fn measure_phases(arguments: MeasureArguments) -> anyhow::Result<ExitCode>
         bail!("there is no {}; build it first, with the same profile as this program", dromia.display());
     }
     let dir = make_dir(&target.join("bench"))?;
-    let MeasureArguments { rounds, turns, sessions, agents, runs, attacks, .. } = arguments;
-    let scale = BenchScale { rounds: rounds.max(1), turns, sessions: sessions.max(1), agents, runs };
+    let MeasureArguments { rounds, turns, sessions, agents, runs, edits, attacks, .. } = arguments;
+    let scale = BenchScale { rounds: rounds.max(1), turns, sessions: sessions.max(1), agents, runs, edits };
     let scene = PhaseContext { dromia, dir: dir.path().to_owned(), scale, attacks, own };
 
     let mut goals = Vec::new();
@@ -209,6 +216,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Policy => Box::pin(figures::policy::measure_policy(scene)).await,
         BenchPhase::Starvation => Box::pin(figures::starvation::measure_starvation(scene)).await,
         BenchPhase::Goodput => Box::pin(figures::goodput::measure_goodput(scene)).await,
+        BenchPhase::Edits => Box::pin(figures::edits::measure_edits(scene)).await,
     }
 }
 

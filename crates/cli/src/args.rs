@@ -84,6 +84,9 @@ pub struct GlobalOptions {
     // A command whose lines are something else has its own words for the same flag.
     #[arg(long, global = true, hide_short_help = true)]
     pub jsonl: bool,
+    /// Filter the JSON result with an expression of jq, such as `.items[].id`; a text is printed without its quotes
+    #[arg(long, global = true, value_name = "EXPR", hide_short_help = true)]
+    pub jq: Option<String>,
     /// Use colour: auto, always or never
     #[arg(
         long,

@@ -77,7 +77,7 @@ impl LoadedConfig {
 
     /// Resolves what may be reached, for a command that needs nothing else of it.
     pub(crate) fn resolve_egress(&self) -> Result<EgressRules, ConfigProblems> {
-        let mut check = resolve::ProblemCollector::new(&self.origins);
+        let mut check = problem_collector::ProblemCollector::new(&self.origins);
         let reachable = egress::resolve_egress(&self.written.egress, &mut check);
         check.into_result().map(|()| reachable)
     }

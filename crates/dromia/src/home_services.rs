@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dromia_contracts::ScopeAuthority;
 use dromia_contracts::capability::CapabilityRegistry;
-use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressPurpose, LineError};
+use dromia_contracts::egress::{Egress, EgressClient, LineError};
 use dromia_contracts::gate::Gate;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
@@ -72,19 +72,16 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
         ToolTermsTable::new(resolved.said.clone(), Arc::clone(&store), authority.issue_operator(), held);
     let table = Arc::new(table);
     let terms: Arc<dyn OperatorTerms> = Arc::clone(&table) as _;
-    let way_out = egress.open_client(egress_client::program_proxy_plan(&resolved.reachable.limits))?;
+    let sandboxes = TenantSandboxes::new(resolved, Arc::clone(&store), authority.issue_operator());
+    let sandboxes = Arc::new(sandboxes);
     let tools = ToolsConfig {
         root: home.root_dir().to_owned(),
-        pace: resolved.tool_pace,
-        hops_max: resolved.message_hops_max,
-        sandboxes: Arc::new(TenantSandboxes::new(resolved, Arc::clone(&store), authority.issue_operator())),
+        calls: egress_client::call_settings(resolved, &*egress)?,
+        sandboxes: Arc::clone(&sandboxes) as _,
         terms: Arc::clone(&terms),
-        way_out,
         leaks: Arc::clone(&vault) as _,
     };
-    let limits = resolved.reachable.limits.clone();
-    let line = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
-    let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line);
+    let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone());
     let tools = tools.with_external(connect_external_tools(resolved, &*egress)?);
     let policies =
         PolicyEngine::built_in()?.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
@@ -95,7 +92,8 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let tools: Arc<dyn ToolHost> = Arc::clone(&toolbox) as _;
     let gate: Arc<dyn Gate> = Arc::clone(&live_gate) as _;
     let models = Arc::new(LiveModels::new(models));
-    let parts = ReplaceableParts { models: Arc::clone(&models), gate: live_gate, terms: table, toolbox };
+    let parts =
+        ReplaceableParts { models: Arc::clone(&models), gate: live_gate, terms: table, toolbox, sandboxes };
     let ports = EnginePorts {
         store: Arc::clone(&store),
         model: models,

@@ -100,10 +100,13 @@ impl LiveConfig {
         if current.record.digest == text_digest(&text) {
             return Ok(None);
         }
-        if text.trim().is_empty() {
-            return Err("the file is empty, which a running server takes for a mistake; for the defaults, \
+        let says_something = |line: &str| !line.trim_start().starts_with('#') && !line.trim().is_empty();
+        if !text.lines().any(says_something) {
+            return Err(
+                "the file has no key, which a running server takes for a mistake; for the defaults, \
                         write `version: 1`"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let path = self.home.config_path();
         let read = config::parse_and_resolve(&path, &text, &self.environment, &self.flags);

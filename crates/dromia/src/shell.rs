@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command, CommandFactory, Subcommand};
 use dromia_api::ListPage;
-use dromia_cli::explain::nearest_word;
+use dromia_cli::nearest_word;
 use dromia_cli::{CommandContext, CommandExit, CommandOutput, Error, GlobalOptions, Outcome};
 
 use crate::home::Home;

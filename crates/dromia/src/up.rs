@@ -125,7 +125,8 @@ async fn serve_home(
     let services = Arc::new(open_services(home, &resolved)?);
     log.watch_vault(&services.vault);
     vault_keys::tell_locked(home, &services).await;
-    vault_keys::find_key_scopes(&services, &resolved.models, &resolved.channels).await?;
+    vault_keys::find_provider_scopes(&services, &resolved.models).await?;
+    vault_keys::check_channel_keys(&services, &resolved.channels).await?;
     policy::follow_folder(home, &services.policies, Arc::clone(&services.runtime.clock))?;
     sandbox_choice::clear_stale_containers(&resolved);
     tell_unmatched(home, &resolved).await;
@@ -133,7 +134,6 @@ async fn serve_home(
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;
     }
-    let drain = Duration::from_millis(resolved.limits.drain_ms);
     let mut gateway = resolved.gateway_config(Some(socket));
     gateway.tls = gateway.tls.map(|files| files.relative_to(home.root_dir()));
     let outbox = build_outbox(&services, resolved.channels.clone());
@@ -176,7 +176,10 @@ async fn serve_home(
     let now = services.runtime.clock.now();
     let live = Arc::new(LiveConfig::begin(home, flags, revision, &resolved, refused, now));
     handle.tell_of_configuration(Arc::clone(&live) as _);
-    follow_file(live, LiveServices { of_home: Arc::clone(&services), gateway: handle.clone() });
+    follow_file(
+        live,
+        LiveServices { of_home: Arc::clone(&services), gateway: handle.clone(), outbox: outbox.clone() },
+    );
     announce_address(&handle, home)?;
     service::notify_manager("READY=1");
 
@@ -191,7 +194,7 @@ async fn serve_home(
     };
     let stop = async {
         if to_stop.await == Ok(StopSignal::Interrupt) {
-            print_to_terminal(stop::draining_text(engine.count_active_runs(), drain));
+            print_to_terminal(stop::draining_text(engine.count_active_runs(), handle.drain_time()));
         }
         told.get_or_init(Instant::now);
         tracing::info!("draining");
@@ -202,7 +205,7 @@ async fn serve_home(
     let drained = async {
         gateway.run(stop).await;
         // The gateway used up some of that time; what is left of it is the turns' and the messages'.
-        let deadline = told.get().copied().unwrap_or_else(Instant::now) + drain;
+        let deadline = told.get().copied().unwrap_or_else(Instant::now) + handle.drain_time();
         let is_at_work = || services.engine.count_active_runs() > 0 || outbox.in_flight() > 0;
         while is_at_work() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -35,16 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: &str =
     "`dromia doctor --only vault` says whether vault.key is the right one, and which secrets do not open";
 
-/// Says whose the keys are, and warns of those that cannot be used.
-pub(crate) async fn find_key_scopes(
-    services: &HomeServices,
-    models: &ModelsConfig,
-    channels: &WebhookChannels,
-) -> anyhow::Result<()> {
-    find_provider_scopes(services, models).await?;
-    of_channels(services, channels).await
-}
-
 /// Says once, at the start, that secrets of the home do not open: the first answer that is refused would come too late.
 pub(crate) async fn tell_locked(home: &Home, services: &HomeServices) {
     let look = StoreInspector::new(StoreConfig::new(home.store_dir()), PATIENCE);
@@ -75,7 +65,7 @@ pub(crate) async fn tell_locked(home: &Home, services: &HomeServices) {
     }
 }
 
-/// The same for the keys of providers alone.
+/// Says whose the keys of providers are, and warns of those that cannot be used.
 pub(crate) async fn find_provider_scopes(
     services: &HomeServices,
     models: &ModelsConfig,
@@ -107,7 +97,11 @@ pub(crate) async fn find_provider_scopes(
     Ok(())
 }
 
-async fn of_channels(services: &HomeServices, channels: &WebhookChannels) -> anyhow::Result<()> {
+/// Warns of secrets of channels that cannot be used.
+pub(crate) async fn check_channel_keys(
+    services: &HomeServices,
+    channels: &WebhookChannels,
+) -> anyhow::Result<()> {
     for (name, channel) in channels.named_channels() {
         let ChannelKey::InVault(secret) = &channel.key else { continue };
         let set =

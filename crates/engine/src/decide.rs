@@ -32,6 +32,7 @@ use dromia_contracts::{Actor, CallId, ErrorCode};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::config::SecondOpinion;
 use crate::state::{CallStage, RunPhase, RunState, apply_entry};
 
 /// Claims without a new entry, and crashes within one model step, after which a run is held.
@@ -160,10 +161,8 @@ pub enum CallJudgement {
 pub struct OpinionRequest {
     /// What would run, byte for byte.
     pub call: PreparedCall,
-    /// The alias of the model.
-    pub model: String,
-    /// How many times it is asked.
-    pub samples: u32,
+    /// Whom the operator wants asked, and how often, when the call was judged.
+    pub second: SecondOpinion,
     /// What is sent each time.
     pub prepared: PreparedAttempt,
     /// How that is written down.

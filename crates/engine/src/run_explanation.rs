@@ -3,7 +3,7 @@
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::client::ClientCallId;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::entry::{Entry, HoldReason, ParkReason};
+use dromia_contracts::entry::{Entry, HoldReason, ModelFailed, ParkReason};
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::runs::RunStatusReason;
 use dromia_contracts::session::{InboxOwner, ItemKind};
@@ -54,6 +54,7 @@ impl<'a> RunExplanation<'a> {
         let journal = read_journal(&*self.core.ports.store, &scope, run).await.map_err(read_fault)?;
         let mut state = RunState::default();
         let (mut handed, mut stopped, mut cancelled) = (Vec::new(), None, None);
+        let (mut asked_model, mut failed) = (None, None);
         let mut calls = CallTally::default();
         for stored in &journal {
             let entry = stored.decode();
@@ -65,12 +66,15 @@ impl<'a> RunExplanation<'a> {
                 }
                 Entry::ToolFinished(ended) => calls.count_call(ended.status),
                 Entry::ToolRefused(refused) => calls.count_call(refused.status),
+                Entry::ModelCalled(called) => asked_model = Some(called.model),
+                Entry::ModelFailed(attempt) => failed = Some(attempt),
                 Entry::RunYielded(yielded) => stopped = yielded.budget,
                 Entry::RunCancelled(ended) => cancelled = Some(ended),
                 _ => {}
             }
         }
         self.explain_state(run, &state, &mut why);
+        explain_failure(&state, asked_model.as_deref(), failed, &mut why);
         if row.head.status == RunStatus::Completed {
             why.waits_for = completion_text(row.head.model_calls, calls);
             why.command = Some(format!("dromia run show {run}"));
@@ -230,6 +234,34 @@ impl<'a> RunExplanation<'a> {
                 (why.unblocked_by, why.command) = (goes_on, cancel);
             }
         }
+    }
+}
+
+/// Names the model and the cause of a failed attempt that is repeated, and the next command after a failure.
+fn explain_failure(
+    state: &RunState,
+    model: Option<&str>,
+    attempt: Option<ModelFailed>,
+    why: &mut RunStatusReason,
+) {
+    let of_model = model.map(|model| format!(" (model {model})")).unwrap_or_default();
+    match (&state.rest, attempt, &state.failure) {
+        (Some(RestReason::Parked(ParkReason::Retry { .. })), Some(ModelFailed { code, message, .. }), _) => {
+            why.waits_for =
+                format!("{}; the last one failed with {code}: {message}{of_model}", why.waits_for);
+        }
+        (_, attempt, Some(failure)) if why.status == RunStatus::Failed => {
+            let asked = attempt.filter(|attempt| attempt.code == failure.code).and(model);
+            "a person who corrects the cause and asks again".clone_into(&mut why.unblocked_by);
+            why.command = Some(match asked {
+                Some(model) => {
+                    why.waits_for.push_str(&of_model);
+                    format!("dromia model test {model}")
+                }
+                None => format!("dromia explain {}", failure.code),
+            });
+        }
+        _ => {}
     }
 }
 

@@ -153,15 +153,6 @@ impl Caller {
     }
 }
 
-/// Refuses what would change something of a tenant that is suspended.
-pub(crate) fn refuse_suspended(tenant: &TenantRecord) -> Answer<()> {
-    let refused = |_| {
-        let text = format!("the tenant {} is suspended: it answers reads and changes nothing", tenant.handle);
-        Err(ApiError::new(ErrorCode::TenantSuspended, text))
-    };
-    tenant.suspended_at.map_or(Ok(()), refused)
-}
-
 /// An authenticated caller who may ask about the whole node.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeOperator(pub(crate) OperatorScope);
@@ -172,6 +163,15 @@ pub(crate) struct NodeOperator(pub(crate) OperatorScope);
 pub(crate) struct RequestPayer {
     pub(crate) tenant: TenantId,
     pub(crate) token: Option<TokenId>,
+}
+
+/// Refuses what would change something of a tenant that is suspended.
+pub(crate) fn refuse_suspended(tenant: &TenantRecord) -> Answer<()> {
+    let refused = |_| {
+        let text = format!("the tenant {} is suspended: it answers reads and changes nothing", tenant.handle);
+        Err(ApiError::new(ErrorCode::TenantSuspended, text))
+    };
+    tenant.suspended_at.map_or(Ok(()), refused)
 }
 
 /// Names the author of an input: the authenticated name, and under it the name that the caller speaks for.

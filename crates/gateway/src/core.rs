@@ -24,9 +24,9 @@ pub(crate) type Shared = Arc<GatewayCore>;
 pub(crate) struct GatewayCore {
     pub(crate) ports: GatewayPorts,
     pub(crate) operator: OperatorScope,
+    /// The settings of the start, for what only a start can change: the listeners, TLS and the size of caches.
     pub(crate) config: GatewayConfig,
-    /// The newest settings, of which only those are read that may change meanwhile: the default agent, the roles and the
-    /// users of the socket.
+    /// The newest settings, for all others.
     live: ArcSwap<GatewayConfig>,
     /// Who says which configuration counts; unset where none is followed.
     pub(crate) configuration: OnceLock<Arc<dyn ConfigReporter>>,
@@ -81,7 +81,7 @@ impl GatewayCore {
 
     /// Requests that hold a share right now.
     pub(crate) fn requests_in_flight(&self) -> usize {
-        self.config.requests_max - self.limits.requests.available_permits()
+        self.limits.requests.taken_slots()
     }
 
     /// Connections that are open right now.

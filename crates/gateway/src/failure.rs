@@ -307,7 +307,9 @@ impl From<CommitRefusal> for ApiError {
             CommitRefusal::NotFound(_) => Self::new(ErrorCode::SessionNotFound, "there is no such session"),
             CommitRefusal::HandleTaken(_) => Self::new(ErrorCode::HandleTaken, message),
             CommitRefusal::StateVersion { .. } => Self::new(ErrorCode::VersionConflict, message),
-            CommitRefusal::KeyTaken { .. } => Self::new(ErrorCode::IdempotencyConflict, message),
+            CommitRefusal::KeyTaken { .. } | CommitRefusal::AnswerClaimed => {
+                Self::new(ErrorCode::IdempotencyConflict, message)
+            }
             CommitRefusal::AgentState { .. } => Self::new(ErrorCode::AgentTerminated, message),
             CommitRefusal::RunTerminal => Self::new(ErrorCode::RunTerminal, message),
             CommitRefusal::Overloaded | CommitRefusal::ApprovalsFull { .. } => {

@@ -2,7 +2,7 @@
 //!
 //! Every input costs its tenant a turn, so a stranger who may speak must not speak without end. The author is counted,
 //! not the credential: behind one token, or one signed channel, each actor has a rate of his own. How much they all ask
-//! is the token's rate (`allowance`), and what they spend is their budgets.
+//! is the token's rate (`rate_limit`), and what they spend is their budgets.
 //!
 //! A repeat that joins an input which is there adds nothing, so it is neither refused nor counted. It is known by its
 //! idempotency key; results of calls that were handed to a client have none, so a repeat of those is refused like any other

@@ -1,9 +1,9 @@
 //! The server's listeners: HTTP over a TCP port, with TLS where other machines reach it, and over a Unix socket.
 //!
 //! A request passes these stations in this order, and there is no other way in: the connection ([`service`]) and how
-//! many its address has (`addresses`), the request id (`request`) and the check of host and origin (`names`), the route
-//! table ([`routes`]) with the share of concurrent requests (`share`), authentication (`caller`), what the token may take
-//! (`allowance`) and the scope that the route needs, the handler, and the one place that writes problems (`failure`). What a handler takes
+//! many its address has (`addresses`), the request id (`request`) and the check of host and origin (`host_check`), the route
+//! table ([`routes`]) with the share of concurrent requests (`share`), `authentication`, what the token may take
+//! (`rate_limit`) and the scope that the route needs, the handler, and the one place that writes problems (`failure`). What a handler takes
 //! in for an agent is counted against the rate of its actor (`ingress`).
 //!
 //! In addition to its own routes the gateway serves those of other APIs (`compat`), so that their clients can be
@@ -61,7 +61,9 @@ mod slot_pool;
 mod stream_authentication;
 
 mod compat;
+mod idempotency_key;
 mod journal_stream;
+mod keyed_change;
 mod transcript;
 mod wire;
 

@@ -1,7 +1,7 @@
 //! The outermost station of a request: it is named, checked for its host and origin, answered, and its answer is
 //! finished.
 //!
-//! A socket has no name that could be pointed elsewhere, so only what came over TCP is checked (`names`). A panic in a
+//! A socket has no name that could be pointed elsewhere, so only what came over TCP is checked (`host_check`). A panic in a
 //! handler becomes `internal` and ends that request alone.
 
 use std::panic::AssertUnwindSafe;
@@ -80,7 +80,7 @@ fn asking_page(
     endpoint: LocalEndpoint,
     request: &Request<Body>,
 ) -> Answer<Option<HeaderValue>> {
-    let config = &core.config;
+    let config = core.live();
     let own = host_check::check_host(request, endpoint.local, &config.hosts)
         .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Host))?;
     host_check::check_origin(request.headers(), endpoint.url_scheme(), own.as_ref(), &config.origins)

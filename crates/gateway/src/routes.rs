@@ -50,6 +50,7 @@ use crate::compat;
 pub use crate::compat::Dialect;
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
+use crate::keyed_change::{KeyUse, carry_out_once};
 use crate::metrics::RouteMeters;
 use crate::share::ConcurrencyPermit;
 
@@ -81,6 +82,28 @@ pub struct Route {
     pub dialect: Dialect,
 }
 
+impl Route {
+    /// What a client's key does for it. Nothing for inputs, tasks, calls and revisions, whose keys are written in the commit
+    /// of the change, and for the import of a session, which its content names.
+    pub(crate) fn key_use(&self) -> KeyUse {
+        let is_change = !matches!(self.method, "GET" | "HEAD") && self.dialect == Dialect::Dromia;
+        match (self.method, self.path) {
+            _ if !is_change || !matches!(self.needs, Needs::Tenant(_)) => KeyUse::None,
+            ("PATCH", "/v1/agents/{agent}")
+            | (
+                "POST",
+                "/v1/events"
+                | "/v1/agents/{agent}/revert"
+                | "/v1/agents/{agent}/spawn"
+                | "/v1/agents/{agent}/tools/{tool}/call"
+                | "/v1/sessions/import",
+            ) => KeyUse::None,
+            ("POST", "/v1/tokens") => KeyUse::AnswerDropped,
+            _ => KeyUse::AnswerKept,
+        }
+    }
+}
+
 macro_rules! dialect {
     () => {
         Dialect::Dromia
@@ -106,8 +129,12 @@ macro_rules! routes {
         pub(crate) fn router(core: &Shared) -> Router {
             Router::new()
                 $(.route($path, on(MethodFilter::$method, guarded(
-                    Needs::$needs $((TokenScope::$scope))?,
-                    dialect!($($dialect)?),
+                    &Route {
+                        method: stringify!($method),
+                        path: $path,
+                        needs: Needs::$needs $((TokenScope::$scope))?,
+                        dialect: dialect!($($dialect)?),
+                    },
                     core.meters.of(stringify!($method), $path),
                     $handler,
                 ))))+
@@ -239,8 +266,7 @@ type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// Puts a handler behind its table line.
 fn guarded<H, T>(
-    needs: Needs,
-    dialect: Dialect,
+    route: &Route,
     meters: RouteMeters,
     handler: H,
 ) -> impl Fn(State<Shared>, Request) -> Answering + Clone + Send + Sync + 'static
@@ -248,6 +274,7 @@ where
     H: Handler<T, Shared> + Sync,
     T: 'static,
 {
+    let (needs, dialect, key_use) = (route.needs, route.dialect, route.key_use());
     move |State(core): State<Shared>, mut request: Request| -> Answering {
         let handler = handler.clone();
         let meters = meters.clone();
@@ -258,7 +285,9 @@ where
             let mut response = match admit_request(&core, needs, dialect, &mut request).await {
                 Ok(_share) => {
                     tenant = request.extensions().get::<BodyPayer>().and_then(|payer| payer.tenant);
-                    handler.call(request, core.clone()).await
+                    let shared = Shared::clone(&core);
+                    carry_out_once(&core, key_use, request, move |request| handler.call(request, shared))
+                        .await
                 }
                 Err(failure) => failure.into_response(),
             };

@@ -14,7 +14,6 @@ use std::time::Duration;
 use axum::Router;
 use dromia_contracts::active_config::ConfigReporter;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +26,7 @@ use crate::edge_refusal::EdgeRefusal;
 use crate::metrics::{GatewayMeters, LogMeter, MetersError, ToolMeters};
 use crate::ports::GatewayPorts;
 use crate::routes::{ROUTES, router};
+use crate::slot_pool::NODE;
 use crate::tls::{CertificateReloader, TlsError, keep_fresh};
 
 /// How often recorded samples are folded into their buckets.
@@ -156,6 +156,11 @@ impl GatewayHandle {
         self.core.config.socket.as_deref()
     }
 
+    /// Returns how long a drain may take.
+    pub fn drain_time(&self) -> Duration {
+        self.core.live().drain_time()
+    }
+
     /// Returns how many connections are open.
     pub fn connections_open(&self) -> usize {
         self.core.connections_open()
@@ -181,8 +186,7 @@ impl GatewayHandle {
         self.core.meters.log_meter()
     }
 
-    /// Lets other settings count from now on: the default agent, the roles, the users of the socket and the rates of
-    /// tokens and actors. All others are those of the start.
+    /// Lets other settings count from now on. The addresses, TLS and the times of connections are those of the start.
     pub fn replace_settings(&self, config: GatewayConfig) {
         if let Some(path) = &self.core.config.socket {
             // Whether others may ask at all depends on the users of the socket.
@@ -228,7 +232,7 @@ impl Gateway {
         }
         core.phase.closing.cancel();
         tasks.close();
-        let patience = core.config.drain_time();
+        let patience = core.live().drain_time();
         if timeout(patience * 4 / 5, tasks.wait()).await.is_err() {
             core.phase.hurry.cancel();
             if timeout(patience / 5, tasks.wait()).await.is_err() {
@@ -260,16 +264,17 @@ struct ConnectionAcceptor {
 impl ConnectionAcceptor {
     async fn accept_tcp(&self, listener: Option<TcpListener>, tls: Option<Arc<CertificateReloader>>) {
         let Some(listener) = listener else { return std::future::pending().await };
-        let shares = Arc::new(Semaphore::new(self.core.config.connections_max));
-        let addresses = Arc::new(AddressLimiter::new(self.core.config.address_connections_max));
+        let addresses = Arc::<AddressLimiter>::default();
         let mut warnings = AcceptWarnings::default();
         loop {
             // The share is taken first: beyond it clients wait in the system's queue and not in our memory.
-            let Ok(share) = shares.clone().acquire_owned().await else { return };
+            let Some(share) = self.core.limits.tcp_connections.wait_for_slot(NODE).await else { return };
             let accepted = listener.accept().await;
             match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?.ip(), peer.ip(), stream))) {
                 Ok((local, peer, stream)) => {
-                    let Some(entered) = addresses.acquire_permit(peer) else {
+                    let Some(entered) =
+                        addresses.acquire_permit(peer, self.core.live().address_connections_max)
+                    else {
                         // Closed by being dropped; nothing was read from it.
                         self.core.meters.count_refusal(EdgeRefusal::AddressConnections);
                         continue;
@@ -294,10 +299,9 @@ impl ConnectionAcceptor {
 
     async fn accept_unix(&self, listener: Option<UnixListener>) {
         let Some(listener) = listener else { return std::future::pending().await };
-        let shares = Arc::new(Semaphore::new(self.core.config.connections_max));
         let mut warnings = AcceptWarnings::default();
         loop {
-            let Ok(share) = shares.clone().acquire_owned().await else { return };
+            let Some(share) = self.core.limits.unix_connections.wait_for_slot(NODE).await else { return };
             match listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
                 Ok((uid, stream)) => self
                     .serve_connection(share, self.connection_context(Peer::Unix { uid }).serve_plain(stream)),

@@ -8,26 +8,26 @@
 
 use dromia_contracts::ErrorCode;
 use dromia_contracts::pool::PoolSlot;
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::caller::{Peer, RequestPayer};
 use crate::core::GatewayCore;
 use crate::edge_refusal::EdgeRefusal;
 use crate::failure::{Answer, ApiError};
 use crate::rate_limit::AllowancePermit;
+use crate::slot_pool::NODE;
 
 /// A share, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyPermit {
     _token: Option<AllowancePermit>,
     _tenant: Option<PoolSlot>,
-    _node: Option<OwnedSemaphorePermit>,
+    _node: Option<PoolSlot>,
 }
 
 impl ConcurrencyPermit {
     /// Takes a share of the node's requests, before it is known who asks.
     pub(crate) fn acquire_request(core: &GatewayCore, peer: Peer) -> Answer<Self> {
-        let node = core.limits.requests.clone().try_acquire_owned().ok();
+        let node = core.limits.requests.try_take(NODE);
         if node.is_none() && matches!(peer, Peer::Tcp(_)) {
             core.meters.count_refusal(EdgeRefusal::Requests);
             let text = "the server is answering as many requests as it may at a time";

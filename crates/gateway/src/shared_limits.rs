@@ -3,22 +3,24 @@
 use std::sync::Arc;
 
 use dromia_contracts::pool::SlotPool;
-use tokio::sync::Semaphore;
 
 use crate::body_budget::BodyBudget;
 use crate::config::GatewayConfig;
 use crate::rate_limit::{ActorRateLimiter, TokenAllowances};
 use crate::refusal_delay::RefusalPauses;
-use crate::slot_pool::make_slot_pool;
+use crate::slot_pool::{make_node_pool, make_slot_pool, resize_slot_pool};
 
 #[derive(Debug)]
 pub(crate) struct SharedLimits {
     /// Requests of the node.
-    pub(crate) requests: Arc<Semaphore>,
+    pub(crate) requests: SlotPool,
     /// The same, of those whose tenant is known.
     pub(crate) tenant_requests: SlotPool,
     pub(crate) streams: SlotPool,
     pub(crate) imports: SlotPool,
+    /// Connections of each listener, so that a crowd at one leaves the other open.
+    pub(crate) tcp_connections: SlotPool,
+    pub(crate) unix_connections: SlotPool,
     /// What each token may take.
     pub(crate) allowances: Arc<TokenAllowances>,
     /// How many bytes of bodies that are still coming each may have held.
@@ -32,7 +34,9 @@ pub(crate) struct SharedLimits {
 impl SharedLimits {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
         Self {
-            requests: Arc::new(Semaphore::new(config.requests_max)),
+            requests: make_node_pool(config.requests_max),
+            tcp_connections: make_node_pool(config.connections_max),
+            unix_connections: make_node_pool(config.connections_max),
             tenant_requests: make_slot_pool(config.requests_max),
             streams: make_slot_pool(config.streams_max),
             imports: make_slot_pool(config.imports_max),
@@ -47,5 +51,11 @@ impl SharedLimits {
     pub(crate) fn replace_config(&self, config: &GatewayConfig) {
         self.allowances.replace_limits(config);
         self.actors.replace_pace(config);
+        self.bodies.replace_limits(config.body_bytes_max);
+        self.requests.resize(config.requests_max, 0);
+        self.tcp_connections.resize(config.connections_max, 0);
+        self.unix_connections.resize(config.connections_max, 0);
+        resize_slot_pool(&self.tenant_requests, config.requests_max);
+        resize_slot_pool(&self.streams, config.streams_max);
     }
 }

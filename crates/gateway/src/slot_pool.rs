@@ -1,5 +1,6 @@
 //! Pools of slots that tenants share, so that one tenant never takes them all.
 
+use dromia_contracts::TenantId;
 use dromia_contracts::pool::SlotPool;
 
 /// One part in so many that no tenant takes alone, and one at least where there are two.
@@ -10,10 +11,21 @@ pub(crate) fn make_slot_pool(capacity: usize) -> SlotPool {
     SlotPool::new(capacity, capacity.div_ceil(RESERVE_PART), 0)
 }
 
+/// Whose slots are counted where it is not known who asks.
+pub(crate) const NODE: TenantId = TenantId::from_bytes([0; 16]);
+
+/// Makes a pool of so many slots that only [`NODE`] takes. One task may wait for a slot.
+pub(crate) fn make_node_pool(capacity: usize) -> SlotPool {
+    SlotPool::new(capacity, 0, 1)
+}
+
+/// Lets tenants share another number of slots. What was let in under a higher one goes on.
+pub(crate) fn resize_slot_pool(pool: &SlotPool, capacity: usize) {
+    pool.resize(capacity, capacity.div_ceil(RESERVE_PART));
+}
+
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::TenantId;
-
     use super::*;
 
     #[test]

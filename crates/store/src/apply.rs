@@ -10,6 +10,7 @@
 //! by their holder; deliveries by their ids, their attempts by holder and receipt; approvals by their ids and answers.
 
 mod agent;
+mod answer;
 mod append;
 mod approval;
 mod audit;
@@ -37,6 +38,7 @@ use dromia_contracts::id::TenantId;
 use dromia_contracts::store::{CommitReceipt, CommitRefusal, Mutation, WriteBatch};
 
 use agent::AgentDrafts;
+use answer::AnswerDrafts;
 use approval::ApprovalDrafts;
 use audit::ActList;
 use budget::BudgetDrafts;
@@ -121,6 +123,7 @@ pub(crate) struct BatchDraft<'b> {
     capabilities: CapabilityDrafts<'b>,
     files: FileDrafts<'b>,
     approvals: ApprovalDrafts<'b>,
+    answers: AnswerDrafts<'b>,
 }
 
 impl<'b> BatchDraft<'b> {
@@ -150,6 +153,7 @@ impl<'b> BatchDraft<'b> {
             capabilities: CapabilityDrafts::default(),
             files: FileDrafts::default(),
             approvals: ApprovalDrafts::default(),
+            answers: AnswerDrafts::default(),
         };
         draft.apply_batch()?;
         Ok(draft)
@@ -234,6 +238,7 @@ impl<'b> BatchDraft<'b> {
                 self.approvals.rules.put_rule(db, rule, &mut self.agents, &mut self.sessions)
             }
             Mutation::ApprovalRuleRemove(remove) => self.approvals.rules.remove_rule(db, remove),
+            Mutation::AnswerPut(put) => self.answers.put_answer(db, put),
         }
     }
 
@@ -256,7 +261,8 @@ impl<'b> BatchDraft<'b> {
 
     /// Writes the rows. Returns how many.
     pub(crate) fn write_rows(&self) -> rusqlite::Result<u64> {
-        let drafts: [&dyn TableDraft; 13] = [
+        let drafts: [&dyn TableDraft; 14] = [
+            &self.answers,
             &self.own_tenant,
             &self.tokens,
             &self.agents,

@@ -1,6 +1,7 @@
 //! The reads, one file per noun. Each takes a [`ScopeView`], which is what a scope sees.
 
 pub(crate) mod agent;
+pub(crate) mod answer;
 pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod budget;
@@ -35,6 +36,7 @@ pub(crate) mod answers {
         by_handle as agent_by_handle, by_id as agent, find_revision as agent_revision, list_agents as agents,
         list_deleting as deleting_agents, list_revisions as agent_revisions,
     };
+    pub(crate) use super::answer::by_key as kept_answer;
     pub(crate) use super::approval::{
         by_id as approval, list_approvals as approvals, list_delayed as cooling_approvals,
         list_rules as approval_rules,

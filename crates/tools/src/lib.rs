@@ -46,4 +46,4 @@ pub mod home_wipe;
 
 pub use crate::external::{ExternalProblem, ExternalSpec, ExternalTool};
 pub use crate::home_wipe::AgentHomes;
-pub use crate::toolbox::{Toolbox, ToolsConfig, prepare_builtin};
+pub use crate::toolbox::{CallSettings, Toolbox, ToolsConfig, prepare_builtin};

@@ -14,7 +14,7 @@ mod programs;
 mod workspaces;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use dromia_contracts::approval::{BoundFiles, ExecutableFiles};
@@ -61,18 +61,27 @@ const WAITING_MAX: usize = 1024;
 pub struct ToolsConfig {
     /// The instance's home; workspaces lie below it.
     pub root: PathBuf,
-    /// Slows every tool call down by this much, for demonstrations.
-    pub pace: Option<Duration>,
-    /// The most messages between agents in a row; a message from outside begins a new row.
-    pub hops_max: u32,
+    /// What may change later.
+    pub calls: CallSettings,
     /// Who knows in which sandbox programs run.
     pub sandboxes: Arc<dyn SandboxSelector>,
     /// What the operator says about each tool.
     pub terms: Arc<dyn OperatorTerms>,
-    /// The line for what programs of agents reach through their proxy; a redirect must be its answer.
-    pub way_out: Arc<dyn EgressClient>,
     /// The scanner for secrets in the arguments and the results of tools.
     pub leaks: Arc<dyn LeakDetector>,
+}
+
+/// What the operator may change while the tools are used.
+#[derive(Debug, Clone)]
+pub struct CallSettings {
+    /// Slows every tool call down by this much, for demonstrations.
+    pub pace: Option<Duration>,
+    /// The most messages between agents in a row; a message from outside begins a new row.
+    pub hops_max: u32,
+    /// The line for whatever agents are granted.
+    pub granted: Arc<dyn EgressClient>,
+    /// The line for what programs of agents reach through their proxy; a redirect must be its answer.
+    pub programs: Arc<dyn EgressClient>,
 }
 
 /// Whose call works on files, and who hears that it waits.
@@ -88,10 +97,10 @@ struct CallSite<'a> {
 pub struct Toolbox {
     tools: ToolGeneration,
     config: ToolsConfig,
+    calls: RwLock<CallSettings>,
     resolver: PathResolver,
     store: Arc<dyn Store>,
     runtime: Runtime,
-    line: Arc<dyn EgressClient>,
     file_work: SlotPool,
     turns: Arc<AgentLocks>,
     marks: FileLabelRegistry,
@@ -100,21 +109,16 @@ pub struct Toolbox {
 }
 
 impl Toolbox {
-    /// Sets the tools up. Nothing is made on disk. The line is the one for whatever agents are granted.
-    pub fn new(
-        config: ToolsConfig,
-        store: Arc<dyn Store>,
-        runtime: Runtime,
-        line: Arc<dyn EgressClient>,
-    ) -> Self {
+    /// Sets the tools up. Nothing is made on disk.
+    pub fn new(config: ToolsConfig, store: Arc<dyn Store>, runtime: Runtime) -> Self {
         Self {
             tools: ToolGeneration::new(Vec::new()),
+            calls: RwLock::new(config.calls.clone()),
             config,
             resolver: PathResolver::probe(),
             marks: FileLabelRegistry::new(Arc::clone(&store)),
             store,
             runtime,
-            line,
             file_work: SlotPool::new(FILE_WORK_MAX, FILE_WORK_RESERVE, WAITING_MAX),
             turns: Arc::new(AgentLocks::new()),
             quotas: Arc::default(),
@@ -129,6 +133,16 @@ impl Toolbox {
         tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn EgressClient>)>,
     ) -> Self {
         Self { tools: ToolGeneration::new(register_tools(tools)), ..self }
+    }
+
+    /// Lets other settings count for calls that begin from now on.
+    pub fn replace_settings(&self, calls: CallSettings) {
+        *self.calls.write().unwrap_or_else(PoisonError::into_inner) = calls;
+    }
+
+    // No code panics while it holds the lock.
+    fn call_settings(&self) -> CallSettings {
+        self.calls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Registers others in their place, for calls that begin from now on.

@@ -13,7 +13,7 @@ use super::followed_run::FollowedRun;
 use super::live::LiveCallOutput;
 use crate::client::parse_answer;
 use crate::error::Outcome;
-use crate::output::CommandOutput;
+use crate::output::{CommandOutput, print_json_row};
 use crate::sse::RunUpdate;
 
 /// What is shown of a run before its answer.
@@ -163,7 +163,7 @@ pub(super) fn failure_from_entry(
 pub(super) fn print_json_line(entry: &JournalEntryResource, output: &mut CommandOutput<'_>) -> Outcome {
     let value: serde_json::Value =
         crate::client::parse_answer(&serde_json::to_vec(entry).unwrap_or_default())?;
-    output.print_line(&value.to_string())
+    print_json_row(&value, output)
 }
 
 #[cfg(test)]

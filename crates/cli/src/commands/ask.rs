@@ -30,7 +30,7 @@ use crate::args::AskArguments;
 use crate::client::parse_answer;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::CommandOutput;
+use crate::output::{CommandOutput, print_json_row};
 
 use self::summary::print_summary;
 use self::usage_report::UsageReport;
@@ -146,9 +146,7 @@ async fn ask_and_answer(
 ) -> Outcome<CommandExit> {
     if asked.by_line || output.is_jsonl() {
         let answered = stream_answer(cli, &asked, ProgressView::Entries, used, output).await?;
-        let line = AnswerLine { kind: "answer", answered: &answered };
-        let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
-        output.print_line(&line)?;
+        print_json_row(&AnswerLine { kind: "answer", answered: &answered }, output)?;
         return report_end(cli, &answered, output);
     }
     let context = output.context_mut();

@@ -150,7 +150,7 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "choose another handle, or use the existing tenant or agent",
         ),
         ErrorCode::IdempotencyConflict => new_page(
-            "the idempotency key was used for a different request within the last 24 hours",
+            "the idempotency key was used within the last 24 hours: for a different request, or for one whose answer is not kept",
             "use a new key for a new request; repeat a key only with the identical request",
         ),
         ErrorCode::CursorInFuture => new_page(

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::control::{
-    AgentCreate, AgentRename, AgentRevise, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove,
-    BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate, TokenCreate,
-    TokenRevoke, VaultKeyPut,
+    AgentCreate, AgentRename, AgentRevise, AgentStateSet, AnswerPut, ApprovalAnswer, ApprovalRuleRemove,
+    BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate,
+    TokenCreate, TokenRevoke, VaultKeyPut,
 };
 use super::deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
@@ -219,4 +219,6 @@ mutations! {
     ApprovalRulePut(ApprovalRuleRecord) = "approval_rule_put",
     /// Removes a rule of approvals; one that is not there is removed already.
     ApprovalRuleRemove(ApprovalRuleRemove) = "approval_rule_remove",
+    /// Claims the key of a client's change, or keeps what the change gave.
+    AnswerPut(AnswerPut) = "answer_put",
 }

@@ -302,6 +302,9 @@ macro_rules! replay_store_reads {
             /// Finds a secret by its name.
             fn secret(scope: Scope, name: &'a str) -> Option<$crate::vault::SealedSecret>;
 
+            /// Finds what is kept under the key of a client's change. A scope that is narrowed to an agent sees none.
+            fn kept_answer(scope: Scope, key: $crate::digest::Digest) -> Option<$crate::store::AnswerPut>;
+
             /// Lists capabilities by id. A scope that is narrowed to an agent sees those that it holds.
             fn capabilities(
                 scope: Scope,

@@ -14,7 +14,7 @@ use super::{positions, resolve, schema};
 pub(super) fn bounds_text(path: &str, wanted: &str) -> Option<String> {
     let most = wanted.strip_prefix(FROM_ZERO)?;
     let keys = schema::list_keys();
-    let key = keys.iter().find(|key| key.path == path && key.is_integer() && key.variable.is_some())?;
+    let key = keys.iter().find(|key| key.path == path && key.is_integer && key.variable.is_some())?;
     let zero = layers::set_key(&WrittenConfig::default(), key, "0").ok()?;
     let origins = ValueOrigins::of_file(Path::new("dromia.yaml"), positions::key_positions(""));
     let refused = resolve::resolve_config(&zero, &origins, &Environment::default()).err()?;

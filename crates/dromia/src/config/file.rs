@@ -62,7 +62,7 @@ pub(crate) struct WrittenConfig {
     pub(crate) models: BTreeMap<String, WrittenModel>,
     /// Connections to other systems: a channel accepts signed events for one agent and posts its answers. Each has a
     /// name.
-    #[schemars(extend("x-effect" = "restart"))]
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) channels: BTreeMap<String, WrittenChannel>,
     /// Trust level and budgets of tenants, each under the tenant's handle. A tenant without settings needs no entry,
     /// and an entry does not create a tenant.
@@ -73,12 +73,11 @@ pub(crate) struct WrittenConfig {
     /// How much of a session's history is sent to a model.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) context: WrittenContext,
-    /// Host names, web origins and TLS certificate of the TCP address. An edit needs a restart, because open
-    /// connections were accepted under these rules.
-    #[schemars(extend("x-effect" = "restart"))]
+    /// Host names, web origins and TLS certificate of the TCP address.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) http: WrittenHttp,
     /// Limits of the HTTP server: rates, request size and waiting times.
-    #[schemars(extend("x-effect" = "restart"))]
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) limits: WrittenLimits,
     /// Sandbox around the programs that agents run. An edit needs a restart, because the sandbox is tested once, before
     /// the first program runs.
@@ -109,7 +108,7 @@ pub(crate) struct WrittenConfig {
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) agents: BTreeMap<String, WrittenAgent>,
     /// Rules and limits for connections to other hosts.
-    #[schemars(extend("x-effect" = "restart"))]
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) egress: WrittenEgress,
 }
 

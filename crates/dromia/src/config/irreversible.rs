@@ -51,7 +51,6 @@ pub(crate) struct WrittenIrreversible {
     pub(crate) cooling_ms: u64,
     /// A second model that checks each of these calls before it starts. It can only make the decision stricter.
     #[serde(skip_serializing_if = "WrittenSecondOpinion::is_absent")]
-    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) second_opinion: WrittenSecondOpinion,
 }
 

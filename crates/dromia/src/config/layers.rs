@@ -95,13 +95,13 @@ pub(super) fn set_key(
 ) -> Result<WrittenConfig, String> {
     let mut document = serde_json::to_value(written).map_err(|error| error.to_string())?;
     let mut place = &mut document;
-    for part in key.path_parts() {
+    for part in &key.parts {
         place = &mut place[part];
     }
-    *place = if key.is_integer() {
+    *place = if key.is_integer {
         let number: u64 = value.trim().parse().map_err(|_| format!("{value:?} is not a whole number"))?;
         Value::from(number)
-    } else if key.is_boolean() {
+    } else if key.is_boolean {
         let answer: bool =
             value.trim().parse().map_err(|_| format!("{value:?} is neither true nor false"))?;
         Value::from(answer)
@@ -192,7 +192,7 @@ mod tests {
             let value = match key.path.as_str() {
                 "listen" => "127.0.0.1:3",
                 "default_agent" => "ops",
-                _ if key.is_boolean() => "true",
+                _ if key.is_boolean => "true",
                 _ => "77",
             };
             let environment = Environment::from([(variable.as_str(), value)]);

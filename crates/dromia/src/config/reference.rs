@@ -37,7 +37,7 @@ fn key_tables(keys: &[ConfigKey], top: &str) -> String {
     let mut keys_table =
         "| key | takes | default | effect of an edit | meaning |\n|---|---|---|---|---|\n".to_owned();
     let mut entry_tables = String::new();
-    for key in keys.iter().filter(|key| key.path_parts().first().is_some_and(|first| first == top)) {
+    for key in keys.iter().filter(|key| key.parts.first().is_some_and(|first| first == top)) {
         let ConfigKey { path, takes, description, .. } = key;
         let default =
             key.default.as_ref().map_or_else(String::new, |value| format!("`{}`", yaml_value(value)));

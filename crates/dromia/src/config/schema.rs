@@ -104,27 +104,15 @@ pub(crate) struct ConfigKey {
     pub(crate) effect: Option<KeyEffect>,
     /// Where it takes a list of groups: the keys of one, with what each takes and what it is for.
     pub(crate) entry_keys: Vec<(String, String, String)>,
-    integer: bool,
-    boolean: bool,
-    parts: Vec<String>,
+    /// Whether its value is a whole number.
+    pub(crate) is_integer: bool,
+    /// Whether its value is true or false.
+    pub(crate) is_boolean: bool,
+    /// The names on the way to it; one of them may have dots in it, as `shell.execute` has.
+    pub(crate) parts: Vec<String>,
 }
 
 impl ConfigKey {
-    /// Tells whether its value is a whole number.
-    pub(crate) fn is_integer(&self) -> bool {
-        self.integer
-    }
-
-    /// Tells whether its value is true or false.
-    pub(crate) fn is_boolean(&self) -> bool {
-        self.boolean
-    }
-
-    /// The names on the way to it; one of them may have dots in it, as `shell.execute` has.
-    pub(crate) fn path_parts(&self) -> &[String] {
-        &self.parts
-    }
-
     /// Tells whether a path is this key, with names in the places of `NAME` and `ALIAS`.
     pub(crate) fn is_meant_by(&self, path: &str) -> bool {
         let placeholder = [".NAME", ".ALIAS"].into_iter().find_map(|mark| self.path.split_once(mark));
@@ -179,8 +167,8 @@ fn collect_keys(
             is_group,
             effect,
             entry_keys: list_entry_keys(&schema["items"]),
-            integer: schema["type"] == "integer",
-            boolean: schema["type"] == "boolean",
+            is_integer: schema["type"] == "integer",
+            is_boolean: schema["type"] == "boolean",
             path: path.clone(),
             parts: parts.clone(),
         });
@@ -259,7 +247,7 @@ mod tests {
             assert!(!key.takes.is_empty() && key.takes != "one of ", "{key:?}");
         }
         let price = keys.iter().find(|key| key.path == "models.ALIAS.price.input").expect("it is there");
-        assert!(price.is_integer() && price.variable.is_none());
+        assert!(price.is_integer && price.variable.is_none());
         assert!(!schema_text().contains("null"), "no editor should offer null");
     }
 

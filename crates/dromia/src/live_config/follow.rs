@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use dromia_gateway::GatewayHandle;
+use dromia_gateway::{GatewayHandle, Outbox};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
+use dromia_tools::CallSettings;
 use jiff::Timestamp;
 
 use super::file_watch::{ConfigFileWatch, FoundText, LOOK};
 use super::{ConfigHistory, ConfigRevision, LiveConfig, OfferedConfig};
 use crate::audit::seal_configuration;
 use crate::config::{ConfigProblem, ResolvedConfig};
+use crate::egress_client;
 use crate::home::Home;
 use crate::home_services::{self, ConnectedTool, HomeServices};
 use crate::up;
@@ -26,6 +28,8 @@ pub(crate) struct LiveServices {
     pub(crate) of_home: Arc<HomeServices>,
     /// The gateway.
     pub(crate) gateway: GatewayHandle,
+    /// The outbox.
+    pub(crate) outbox: Outbox,
 }
 
 /// Follows the file in the background, as long as the server runs.
@@ -72,8 +76,11 @@ async fn apply_text(
         live.note_agreed();
         return Ok(());
     };
-    let is_retooled =
-        live.current.load().loaded.written.tools.external != offered.loaded.written.tools.external;
+    let (current, next) = (live.current.load_full(), &offered.loaded.written);
+    let before = &current.loaded.written;
+    // The bounds of egress are those of the lines to external tools.
+    let is_rerouted = before.egress != next.egress && !next.tools.external.is_empty();
+    let is_retooled = is_rerouted || before.tools.external != next.tools.external;
     let built = BuiltParts::build(&services.of_home, &offered.resolved, is_retooled).await;
     let built = built.map_err(|problem| format!("{problem:#}"))?;
     let OfferedConfig { text, author, loaded, resolved } = offered;
@@ -84,7 +91,10 @@ async fn apply_text(
     let (number, digest, author) = (record.number, record.digest, record.author.clone());
     let revision = ConfigRevision::new(record, loaded).with_keys(&resolved);
     let pending = live.note_applied(revision, now).join(", ");
-    tracing::warn!(revision = number, %digest, author, pending, "the configuration changed and counts now");
+    tracing::warn!(revision = number, %digest, author, "the configuration changed and counts now");
+    if !pending.is_empty() {
+        tracing::warn!(keys = pending, "edited keys take effect only at the next start of the server");
+    }
     finish_change(&live.home, &services.of_home, &resolved, digest, now).await;
     Ok(())
 }
@@ -95,6 +105,7 @@ struct BuiltParts {
     gate: GrantGate,
     /// The tools of others, where they changed.
     external: Option<Vec<ConnectedTool>>,
+    calls: CallSettings,
 }
 
 impl BuiltParts {
@@ -109,8 +120,9 @@ impl BuiltParts {
         let external = is_retooled
             .then(|| home_services::connect_external_tools(resolved, &*services.egress))
             .transpose()?;
+        let calls = egress_client::call_settings(resolved, &*services.egress)?;
         let gate = home_services::build_gate(&services.policies, &services.capabilities, resolved);
-        Ok(Self { models, gate, external })
+        Ok(Self { models, gate, external, calls })
     }
 
     /// Swaps the parts in, first the one that may refuse. The engine comes last: it forgets what it read under the earlier
@@ -120,9 +132,13 @@ impl BuiltParts {
         if let Some(external) = self.external {
             parts.toolbox.replace_external(external).map_err(|error| error.to_string())?;
         }
+        services.of_home.egress.replace_opened(resolved.reachable.opened.clone());
+        parts.toolbox.replace_settings(self.calls);
+        parts.sandboxes.replace_hostile(resolved.hostile.clone());
         parts.models.replace_models(self.models);
         parts.gate.replace_gate(self.gate);
         parts.terms.replace_settings(resolved.said.clone());
+        services.outbox.replace_channels(resolved.channels.clone());
         services.gateway.replace_settings(resolved.gateway_config(None));
         services.of_home.engine.replace_config(resolved.engine.clone());
         Ok(())
@@ -143,6 +159,9 @@ async fn finish_change(
     let operator = services.authority.issue_operator();
     if let Err(error) = seal_configuration(&*services.store, &*services.store, &operator, digest, now).await {
         tracing::warn!(%error, "failed to record the configuration; the next start records it");
+    }
+    if let Err(error) = vault_keys::check_channel_keys(services, &resolved.channels).await {
+        tracing::warn!(%error, "failed to check the secrets of channels");
     }
     for ConfigProblem { at, message, .. } in &resolved.missing_keys {
         tracing::warn!(%at, problem = %message, "a provider or channel is disabled, because it has no key");

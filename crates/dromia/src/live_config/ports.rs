@@ -16,6 +16,7 @@ use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
 use dromia_tools::Toolbox;
 
+use crate::sandbox_choice::TenantSandboxes;
 use crate::tool_policy::ToolTermsTable;
 
 /// The parts that are replaced.
@@ -29,6 +30,8 @@ pub(crate) struct ReplaceableParts {
     pub(crate) terms: Arc<ToolTermsTable>,
     /// The tools, of which those of others are replaced.
     pub(crate) toolbox: Arc<Toolbox>,
+    /// Which tenants need a kernel of their own for their programs.
+    pub(crate) sandboxes: Arc<TenantSandboxes>,
 }
 
 /// The models of the newest configuration.

@@ -36,8 +36,10 @@ struct Party {
 impl Party {
     async fn new(process: &TestProcess, name: &str) -> Self {
         let handle = name.parse().expect("a handle");
-        let made =
-            process.engine.tenant_create(process.authority.issue_operator(), handle, "first".to_owned()).await;
+        let made = process
+            .engine
+            .tenant_create(process.authority.issue_operator(), handle, "first".to_owned())
+            .await;
         let tenant = made.expect("nothing fails").0.id;
         let new = NewAgent {
             handle: "ada".parse().expect("a handle"),
@@ -73,7 +75,8 @@ impl Party {
     }
 
     async fn say(self, process: &TestProcess, channel: &str, text: &str) -> InputReceipt {
-        let submitted = process.engine.submit_input(process.scope(self.tenant), self.input(channel, text)).await;
+        let submitted =
+            process.engine.submit_input(process.scope(self.tenant), self.input(channel, text)).await;
         submitted.expect("nothing fails")
     }
 
@@ -135,7 +138,8 @@ fn turns_before(waiting: usize, last: impl FnOnce(Party, Party) -> Party) -> usi
     let turns = tokio.block_on(async {
         let process = TestProcess::open_with(directory.path(), |_| {}, |config| config.active_max = 1);
         let (flood, quiet) = (Party::new(&process, "flood").await, Party::new(&process, "quiet").await);
-        let held = flood.say(&process, "held", "@slow 600000\n@say never").await.run.expect("it has the slot");
+        let held =
+            flood.say(&process, "held", "@slow 600000\n@say never").await.run.expect("it has the slot");
         flood.flood(&process, waiting).await;
         let load = process.engine.engine_load();
         assert_eq!((load.active, load.active_max), (1, 1));

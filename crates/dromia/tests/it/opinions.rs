@@ -10,6 +10,7 @@ use crate::egress::create;
 use crate::external::bank;
 use crate::home::{Home, Server, block_on, count};
 use crate::model::{Model, Say};
+use crate::reloads::{read, until as until_config, write};
 
 /// A home whose payments a second model is asked about, what the bank hears, and what the second model is shown.
 struct OpinionFixture {
@@ -73,6 +74,30 @@ fn turn(server: &Server, to: &[&str]) -> (String, Vec<Value>) {
         let entries = server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
         (answer["run"].as_str().expect("a run").to_owned(), entries)
     })
+}
+
+#[test]
+fn a_second_opinion_counts_and_goes_without_a_restart() {
+    let house = House::new(", samples: 3, agree: 2, objection: abort");
+    let asked = read(&house.home);
+    let unasked: String = asked
+        .lines()
+        .filter(|line| !line.starts_with("irreversible:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    write(&house.home, &unasked);
+    let server = house.home.serve();
+    create(&house.home, "clerk", &["bank.pay".to_owned()]);
+    turn(&server, &["eve"]);
+    assert_eq!((house.paid().len(), house.shown().len()), (1, 0), "no second model is asked");
+    write(&house.home, &asked);
+    block_on(until_config(&server, |found| found["revision"] == 2));
+    turn(&server, &["eve"]);
+    assert_eq!((house.paid().len(), house.shown().len()), (1, 3), "its objection stops the payment");
+    write(&house.home, &unasked);
+    block_on(until_config(&server, |found| found["revision"] == 3));
+    turn(&server, &["eve"]);
+    assert_eq!((house.paid().len(), house.shown().len()), (2, 3), "it is asked no more");
 }
 
 #[test]

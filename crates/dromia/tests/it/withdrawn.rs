@@ -60,9 +60,8 @@ fn a_narrowing_ends_a_running_program() {
         "{fields}"
     );
     assert!(told.contains("was withdrawn while it ran"), "{told}");
-    let why = home.run(&["run", "show", &run]);
-    let why = String::from_utf8_lossy(&why.stdout).into_owned();
-    assert!(why.contains("withdrawn"), "{why}");
+    let acts = document(&home, &["audit", "query", "--kind", "tool_finished"]);
+    assert_eq!(acts["items"][0]["rule"], "default deny", "{acts}");
 }
 
 #[test]

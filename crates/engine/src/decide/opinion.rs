@@ -10,12 +10,14 @@ use dromia_contracts::model::TokenUsage;
 use dromia_contracts::opinion::ModelOpinion;
 
 use super::{DecisionDraft, NextAction, OpinionRequest, OpinionResult};
+use crate::config::SecondOpinion;
 use crate::state::OpinionState;
 
 impl DecisionDraft {
     /// Reserves what the answers may take.
     pub(super) fn reserve_opinion(&mut self, call: CallId, consults: OpinionRequest) -> NextAction {
-        let OpinionRequest { call: doubted, model, samples, prepared, sent } = consults;
+        let OpinionRequest { call: doubted, second, prepared, sent } = consults;
+        let SecondOpinion { model, samples, .. } = second;
         self.push_entry(Entry::OpinionCalled(OpinionCalled {
             call,
             action: doubted.action,
@@ -39,14 +41,8 @@ impl DecisionDraft {
         };
         let OpinionResult { opinion, usage, tokens, cost_micros } = consulted;
         let (action, opinion) = (*action, Some(opinion));
-        self.push_entry(Entry::OpinionGiven(OpinionGiven {
-            call,
-            action,
-            opinion,
-            usage,
-            tokens,
-            cost_micros,
-        }));
+        let given = OpinionGiven { call, action, opinion, usage, tokens, cost_micros };
+        self.push_entry(Entry::OpinionGiven(given));
         self.go_on()
     }
 
@@ -59,14 +55,8 @@ impl DecisionDraft {
     ) -> NextAction {
         let (opinion, usage) = (Some(opinion), TokenUsage::default());
         let (tokens, cost_micros) = (0, 0);
-        self.push_entry(Entry::OpinionGiven(OpinionGiven {
-            call,
-            action,
-            opinion,
-            usage,
-            tokens,
-            cost_micros,
-        }));
+        let given = OpinionGiven { call, action, opinion, usage, tokens, cost_micros };
+        self.push_entry(Entry::OpinionGiven(given));
         self.go_on()
     }
 

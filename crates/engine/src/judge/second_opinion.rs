@@ -54,8 +54,8 @@ impl CallJudge<'_> {
             Ok((prepared, judged)) => {
                 let sent =
                     SentEncoding { wording: prepared.wording.clone(), digest: body_digest(&prepared.body) };
-                let (model, samples) = (second.model.clone(), second.samples);
-                let consults = OpinionRequest { call: call.clone(), model, samples, prepared, sent };
+                let second = second.clone();
+                let consults = OpinionRequest { call: call.clone(), second, prepared, sent };
                 AdvisedVerdict::First(
                     Box::new(CallJudgement::OpinionRequest(Box::new(consults))),
                     Some(judged),

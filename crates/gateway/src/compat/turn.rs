@@ -64,7 +64,7 @@ pub(super) async fn submit_and_answer<F: AnswerWriter>(
     let share = asked.stream.then(|| ConcurrencyPermit::acquire_stream(&core, heads.spender)).transpose()?;
     let scope = caller.scope.clone();
     let deadline = Instant::now() + heads.wait;
-    let (model, request) = (asked.model.clone(), heads.request.clone());
+    let (model, request) = (asked.model.clone(), (heads.request.clone(), heads.tells_waiting));
     let last_only = asked.offer.wishes.answer.is_some();
     let warnings = asked.warnings.join("; ");
     let SubmittedRequest { agent, receipt, talk } = submit_request(&core, &caller, heads, asked).await?;
@@ -137,7 +137,7 @@ fn stream_response<F: AnswerWriter>(
     listener: RunListener,
     format: F,
     share: ConcurrencyPermit,
-    request: RequestId,
+    (request, tells_waiting): (RequestId, bool),
     talk: Option<PendingConversation>,
 ) -> Response {
     let state = (core, listener, format, share, request, talk);
@@ -147,6 +147,9 @@ fn stream_response<F: AnswerWriter>(
                 ListenerEvent::Began(at) => format.write_start(at),
                 ListenerEvent::Text(piece) => format.write_text(&piece),
                 ListenerEvent::Quiet(None) => ": keep-alive\n\n".to_owned(),
+                ListenerEvent::Waiting(what) if tells_waiting => {
+                    format.write_text(&format!("[waiting for {}]\n\n", plain_line(&what)))
+                }
                 ListenerEvent::Waiting(what) | ListenerEvent::Quiet(Some(what)) => comment_line(&what),
                 ListenerEvent::RunAnswer(answered) => {
                     if let Some(talk) = talk.take() {
@@ -170,8 +173,11 @@ fn stream_response<F: AnswerWriter>(
 
 /// Says what a run waits for in a line that clients pass over and people read.
 fn comment_line(what: &str) -> String {
-    let line: String = what.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-    format!(": waiting for {line}\n\n")
+    format!(": waiting for {}\n\n", plain_line(what))
+}
+
+fn plain_line(what: &str) -> String {
+    what.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 /// Names the session and the run of an answer, and what was left out of the request.

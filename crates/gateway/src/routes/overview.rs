@@ -101,16 +101,15 @@ async fn read_disabled(core: &GatewayCore) -> Answer<Vec<String>> {
 
 fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>, disabled: Vec<String>) -> OverviewPage {
     let health = core.ports.store.store_health();
+    let config = core.configuration.get().map(|reporter| reporter.active_config());
     let server = ServerHealth {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: core.started_at,
         draining: core.phase.closing.is_cancelled(),
         writable: health.read_only.is_none(),
         damaged: health.damaged.is_some(),
-        config_refused: core
-            .configuration
-            .get()
-            .is_some_and(|reporter| reporter.active_config().refused.is_some()),
+        config_refused: config.as_ref().is_some_and(|config| config.refused.is_some()),
+        restart_needed: config.is_some_and(|config| !config.pending.is_empty()),
         disabled,
     };
     OverviewPage { at: core.ports.runtime.clock.now(), server, tenants, next: None }

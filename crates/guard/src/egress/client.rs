@@ -96,7 +96,7 @@ impl GuardedLine {
 
     fn http_client(&self, is_strict: bool) -> Result<&Client, EgressFault> {
         // Where nothing is opened, both are the same.
-        let is_strict = is_strict && self.clearance.opens_names();
+        let is_strict = is_strict && self.clearance.opens_names(&self.around);
         let made = if is_strict { &self.strict } else { &self.open };
         let client = made.get_or_init(|| {
             let (clearance, around) = (Arc::clone(&self.clearance), Arc::clone(&self.around));

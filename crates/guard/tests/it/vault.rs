@@ -100,7 +100,11 @@ async fn every_change_of_a_secret_is_counted_before_its_answer() {
     let mut seen = vec![fixture.vault.change_count()];
     fixture.set("http://127.0.0.1:1".to_owned(), "header:x-key").await;
     seen.push(fixture.vault.change_count());
-    fixture.vault.rotate_secret(fixture.scope(), name(), value("another-value-4711")).await.expect("it is there");
+    fixture
+        .vault
+        .rotate_secret(fixture.scope(), name(), value("another-value-4711"))
+        .await
+        .expect("it is there");
     seen.push(fixture.vault.change_count());
     fixture.vault.delete_secret(fixture.scope(), name()).await.expect("it is there");
     seen.push(fixture.vault.change_count());
@@ -154,7 +158,8 @@ async fn a_secret_once_opened_is_masked_in_the_log() {
 async fn a_stored_secret_shows_nothing_of_its_value() {
     let fixture = VaultFixture::new().await;
     fixture.set("api.example.com".to_owned(), "bearer").await;
-    let stored = fixture.store.secret(&fixture.scope(), "github").await.expect("a read").expect("it is there");
+    let stored =
+        fixture.store.secret(&fixture.scope(), "github").await.expect("a read").expect("it is there");
     for bytes in [&stored.key, &stored.value] {
         assert!(!bytes.windows(6).any(|piece| piece == b"canary"));
     }

@@ -67,6 +67,7 @@ impl BatchSize {
                 Mutation::ApprovalAsk(ask) => {
                     size.bytes += ask.tool.len() + ask.arguments.len() + ask.rule.len() + ask.reason.len();
                 }
+                Mutation::AnswerPut(put) => size.bytes += put.answer.as_ref().map_or(0, bytes::Bytes::len),
                 Mutation::ApprovalAnswer(answer) => size.bytes += answer.answered.reason.len(),
                 Mutation::ApprovalRulePut(rule) => size.bytes += rule.name.len() + rule.rule.len(),
                 Mutation::ApprovalRuleRemove(remove) => size.bytes += remove.name.len(),

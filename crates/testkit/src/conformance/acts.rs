@@ -92,6 +92,7 @@ fn record_kind(mutation: &Mutation) -> Option<&'static str> {
         // What runs and background tasks write: journals record it, or it changes no right and no budget.
         Mutation::SessionOpen(_)
         | Mutation::ImportEnd(_)
+        | Mutation::AnswerPut(_)
         | Mutation::InboxPut(_)
         | Mutation::PinPut(_)
         | Mutation::RunAppend(_)

@@ -167,7 +167,8 @@ fn change_of(
         | Mutation::CursorMove(_)
         | Mutation::VaultKeyPut(_)
         | Mutation::FileLabelsPut(_)
-        | Mutation::ApprovalAsk(_) => return None,
+        | Mutation::ApprovalAsk(_)
+        | Mutation::AnswerPut(_) => return None,
     })
 }
 

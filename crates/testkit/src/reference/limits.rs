@@ -72,6 +72,14 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
                 (1 + put.said.files.len(), paths.map(String::len).sum::<usize>())
             }
             Mutation::ApprovalAsk(ask) => (1, ask.arguments.len()),
+            Mutation::AnswerPut(put) => {
+                let same =
+                    |other: &&Mutation| matches!(other, Mutation::AnswerPut(other) if other.key == put.key);
+                if batch.mutations.iter().filter(same).count() > 1 {
+                    return malformed("a batch says one thing of a key");
+                }
+                (1, put.answer.as_ref().map_or(0, Bytes::len))
+            }
             Mutation::DeliveryStart(_)
             | Mutation::DeliverySettle(_)
             | Mutation::DeliveryDrop(_)

@@ -22,9 +22,9 @@ use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest, PendingSession,
-    Read, RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, Store, StoreHealth, StoreStats,
-    StoredEntry, TailLimits, TokenOwner, WriteBatch,
+    AnswerPut, ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest,
+    PendingSession, Read, RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, Store, StoreHealth,
+    StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
@@ -417,6 +417,10 @@ impl Store for ReferenceStore {
 
     fn feed_items<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
         self.read_rows(scope, |rows| rows.outbox.list_feed(scope, &rows.agents, after, limit))
+    }
+
+    fn kept_answer<'a>(&'a self, scope: &'a Scope, key: Digest) -> Read<'a, Option<AnswerPut>> {
+        self.read_rows(scope, |rows| rows.answers.get(&key).filter(|_| scope.agent().is_none()).cloned())
     }
 
     fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {

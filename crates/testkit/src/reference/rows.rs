@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::TenantRecord;
 use dromia_contracts::audit::AuditAct;
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::TenantCreate;
+use dromia_contracts::store::{AnswerPut, TenantCreate};
 use dromia_contracts::{AgentId, Digest, TenantId};
 use jiff::Timestamp;
 
@@ -41,6 +41,7 @@ pub(super) struct TenantRows {
     pub(super) capabilities: CapabilityRows,
     pub(super) files: FileRows,
     pub(super) approvals: ApprovalRows,
+    pub(super) answers: BTreeMap<Digest, AnswerPut>,
 }
 
 /// Texts that journals name by digest.
@@ -70,6 +71,7 @@ impl TenantRows {
             capabilities: CapabilityRows::default(),
             files: FileRows::default(),
             approvals: ApprovalRows::default(),
+            answers: BTreeMap::new(),
         }
     }
 

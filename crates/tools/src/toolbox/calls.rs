@@ -45,7 +45,7 @@ impl Toolbox {
         }
         let at = CallSite { tenant: context.scope.tenant(), agent: context.agent, pieces };
         self.check_for_secrets(&context.scope, &call).await?;
-        if let Some(pace) = self.config.pace {
+        if let Some(pace) = self.call_settings().pace {
             self.runtime.clock.sleep(pace).await;
         }
         if let Some(RegisteredTool { tool, line }) = external {
@@ -63,7 +63,8 @@ impl Toolbox {
                 let arguments: HttpRequest = parse_arguments(&call.arguments)?;
                 let asked = context.clone();
                 let (output, long) =
-                    web::send_request(&*self.line, &*self.config.leaks, asked, arguments).await;
+                    web::send_request(&*self.call_settings().granted, &*self.config.leaks, asked, arguments)
+                        .await;
                 Ok(self.spill_output(&context, pieces, output, long).await)
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
@@ -166,7 +167,7 @@ impl Toolbox {
 
     async fn send_message(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
         let arguments: MessageSend = parse_arguments(&call.arguments)?;
-        let hops_max = self.config.hops_max;
+        let hops_max = self.call_settings().hops_max;
         let item = message::prepare_message(&*self.store, &self.runtime, context, call, arguments, hops_max)
             .await
             .map_err(|error| error.to_string())?;

@@ -56,7 +56,7 @@ impl Toolbox {
         let given = terms.network_for(&context.grants).min(judged.unwrap_or(NetworkAccess::None));
         (given == NetworkAccess::Proxy).then(|| ProxyUpstream {
             line: Arc::new(ScannedUpstream {
-                line: Arc::clone(&self.config.way_out),
+                line: self.call_settings().programs,
                 leaks: Arc::clone(&self.config.leaks),
                 scope: context.scope.clone(),
             }),

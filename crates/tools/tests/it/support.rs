@@ -23,7 +23,7 @@ use dromia_contracts::tool::{
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::{LeakDetector, NoSecrets, SecretMatch, SecretScanner};
 use dromia_contracts::{AgentId, BoxFuture, CallId, Fault, RunId, SessionId, TenantId};
-use dromia_tools::{Toolbox, ToolsConfig};
+use dromia_tools::{CallSettings, Toolbox, ToolsConfig};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -103,15 +103,18 @@ impl Bench {
         let line = Arc::new(ToldLine::default());
         let config = ToolsConfig {
             root: home.path().to_owned(),
-            pace,
-            hops_max: HOPS_MAX,
+            calls: CallSettings {
+                pace,
+                hops_max: HOPS_MAX,
+                granted: Arc::clone(&line) as _,
+                programs: Arc::clone(&line) as _,
+            },
             sandboxes: machine.unwrap_or_else(|| Arc::clone(&sandboxes) as _),
             terms: Arc::new(terms.clone()),
-            way_out: Arc::clone(&line) as _,
             leaks,
         };
         let index = Arc::new(IndexStore::with_colleague(colleague));
-        let toolbox = Toolbox::new(config, Arc::clone(&index) as _, runtime, Arc::clone(&line) as _);
+        let toolbox = Toolbox::new(config, Arc::clone(&index) as _, runtime);
         Self { toolbox, clock, line, sandboxes, index, terms, home }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A line that only looks like one is not sent; a path is no command.
 
-use crate::explain::nearest_word;
+use crate::nearest_word::nearest_word;
 
 /// What a person may ask of the chat itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,8 +14,10 @@ pub(crate) struct WrittenHttp {
     /// Origins of web pages that may call the server from a browser, such as `https://app.example`. Requests from all
     /// others are refused.
     pub(crate) origins: Vec<String>,
-    /// Certificate and private key for TLS; set both or neither.
+    /// Certificate and private key for TLS; set both or neither. An edit of the paths needs a restart, because the
+    /// listener is opened with or without TLS; a renewed certificate in the same file needs none.
     #[serde(skip_serializing_if = "WrittenTls::is_absent")]
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) tls: WrittenTls,
 }
 
@@ -24,7 +26,7 @@ pub(crate) struct WrittenHttp {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenTls {
     /// PEM file with the certificate and its chain. A relative path starts at the home. A renewed file is loaded within
-    /// a minute, without a restart.
+    /// a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cert: Option<String>,
     /// PEM file with the private key of the certificate. A relative path starts at the home.
@@ -44,7 +46,6 @@ impl WrittenTls {
 pub(crate) struct WrittenLimits {
     /// Most inputs of one actor per minute, on average, over all ways in: events, webhooks, tasks, manual calls and the
     /// compatible APIs. Requests of the operator on the socket are not counted. 0 sets no limit.
-    #[schemars(extend("x-effect" = "live"))]
     pub(crate) actor_inputs_per_minute_max: u32,
     /// Largest request body, in bytes.
     pub(crate) body_bytes_max: usize,
@@ -58,7 +59,6 @@ pub(crate) struct WrittenLimits {
     pub(crate) requests_max: usize,
     /// Most requests of one token per second, on average. Set it on a server that other machines reach. 0 sets no
     /// limit.
-    #[schemars(extend("x-effect" = "live"))]
     pub(crate) token_rate_max: u32,
 }
 

@@ -84,7 +84,7 @@ pub(crate) struct WrittenTenant {
     /// How far the tenant's agents and users are trusted. `standard`: its programs run in the sandbox that
     /// `sandbox.minimum` allows. `hostile`: its programs run only behind a kernel of their own (gVisor or Firecracker),
     /// or not at all.
-    #[schemars(extend("x-effect" = "restart"))]
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) trust: TenantTrust,
     /// Spending limits of the tenant. A budget of this list is changed only here; `dromia budget` manages further ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -108,11 +108,9 @@ pub(crate) enum TenantTrust {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenTools {
     /// Delay before each tool call, in milliseconds, for demonstrations.
-    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) pace_ms: u64,
     /// Most messages between agents, and delayed calls that began without a person, in one chain. It stops agents that
     /// answer each other endlessly.
-    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) message_hops_max: u32,
     /// HTTP tools of your own, each under the tool's name, such as `bank.pay`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

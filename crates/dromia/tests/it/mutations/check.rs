@@ -31,8 +31,11 @@ struct Told {
 pub(crate) async fn check(process: &TestProcess, client: &Client) -> Finding<String> {
     let scope = process.scope(client.tenant().map_err(said)?);
     let sessions = process.store.sessions(&scope, None, PageRequest::first_page(256)).await.map_err(words)?;
-    let rows =
-        process.store.runs(&scope, RunFilter::default(), PageRequest::first_page(256)).await.map_err(words)?;
+    let rows = process
+        .store
+        .runs(&scope, RunFilter::default(), PageRequest::first_page(256))
+        .await
+        .map_err(words)?;
     let mut runs = BTreeMap::new();
     for run in &rows {
         runs.insert(run.id, journal(process, &scope, run).await?);

@@ -129,15 +129,21 @@ impl Client {
 
     async fn tenant_create(&mut self, process: &TestProcess) -> Done {
         let made = tried(process, || {
-            process.engine.tenant_create(process.authority.issue_operator(), handle("acme"), "first".to_owned())
+            process.engine.tenant_create(
+                process.authority.issue_operator(),
+                handle("acme"),
+                "first".to_owned(),
+            )
         })
         .await;
         let tenant = match made {
             Ok((tenant, _token)) => tenant,
             // An attempt that was not heard made it; whoever administers the node looks it up.
             Err(Failed::Fault(fault)) if fault.code == ErrorCode::HandleTaken => {
-                let found =
-                    process.store.tenant_by_handle(&process.authority.issue_operator(), &handle("acme")).await;
+                let found = process
+                    .store
+                    .tenant_by_handle(&process.authority.issue_operator(), &handle("acme"))
+                    .await;
                 let found = found.map_err(wrong)?;
                 found.ok_or_else(|| Stop::Wrong("the handle is taken by nobody".to_owned()))?
             }
@@ -189,7 +195,13 @@ impl Client {
     }
 
     /// Says something to an agent and waits until the run that took it has ended.
-    async fn turn(&mut self, process: &TestProcess, key: &'static str, agent: &'static str, text: &str) -> Done {
+    async fn turn(
+        &mut self,
+        process: &TestProcess,
+        key: &'static str,
+        agent: &'static str,
+        text: &str,
+    ) -> Done {
         let outcome = self.say(process, key, agent, text).await?.and_then(|submitted| submitted.outcome);
         let run = self.taken(process, key).await?;
         let status = ended(process, self.tenant()?, run).await?;
@@ -353,7 +365,8 @@ impl Client {
         });
         if let Some(id) = open.await?? {
             let approve = || ApprovalDecision::Approve(ApprovalReach::Once);
-            tried(process, || process.engine.approval_answer(scope.clone(), id, Vec::new(), approve())).await?;
+            tried(process, || process.engine.approval_answer(scope.clone(), id, Vec::new(), approve()))
+                .await?;
         }
         match ended(process, self.tenant()?, run).await? {
             RunStatus::Completed => {}

@@ -24,7 +24,7 @@ use dromia_guard::{GrantGate, PolicyEngine, PolicyLayers};
 use dromia_models::{ModelRegistry, ModelsConfig};
 use dromia_store::{SqliteStore, StoreConfig, rebuild_projections};
 use dromia_testkit::FaultyStore;
-use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
+use dromia_tools::{AgentHomes, CallSettings, Toolbox, ToolsConfig};
 use jiff::SignedDuration;
 
 use crate::home::DEADLINE;
@@ -86,8 +86,7 @@ fn policies(tools: &Toolbox) -> PolicyEngine {
         .expect("the shipped policy compiles")
         .with_manifests(tools.builtin_manifests());
     let file = PolicyText { name: "asks.rego".to_owned(), text: ASKS.to_owned() };
-    let instance =
-        Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy compiles"));
+    let instance = Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy compiles"));
     policies.replace_layers(PolicyLayers { instance, ..PolicyLayers::default() });
     policies
 }
@@ -120,14 +119,17 @@ impl TestProcess {
         let port: Arc<dyn Store> = Arc::clone(&store) as _;
         let tools = ToolsConfig {
             root: root.to_owned(),
-            pace: None,
-            hops_max: 16,
+            calls: CallSettings {
+                pace: None,
+                hops_max: 16,
+                granted: Arc::new(Nowhere),
+                programs: Arc::new(Nowhere),
+            },
             sandboxes: Arc::new(NoSandbox),
             terms: Arc::new(ToolTerms::default()),
-            way_out: Arc::new(Nowhere),
             leaks: Arc::new(NoSecrets),
         };
-        let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone(), Arc::new(Nowhere));
+        let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone());
         let gate = GrantGate::new(policies(&tools), Toolbox::builtin_names());
         let ports = EnginePorts {
             store: port,

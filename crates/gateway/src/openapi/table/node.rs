@@ -4,7 +4,7 @@ use dromia_api::overview::OverviewPage;
 use dromia_api::status::{HealthResponse, NodeStatus, ReadyResponse};
 use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDetails, TenantResource};
 use dromia_api::token::{CreateToken, TokenCreated, TokenResource, WhoamiResponse};
-use dromia_api::{ErrorCode, ListPage};
+use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, ListPage};
 use serde_json::Value;
 
 use crate::openapi::operation::Operation;
@@ -89,6 +89,10 @@ pub(super) fn tenant_operations() -> Vec<Operation> {
             .with_query::<queries::Tenants>()
             .gives_json::<ListPage<TenantResource>>(200, "A page of tenants, by id."),
         Operation::new("POST", "/v1/tenants", "tenant_create", "Register a tenant")
+            .with_header(
+                IDEMPOTENCY_HEADER,
+                "Has no effect: a repeat is refused, because the handle is taken.",
+            )
             .takes_json::<CreateTenant>()
             .gives_json::<TenantCreated>(
                 201,

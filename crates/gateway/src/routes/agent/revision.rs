@@ -21,7 +21,7 @@ use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
 use crate::failure::{Answer, ApiError};
-use crate::routes::event::IdempotencyKey;
+use crate::idempotency_key::IdempotencyKey;
 use crate::wire;
 
 #[derive(Debug, Deserialize, JsonSchema)]

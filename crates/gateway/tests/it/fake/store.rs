@@ -59,6 +59,7 @@ fn is_of_the_outbox(mutation: &Mutation) -> bool {
             | Mutation::DeliveryRedrive(_)
             | Mutation::FeedNumber(_)
             | Mutation::CursorMove(_)
+            | Mutation::AnswerPut(_)
     )
 }
 

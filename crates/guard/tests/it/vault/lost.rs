@@ -9,7 +9,7 @@ use dromia_guard::StoreVault;
 use dromia_testkit::conformance::StoreScene;
 
 use super::keys::{ABSENT, Changing, MADE, PutBack, Unreadable};
-use super::{VaultFixture, LOOPBACK, VALUE, header, refused, value, vault};
+use super::{LOOPBACK, VALUE, VaultFixture, header, refused, value, vault};
 use crate::server::{Server, hello};
 
 #[tokio::test]
@@ -36,7 +36,8 @@ async fn abandoning_a_key_that_may_open_is_caught() {
     fixture.set("api.example.com".to_owned(), "bearer").await;
     let scope = fixture.scope();
     let key = fixture.store.vault_key(&scope).await.expect("a read");
-    let refused = fixture.vault.reset_vault(scope.clone(), GivenUpBy::Owner).await.expect_err("the key opens");
+    let refused =
+        fixture.vault.reset_vault(scope.clone(), GivenUpBy::Owner).await.expect_err("the key opens");
     assert_eq!(refused.code, ErrorCode::InvalidRequest);
     let runtime = dromia_testkit::tokio_runtime();
     let unread = StoreVault::new(Arc::clone(&fixture.store), Arc::new(Unreadable), runtime);

@@ -59,6 +59,7 @@ pub const READS: &[&str] = &[
     "outbox_waiting",
     "feed_items",
     "feed_state",
+    "kept_answer",
     "vault_key",
     "secrets",
     "secret",
@@ -283,6 +284,9 @@ impl StoreQuestion {
             }
             "feed_items" => answer_text(store.feed_items(scope, self.after_position(), self.limit).await),
             "feed_state" => answer_text(store.feed_state(scope).await),
+            "kept_answer" => {
+                answer_text(store.kept_answer(scope, Digest::from_bytes([self.name as u8; 32])).await)
+            }
             "vault_key" => answer_text(store.vault_key(scope).await),
             "secrets" => {
                 let page = PageRequest { after: self.is_paged.then_some("s0"), limit: self.limit };

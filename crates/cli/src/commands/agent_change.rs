@@ -17,7 +17,7 @@ use crate::args::{self, AgentSetting, SettingMode};
 use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::explain::nearest_word;
+use crate::nearest_word::nearest_word;
 use crate::output::{CommandOutput, format_time};
 
 /// The longest file of a value, in bytes; the server takes no longer instructions.

@@ -142,7 +142,7 @@ fn stream_response<F: AnswerWriter>(
 ) -> Response {
     let state = (core, listener, format, share, request, talk);
     let pieces =
-        stream::unfold(state, |(core, mut listener, mut format, share, request, mut talk)| async move {
+        stream::unfold(state, move |(core, mut listener, mut format, share, request, mut talk)| async move {
             let text = match listener.next_event().await? {
                 ListenerEvent::Began(at) => format.write_start(at),
                 ListenerEvent::Text(piece) => format.write_text(&piece),

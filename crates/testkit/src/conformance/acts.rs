@@ -26,7 +26,7 @@ use super::{approval, budget, capability, revision, vault};
 use crate::reference::ReferenceStore;
 
 /// The kinds of records that no mutation leaves: they change no row.
-const WITHOUT_ROW: [&str; 2] = ["config_applied", "session_exported"];
+pub const WITHOUT_ROW: [&str; 2] = ["config_applied", "session_exported"];
 
 /// Reads acts, as a store keeps them.
 pub trait ReadActs: Send + Sync {

@@ -62,6 +62,7 @@ pub(super) fn token_operations() -> Vec<Operation> {
 pub(super) fn tenant_operations() -> Vec<Operation> {
     let changed = |path, id, summary| {
         Operation::new("POST", path, id, summary)
+            .with_header(IDEMPOTENCY_HEADER, "Has no effect: a repeat changes nothing.")
             .gives_json::<TenantResource>(200, "The tenant; the same where nothing changed.")
             .writes_store()
             .fails_with(&[ErrorCode::TenantNotFound])

@@ -103,7 +103,7 @@ impl StoreWrapper for Rooms {
         let count =
             |rows: &mut dyn Iterator<Item = TenantId>| rows.filter(|id| *id == scope.tenant()).count() as u64;
         ready(TenantCounts {
-            agents: count(&mut inner.agents.iter().map(|(tenant, _)| *tenant)),
+            agents: count(&mut inner.agents.iter().map(|row| row.0)),
             sessions: count(&mut inner.sessions.iter().map(|(tenant, _)| *tenant)),
             open_runs: count(
                 &mut inner

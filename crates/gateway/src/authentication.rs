@@ -215,6 +215,11 @@ pub(crate) async fn stored_tenant(core: &GatewayCore, handle: &HandleSlug) -> An
     core.ports.store.tenant_by_handle(&core.operator, handle).await?.ok_or_else(unknown_tenant)
 }
 
+/// The scope in which the server itself reads what a tenant has, for who sees the whole node.
+pub(crate) fn node_scope(core: &GatewayCore, tenant: TenantId) -> Scope {
+    core.authority().issue_scope(tenant, Actor::new("operator"))
+}
+
 fn unknown_tenant() -> ApiError {
     ApiError::new(ErrorCode::TenantNotFound, "there is no such tenant")
         .with_hint("`dromia tenant list` shows the tenants of this server")

@@ -198,6 +198,7 @@ pub(super) fn path_segments(path: &str) -> impl Iterator<Item = &str> {
 /// Says what a variable segment of a path is.
 pub(super) fn segment_description(name: &str) -> Option<&'static str> {
     Some(match name {
+        "tenant" => "The tenant's handle.",
         "agent" => "The agent's handle or id.",
         "session" => "The session's id.",
         "run" => "The run's id.",

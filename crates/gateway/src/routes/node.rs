@@ -13,12 +13,13 @@ use dromia_api::status::{
     ConfigRefused, ConfigStatus, DamageStatus, HealthResponse, LoadStatus, NodeStatus, PolicyRefused,
     PolicyStatus, ReadyResponse, StoreCounters, StoreStatus,
 };
+use dromia_contracts::ErrorCode;
 use dromia_contracts::active_config::{ActiveConfig, VaultReference};
 use dromia_contracts::gate::ActivePolicy;
 use dromia_contracts::store::{PageRequest, StoreDamage};
-use dromia_contracts::{Actor, ErrorCode};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::authentication::node_scope;
 use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
@@ -145,10 +146,7 @@ pub(super) async fn disabled_parts(core: &GatewayCore, active: &ActiveConfig) ->
     let (store, mut disabled) = (&core.ports.store, active.disabled.clone());
     for VaultReference { tenant, secret, missing } in &active.in_vault {
         let is_set = match store.tenant_by_handle(&core.operator, tenant).await? {
-            Some(tenant) => {
-                let scope = core.authority().issue_scope(tenant.id, Actor::new("operator"));
-                store.secret(&scope, secret).await?.is_some()
-            }
+            Some(tenant) => store.secret(&node_scope(core, tenant.id), secret).await?.is_some(),
             None => false,
         };
         disabled.extend((!is_set).then(|| missing.clone()));

@@ -6,15 +6,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use dromia_api::ListPage;
 use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDetails, TenantResource};
+use dromia_contracts::TenantId;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::store::PageRequest;
-use dromia_contracts::{Actor, TenantId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::budget::read_budget_uses;
 use super::overview::OverviewReader;
-use crate::authentication::stored_tenant;
+use crate::authentication::{node_scope, stored_tenant};
 use crate::caller::NodeOperator;
 use crate::core::Shared;
 use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
@@ -63,7 +63,7 @@ pub(crate) async fn show_tenant(
     PathSegments(handle): PathSegments<HandleSlug>,
 ) -> Answer<Json<TenantDetails>> {
     let tenant = stored_tenant(&core, &handle).await?;
-    let scope = core.authority().issue_scope(tenant.id, Actor::new("operator"));
+    let scope = node_scope(&core, tenant.id);
     let budgets = read_budget_uses(&core, &scope).await?;
     Ok(Json(TenantDetails {
         tenant: wire::api_tenant(tenant),

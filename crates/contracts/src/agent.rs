@@ -197,3 +197,20 @@ pub struct ErasureCounts {
     /// Files of its home.
     pub files: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_plain_short_and_begins_with_no_sign() {
+        let longest = "a".repeat(64);
+        for handle in ["a", "7", "a-b", "a_b", "a7", longest.as_str()] {
+            assert_eq!(handle.parse::<HandleSlug>().expect(handle).as_str(), handle);
+        }
+        let longer = "a".repeat(65);
+        for text in ["", "-a", "_a", "A", "aB", "a b", "a.b", "ä", "aä", longer.as_str()] {
+            assert!(text.parse::<HandleSlug>().is_err(), "{text}");
+        }
+    }
+}

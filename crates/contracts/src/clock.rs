@@ -54,3 +54,49 @@ impl ClockSteps {
         (by.abs() >= CLOCK_STEP_MIN).then_some(ClockStep { by, before, after: wall })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::BoxFuture;
+
+    /// Two clocks in milliseconds.
+    #[derive(Debug, Default)]
+    struct TwoClocks {
+        wall: AtomicI64,
+        steady: AtomicI64,
+    }
+
+    impl Clock for TwoClocks {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_millisecond(self.wall.load(Ordering::Relaxed)).expect("a time")
+        }
+
+        fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+
+        fn monotonic_now(&self) -> Duration {
+            Duration::from_millis(self.steady.load(Ordering::Relaxed).unsigned_abs())
+        }
+
+        fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_takes_a_step() {
+        let clock = TwoClocks { wall: 100_000.into(), steady: 0.into() };
+        let mut steps = ClockSteps::new(&clock);
+        for (wall, step) in
+            [(10_000, None), (11_999, None), (12_000, Some(false)), (8_000, Some(true)), (8_001, None)]
+        {
+            clock.wall.fetch_add(wall, Ordering::Relaxed);
+            clock.steady.fetch_add(10_000, Ordering::Relaxed);
+            assert_eq!(steps.poll_step(&clock).map(|step| step.is_back()), step, "{wall}");
+        }
+    }
+}

@@ -250,4 +250,21 @@ mod tests {
             assert!(serde_json::from_str::<AgentPatch>(bad).is_err(), "{bad}");
         }
     }
+
+    #[test]
+    fn a_null_label_is_removed_and_others_stay() {
+        let patch: AgentPatch =
+            serde_json::from_str(r#"{"labels":{"team":"b","old":null,"new":"x"}}"#).expect("a patch");
+        let map = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let merged = patch.merge_labels(&map(&[("team", "a"), ("old", "1"), ("kept", "2")]));
+        assert_eq!(merged, map(&[("kept", "2"), ("new", "x"), ("team", "b")]));
+    }
+
+    #[test]
+    fn only_grants_that_the_others_lack_are_beyond() {
+        let grants = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(grants_beyond(&grants(&["a", "b", "c"]), &grants(&["b", "d"])), grants(&["a", "c"]));
+    }
 }

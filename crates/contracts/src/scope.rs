@@ -122,3 +122,18 @@ impl Scope {
 /// The right to ask questions that concern the whole node: tenants, tokens, what recovery must take over.
 #[derive(Debug, Clone)]
 pub struct OperatorScope(());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrowed_scope_sees_one_agent_only() {
+        let (one, other) = (AgentId::from_bytes([1; 16]), AgentId::from_bytes([2; 16]));
+        let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([3; 16]), Actor::new("cli:0"));
+        assert!(scope.agent().is_none() && scope.sees_agent(one) && scope.sees_agent(other));
+        let narrowed = scope.narrowed_to(one);
+        assert_eq!((narrowed.agent(), narrowed.tenant()), (Some(one), scope.tenant()));
+        assert!(narrowed.sees_agent(one) && !narrowed.sees_agent(other));
+    }
+}

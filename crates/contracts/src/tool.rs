@@ -369,3 +369,16 @@ pub trait CallMeter: Send + Sync + fmt::Debug {
     /// Counts a call that did not begin. The name is as the model wrote it, so it may be anything.
     fn count_refusal(&self, tool: &str, refusal: CallRefusal);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_unkeyed_effect_is_never_repeated() {
+        use EffectClass::{Idempotent, Keyed, Pure, Transactional, Unkeyed};
+        assert!([Pure, Idempotent, Keyed, Transactional].into_iter().all(EffectClass::may_repeat));
+        assert!(!Unkeyed.may_repeat());
+        assert!(Sensitivity::Low.is_low() && !Sensitivity::High.is_low());
+    }
+}

@@ -103,3 +103,19 @@ mod tests {
         assert_eq!(counts.call_count(), 22);
     }
 }
+
+#[cfg(test)]
+mod duration_tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_counts_in_the_first_bound_that_holds_it() {
+        let mut counts = UsageCounts::default();
+        for seconds in [0.5, 0.75, 1.0, 180.0, 181.0] {
+            counts.count_seconds(seconds);
+        }
+        assert_eq!((counts.took[0], counts.took[1], counts.took[7]), (1, 2, 1));
+        assert_eq!(counts.took.iter().map(|count| u64::from(*count)).sum::<u64>(), 4, "one is beyond them");
+        assert!((counts.took_seconds - 363.25).abs() < f64::EPSILON);
+    }
+}

@@ -71,9 +71,7 @@ pub(crate) async fn tenant_caller(
                 Err(failure) if seen.is_none() => return Err(suggest_tenant(core, headers, failure).await?),
                 picked => picked?,
             };
-            if seen.is_some_and(|seen| seen != tenant.handle) {
-                return Err(unknown_tenant());
-            }
+            must_see(seen.as_ref(), &tenant.handle)?;
             let scope = core.authority().issue_scope(tenant.id, Actor::new(&format!("cli:{uid}")));
             Ok(Caller { scope, credential: Credential::Socket { tenant, local } })
         }
@@ -120,6 +118,11 @@ fn local_user_access(
         return Some((LocalUser::Owner, None));
     }
     users.get(&uid).map(|user| (LocalUser::Listed(user.scopes), Some(&user.tenant)))
+}
+
+/// Keeps a listed user to its one tenant: every other is not found.
+fn must_see(seen: Option<&HandleSlug>, picked: &HandleSlug) -> Answer<()> {
+    if seen.is_none_or(|seen| seen == picked) { Ok(()) } else { Err(unknown_tenant()) }
 }
 
 /// Reads the token from where the clients of a dialect put it.
@@ -251,7 +254,7 @@ pub(crate) async fn channel_scope(core: &GatewayCore, channel: &str, tenant: &Ha
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::token::find_role;
+    use dromia_contracts::token::{TokenScopes, find_role};
 
     use super::*;
 
@@ -270,5 +273,69 @@ mod tests {
             None,
             "without an owner there is root alone"
         );
+    }
+
+    #[test]
+    fn a_caller_hands_on_no_more_than_it_has() {
+        let viewer = find_role("viewer").expect("every server has it");
+        let tenant = TenantRecord {
+            id: TenantId::from_bytes([1; 16]),
+            handle: "acme".parse().expect("a handle"),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            suspended_at: None,
+        };
+        let credential = Credential::Socket { tenant, local: LocalUser::Listed(viewer) };
+        let scope = dromia_contracts::ScopeAuthority::claim()
+            .issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:1"));
+        let caller = Caller { scope, credential };
+        assert!(caller.must_cover(viewer).is_ok() && !caller.is_operator());
+        let refused = caller.must_cover(TokenScopes::ADMIN).map_err(|failure| failure.code());
+        assert_eq!(refused, Err(ErrorCode::Forbidden));
+    }
+
+    #[test]
+    fn a_listed_user_finds_its_one_tenant_only() {
+        let (own, other): (HandleSlug, HandleSlug) =
+            ("acme".parse().expect("a handle"), "other".parse().expect("a handle"));
+        let code = must_see(Some(&own), &other).map_err(|failure| failure.code());
+        assert_eq!(code, Err(ErrorCode::TenantNotFound));
+        assert!(must_see(Some(&own), &own).is_ok());
+        assert!(must_see(None, &other).is_ok(), "the owner sees all");
+    }
+
+    #[test]
+    fn a_token_is_read_from_one_place_within_bounds() {
+        let headers = |sent: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in sent {
+                headers.append(*name, HeaderValue::from_str(value).expect("a header"));
+            }
+            headers
+        };
+        let (longest, longer) = ("k".repeat(TOKEN_BYTES_MAX), "k".repeat(TOKEN_BYTES_MAX + 1));
+        let bearer = |token: &str| format!("Bearer {token}");
+        let (key, auth) = (API_KEY_HEADER, "authorization");
+        for (dialect, sent, token) in [
+            (Dialect::Dromia, vec![(auth, bearer(&longest))], Some(&*longest)),
+            (Dialect::Dromia, vec![(auth, bearer(&longer))], None),
+            (Dialect::Dromia, vec![(auth, bearer(" "))], None),
+            (Dialect::Dromia, vec![(auth, "bEARER  k ".into())], Some("k")),
+            (Dialect::Dromia, vec![(auth, "Basic k".into())], None),
+            (Dialect::Dromia, vec![(auth, bearer("k")), (auth, bearer("k"))], None),
+            (Dialect::Dromia, vec![(auth, bearer("k")), (key, "other".into())], Some("k")),
+            (Dialect::Dromia, vec![(key, "k".into())], None),
+            (Dialect::Anthropic, vec![(key, longest.clone())], Some(&*longest)),
+            (Dialect::Anthropic, vec![(key, longer.clone())], None),
+            (Dialect::Anthropic, vec![(key, String::new())], None),
+            (Dialect::Anthropic, vec![(key, String::new()), (auth, bearer("k"))], None),
+            (Dialect::Anthropic, vec![(key, "k".into()), (key, "k".into())], None),
+            (Dialect::Anthropic, vec![(key, "k".into()), (auth, bearer("k"))], Some("k")),
+            (Dialect::Anthropic, vec![(key, "k".into()), (auth, bearer("other"))], None),
+            (Dialect::Anthropic, vec![(auth, bearer("k"))], Some("k")),
+            (Dialect::Anthropic, vec![], None),
+        ] {
+            let sent: Vec<_> = sent.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            assert_eq!(request_token(dialect, &headers(&sent)).ok(), token, "{dialect:?} {sent:?}");
+        }
     }
 }

@@ -89,3 +89,34 @@ pub fn is_rule_name(text: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_has_a_plain_name_a_meaning_and_an_end() {
+        let rule = |name: &str, seconds: i64, rule: &str| ApprovalRuleRecord {
+            name: name.to_owned(),
+            answer: RuleAnswer::Deny,
+            rule: rule.to_owned(),
+            agent: None,
+            session: None,
+            owner: Actor::new("cli:0"),
+            created_at: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::from_second(seconds).expect("a time"),
+        };
+        let longest = "a".repeat(64);
+        for name in ["a", "7", "-", "_", "a-b_7", longest.as_str()] {
+            assert_eq!(rule(name, 1, "files.write").validation_problem(), None, "{name}");
+        }
+        let longer = "a".repeat(65);
+        for name in ["", "A", "a b", "ä", longer.as_str()] {
+            let problem = rule(name, 1, "files.write").validation_problem().expect(name);
+            assert!(problem.contains(RULE_NAME), "{problem}");
+        }
+        let ended = rule("a", 0, "files.write").validation_problem().expect("it never applies");
+        assert!(ended.contains("end after"), "{ended}");
+        assert!(rule("a", 1, "files.write(").validation_problem().is_some(), "it has no meaning");
+    }
+}

@@ -109,3 +109,115 @@ impl ApprovalRequest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{ToolRefused, ToolStarted};
+    use crate::id::CallId;
+    use crate::tool::EffectClass;
+
+    const ID: ApprovalId = ApprovalId::from_bytes([1; 16]);
+    const CALL: CallId = CallId { step: 1, index: 0 };
+
+    fn refused(status: CallStatus, approval: Option<ApprovalId>) -> Entry {
+        Entry::ToolRefused(ToolRefused {
+            call: CALL,
+            tool: "t".to_owned(),
+            status,
+            rule: None,
+            policy: None,
+            approval,
+            in_plan: None,
+            network: None,
+            opinion: None,
+        })
+    }
+
+    fn started(approval: Option<ApprovalId>, unneeded: Option<ApprovalId>) -> Entry {
+        Entry::ToolStarted(ToolStarted {
+            call: CALL,
+            tool: "t".to_owned(),
+            effect: EffectClass::Pure,
+            attempt: 1,
+            action: Digest::from_bytes([7; 32]),
+            rule: "r".to_owned(),
+            policy: None,
+            approval,
+            unneeded,
+            in_plan: None,
+            network: None,
+            context: None,
+            endorsed: Vec::new(),
+            opinion: None,
+        })
+    }
+
+    fn asked_again(replaces: Option<ApprovalId>) -> Entry {
+        let approval = ApprovalId::from_bytes([2; 16]);
+        let (action, binding, until) = (Digest::default(), Digest::default(), jiff::Timestamp::UNIX_EPOCH);
+        let park = ParkReason::Approval {
+            approval,
+            call: CALL,
+            action,
+            binding,
+            until,
+            cools_until: None,
+            replaces,
+        };
+        Entry::RunParked(RunParked { park })
+    }
+
+    #[test]
+    fn entries_move_the_approval_they_name() {
+        use ApprovalTransition::{Release, Retract, Use, Withdraw};
+        for (entry, moved) in [
+            (started(Some(ID), None), Some(Use(Digest::from_bytes([7; 32])))),
+            (started(None, Some(ID)), Some(Retract)),
+            (started(None, None), None),
+            (asked_again(Some(ID)), Some(Withdraw)),
+            (asked_again(None), None),
+            (refused(CallStatus::Awaiting, Some(ID)), Some(Release)),
+            (refused(CallStatus::Denied, Some(ID)), Some(Withdraw)),
+            (refused(CallStatus::Denied, None), None),
+            (Entry::RunParked(RunParked { park: ParkReason::AgentPaused }), None),
+        ] {
+            assert_eq!(approval_transition(&entry), moved.map(|moved| (ID, moved)), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_knows_its_entries_and_what_they_take_back() {
+        use crate::budget::BudgetPayer;
+        use crate::id::{AgentId, SessionId, TenantId};
+        use crate::model::TokenUsage;
+        use crate::run::{RunHead, RunStatus};
+        use crate::scope::Actor;
+        use crate::store::{Mutation, NewEntry, RunAppend, TurnClaim, WriteBatch};
+        let (run, other) = (RunId::from_bytes([3; 16]), RunId::from_bytes([4; 16]));
+        let new = |entry| NewEntry { at: jiff::Timestamp::UNIX_EPOCH, entry, body: None };
+        let (usage, status) = (TokenUsage::default(), RunStatus::Running);
+        let head =
+            RunHead { status, wake_at: None, model_calls: 0, usage, cost_micros: 0, unpriced_calls: 0 };
+        let entries = vec![
+            new(refused(CallStatus::Denied, Some(ID))),
+            new(refused(CallStatus::Awaiting, Some(ApprovalId::from_bytes([5; 16])))),
+        ];
+        let append = RunAppend { run, epoch: 1, after: 4, entries: entries.clone(), head };
+        let mut batch =
+            WriteBatch::new(TenantId::from_bytes([6; 16])).with_mutation(Mutation::RunAppend(append));
+        let written = |batch: &WriteBatch, run| -> Vec<u64> {
+            (0..9).filter(|seq| batch.writes_entry(run, *seq)).collect()
+        };
+        assert_eq!((written(&batch, run), written(&batch, other)), (vec![5, 6], vec![]));
+        assert!(batch.takes_back().is_empty(), "without a payer nothing moves");
+        batch.payer = Some(BudgetPayer { actor: Actor::new("cli:0"), priced: true });
+        assert_eq!(batch.takes_back().into_iter().collect::<Vec<_>>(), [ID]);
+        let (session, agent) = (SessionId::from_bytes([7; 16]), AgentId::from_bytes([8; 16]));
+        let claim = TurnClaim { session, agent, run: other, after: 0, take: vec![], entries, head };
+        let batch = WriteBatch { claim: Some(claim), ..batch };
+        assert_eq!((written(&batch, run), written(&batch, other)), (vec![5, 6], vec![1, 2]));
+        let by = batch.wanted_by(&Actor::new("cli:0"), jiff::Timestamp::UNIX_EPOCH);
+        assert!(by.wanted.is_some_and(|wanted| wanted.by == Actor::new("cli:0")));
+    }
+}

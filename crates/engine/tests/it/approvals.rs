@@ -316,14 +316,15 @@ fn a_run_holds_a_bounded_number_of_readable_waiting_calls() {
     }
     assert_eq!(live.asked.len(), WAITING_MAX);
     assert_eq!(live.refused().and_then(|(_, rule, _)| rule), Some("approval-waiting"));
-    let mut live = Live::with_calls(1);
-    let mut long = asks(CALL, 5, 6);
-    long.approval.arguments = "x".repeat(ARGUMENTS_BYTES_MAX + 1);
-    live.feed(judged(long));
-    assert_eq!(
-        (live.refused().and_then(|(_, rule, _)| rule), live.asked.len()),
-        (Some("approval-waiting"), 0)
-    );
+    for (bytes, rule, asked) in
+        [(ARGUMENTS_BYTES_MAX, None, 1), (ARGUMENTS_BYTES_MAX + 1, Some("approval-waiting"), 0)]
+    {
+        let mut live = Live::with_calls(1);
+        let mut long = asks(CALL, 5, 6);
+        long.approval.arguments = "x".repeat(bytes);
+        live.feed(judged(long));
+        assert_eq!((live.refused().and_then(|(_, rule, _)| rule), live.asked.len()), (rule, asked));
+    }
 }
 
 #[test]
@@ -331,6 +332,8 @@ fn a_refusal_reaches_the_model_in_the_refusers_words() {
     let mut live = Live::waiting();
     live.feed(signal(ItemKind::Deny, "not on a Friday"));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-denied"), Some(ID))));
+    let Some(Entry::ToolRefused(refused)) = live.journal.last() else { panic!("{:?}", live.journal.last()) };
+    assert_eq!(refused.tool, "t");
     assert_eq!(live.next, NextAction::PlannedRequest);
     // The entry that took the refusal is durable, and what came of it is not.
     let mut torn = live.clone();

@@ -1,5 +1,6 @@
 //! The pure core in memory: a run whose every effect is answered by a number, so that answers and crashes can be random.
 
+mod bounds;
 mod crashes;
 mod handed;
 mod random;

@@ -162,6 +162,14 @@ impl Live {
 }
 
 #[test]
+fn a_question_says_what_it_reserves() {
+    let mut live = Live::with_call();
+    live.feed(consults());
+    let Some(Entry::OpinionCalled(called)) = live.journal.last() else { panic!("{:?}", live.journal.last()) };
+    assert_eq!((called.reserved_micros, called.unpriced, called.samples), (RESERVED, false, 3));
+}
+
+#[test]
 fn a_call_is_judged_again_with_the_opinion_it_keeps() {
     let mut live = Live::with_call();
     assert!(live.state.may_be_doubted(CALL) && live.state.call_opinion(CALL).is_none());

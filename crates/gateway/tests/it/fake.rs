@@ -61,6 +61,8 @@ pub(crate) struct Inner {
     pub watchers: HashMap<RunId, Vec<mpsc::UnboundedSender<LiveEvent>>>,
     pub inputs: Vec<NewInput>,
     pub token_reads: usize,
+    /// Fails every look-up of a token.
+    pub tokens_fail: bool,
     /// Holds the next look-up of a token back, after it read the row, until it is told.
     pub token_waits: Option<oneshot::Receiver<()>>,
     /// Holds the next revocation back until it is told.

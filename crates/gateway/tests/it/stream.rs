@@ -292,3 +292,24 @@ async fn a_stream_ends_soon_after_its_token_was_revoked() {
 async fn a_stream_ends_soon_after_its_token_expired() {
     ends_after(async |world, _| world.rooms.lock().now += jiff::SignedDuration::from_secs(60)).await;
 }
+
+#[tokio::test]
+async fn a_stream_outlives_a_failed_lookup_of_its_token() {
+    let world = World::new().await;
+    append(&world, 1, RunStatus::Running);
+    let mut reader = Reader::open_with(&world, &world.ours.token, 0).await;
+    assert!(reader.next().await.unwrap().starts_with("id: 1"));
+    let before = {
+        let mut rooms = world.rooms.lock();
+        rooms.tokens_fail = true;
+        rooms.token_reads
+    };
+    let mut seq = 1;
+    while world.rooms.lock().token_reads == before {
+        seq += 1;
+        append(&world, seq, RunStatus::Running);
+        let event = reader.next().await.expect("nothing is known against the token");
+        assert!(event.starts_with(&format!("id: {seq}")) && seq < 200, "{event}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -274,6 +274,39 @@ fn an_approval_that_cannot_be_asked_ahead_waits_its_turn() {
     assert_eq!(live.next, NextAction::Rest);
 }
 
+/// Tells whether the second call of a step is asked for ahead, if it does action 5.
+fn is_asked_ahead(live: &mut Live) -> bool {
+    live.answer(2);
+    let second = CallId { step: 2, index: 1 };
+    live.feed(judged(asks(CallId { step: 2, index: 0 }, 7, 7)));
+    assert_eq!(live.next, NextAction::JudgeAhead(second));
+    let asked = live.asked.len();
+    live.feed(ahead(asks(second, 5, 8)));
+    live.asked.len() > asked
+}
+
+#[test]
+fn no_known_action_is_asked_ahead() {
+    let mut live = Live::waiting();
+    live.now = second(HOLD);
+    live.feed(DecisionInput::Recovered { claims: 1 });
+    live.now = second(0);
+    assert_eq!(live.state.awaiting.len(), 1);
+    assert!(!is_asked_ahead(&mut live), "it waits already");
+    let mut live = Live::waiting();
+    live.feed(signal(ItemKind::Approve, ""));
+    live.feed(judged(asks(CALL, 5, 6)));
+    live.crash();
+    live.feed(judged(asks(CALL, 5, 6)));
+    assert_eq!(live.finished(), Some(CallStatus::Unknown));
+    assert!(!is_asked_ahead(&mut live), "its outcome is unknown");
+    let mut live = Live::begin(None);
+    live.answer(1);
+    live.feed(judged(asks(CALL, 9, 6)));
+    live.feed(signal(ItemKind::Deny, ""));
+    assert!(is_asked_ahead(&mut live));
+}
+
 #[test]
 fn a_step_holds_only_as_many_calls_as_a_run() {
     let calls = WAITING_MAX + 2;

@@ -45,6 +45,14 @@ fn failure(live: &Live) -> Option<ErrorCode> {
 }
 
 #[test]
+fn an_answer_that_the_gate_denies_is_no_unfit_one() {
+    let mut live = Live::begin(9);
+    reply(&mut live, None);
+    judge(&mut live, GateVerdict::Deny { rule: "reply".into(), reason: "no".into(), policy: None });
+    assert_eq!(failure(&live), Some(ErrorCode::ActionDenied));
+}
+
+#[test]
 fn an_unfit_answer_is_asked_for_again_and_a_fit_one_completes_the_run() {
     let mut live = Live::begin(9);
     reply(&mut live, Some("at /age"));

@@ -11,7 +11,7 @@ use dromia_contracts::{CallId, Digest, ErrorCode};
 use dromia_engine::decide::CallJudgement;
 use dromia_engine::{DecisionInput, NextAction, RunState};
 
-use super::{Live, calls_asked, kinds, one_call_begun, prepared, results};
+use super::{Live, calls_asked, consults, kinds, one_call_begun, prepared, results};
 
 #[test]
 fn an_oversized_request_fails_the_run_before_any_attempt() {
@@ -66,6 +66,41 @@ fn a_request_refused_by_the_gate_is_denied_without_cost() {
     let failure = live.state.failure.clone().expect("it failed");
     assert_eq!((live.state.status(), failure.code, failure.message), (RunStatus::Failed, code, message));
     assert_eq!(live.state.cost_micros, 0);
+}
+
+#[test]
+fn a_rejected_request_is_not_sent_again() {
+    let mut live = Live::begin(12);
+    live.answer(1);
+    let failed = |code| DecisionInput::Failed(ModelError { code, message: "no".into(), retry_after: None });
+    live.feed(failed(ErrorCode::ModelRejected));
+    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Failed, NextAction::Rest));
+    assert_eq!(live.state.failure_fault().expect("it failed").code, ErrorCode::ModelRejected);
+}
+
+#[test]
+fn a_paused_agent_finishes_its_step_first() {
+    let mut live = calls_asked(1);
+    let entries = live.journal.len();
+    live.feed(DecisionInput::AgentPaused);
+    assert_eq!(
+        (live.journal.len(), live.next.clone()),
+        (entries, NextAction::Judge(CallId { step: 1, index: 0 }))
+    );
+}
+
+#[test]
+fn no_second_opinion_repeats_an_action_of_unknown_outcome() {
+    let mut live = Live::recover(&one_call_begun(EffectClass::Unkeyed).journal, 1);
+    live.answer(1);
+    live.answer(1);
+    let NextAction::Judge(again) = live.next else { panic!("a call is due, not {:?}", live.next) };
+    live.feed(DecisionInput::Judged(again, CallJudgement::OpinionRequest(Box::new(consults(again)))));
+    let rule = live.journal.iter().rev().find_map(|entry| match entry {
+        Entry::ToolRefused(refused) => refused.rule.clone(),
+        _ => None,
+    });
+    assert_eq!(rule.as_deref(), Some("unknown-outcome"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionRecord};
 use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, KeyedItem, Mutation, PageRequest, Read, RunFilter, RunSpending,
+    ApprovalFilter, CommitOutcome, KeyedItem, Mutation, PageRequest, Read, ReadError, RunFilter, RunSpending,
     SessionTail, SpendingSum, Store, StoreHealth, StoreStats, StoreWrapper, StoredEntry, TailLimits,
     TokenOwner, WriteBatch,
 };
@@ -118,6 +118,10 @@ impl StoreWrapper for Rooms {
     fn find_token_owner<'a>(&'a self, _: &'a OperatorScope, hash: Digest) -> Read<'a, Option<TokenOwner>> {
         let mut inner = self.lock();
         inner.token_reads += 1;
+        if inner.tokens_fail {
+            let cause = "the disk is slow".to_owned();
+            return Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })));
+        }
         let found = inner.tokens.get(&hash).cloned();
         match inner.token_waits.take() {
             None => ready(found),

@@ -6,12 +6,10 @@ a new request or under the name of the session.
 
 import json
 
-import anthropic
 import openai
 import pytest
 
 import facts
-from home import DEADLINE_S
 
 ASKED = '@tool look_at_sky {"city":"Bonn"}'
 TWICE = '@tool look_at_sky {"city":"Bonn"} &\n@tool look_at_sky {"city":"Oslo"}'
@@ -26,16 +24,6 @@ MESSAGE_TOOL = {"name": "look_at_sky", "description": "Looks.", "input_schema": 
 PNG = "iVBORw0KGgo="
 # The scripted model ends with what each call gave.
 TOLD = 'look_at_sky: ok, "rain".'
-
-
-@pytest.fixture(scope="module")
-def chat(server):
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.token, timeout=DEADLINE_S)
-
-
-@pytest.fixture(scope="module")
-def claude(server):
-    return anthropic.Anthropic(base_url=server.url, api_key=server.token, timeout=DEADLINE_S)
 
 
 def headers_of(session, continued):

@@ -71,16 +71,6 @@ CODEX = {
 }
 
 
-@pytest.fixture(scope="module")
-def chat(server):
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.token, timeout=DEADLINE_S)
-
-
-@pytest.fixture(scope="module")
-def claude(server):
-    return anthropic.Anthropic(base_url=server.url, api_key=server.token, timeout=DEADLINE_S)
-
-
 def ask(server, path, body, **headers):
     """Sends a request and returns the status, the headers and the body."""
     place = urllib.parse.urlsplit(server.url)

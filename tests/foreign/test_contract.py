@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.request
 
+import openapi_spec_validator
 import pytest
 
 from home import DEADLINE_S, served
@@ -25,7 +26,13 @@ SEED = os.environ.get("DROMIA_CONTRACT_SEED") or "1"
 EXAMPLES = os.environ.get("DROMIA_CONTRACT_EXAMPLES") or "6"
 CONTRACT_S = 1000
 # Operators only, and a token is no operator.
-FORBIDDEN = {("GET", "/v1/tenants"), ("POST", "/v1/tenants")}
+FORBIDDEN = {
+    ("GET", "/v1/tenants"),
+    ("POST", "/v1/tenants"),
+    ("GET", "/v1/tenants/{tenant}"),
+    ("POST", "/v1/tenants/{tenant}/suspend"),
+    ("POST", "/v1/tenants/{tenant}/resume"),
+}
 # What chance does not make: bodies that other APIs describe (their clients are tested beside this), a file that only an
 # export makes, runs that are at work, have yielded or are held, exactly one of three fields, what was sent to a
 # provider, where none is, and values, names and hosts of secrets, and rights, of which their rules say more than a schema; and a
@@ -185,6 +192,10 @@ def check(server, place, *selection):
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=CONTRACT_S)
     assert done.returncode == 0, f"expected no finding (seed {SEED}), saw:\n{done.stdout[-20000:]}{done.stderr[-4000:]}"
     print(done.stdout)
+
+
+def test_the_document_is_what_openapi_says_of_documents(server):
+    openapi_spec_validator.validate(server.get("/openapi.json"))
 
 
 def test_nothing_happens_that_the_document_does_not_name(server, tmp_path):

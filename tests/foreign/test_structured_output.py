@@ -10,7 +10,7 @@ import openai
 import pydantic
 import pytest
 
-from home import DEADLINE_S, served
+from home import served
 
 GOOD = '{"name": "Ada", "age": 36}'
 CONFIGURATION = """version: 1
@@ -68,16 +68,6 @@ def server():
     with served(CONFIGURATION.format(url=url), FAKE_KEY="k") as server:
         yield server
     model.shutdown()
-
-
-@pytest.fixture(scope="module")
-def chat(server):
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=server.token, timeout=DEADLINE_S)
-
-
-@pytest.fixture(scope="module")
-def claude(server):
-    return anthropic.Anthropic(base_url=server.url, api_key=server.token, timeout=DEADLINE_S)
 
 
 def ask(api, chat, claude):

@@ -89,3 +89,10 @@ pub struct DeletionReport {
     /// The counts.
     pub erased: ErasureCounts,
 }
+
+/// A model that an agent may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelAlias {
+    /// What configurations of agents call it.
+    pub alias: String,
+}

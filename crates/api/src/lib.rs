@@ -17,6 +17,7 @@ pub mod capability;
 pub mod cost;
 pub mod delivery;
 pub mod event;
+pub mod file;
 pub mod id;
 pub mod overview;
 pub mod run;
@@ -50,6 +51,8 @@ pub use dromia_contracts::task::TaskState;
 pub use dromia_contracts::token::{TokenScope, TokenScopes, TokenState, role_name};
 pub use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, RecordFields, Sensitivity};
 pub use dromia_contracts::vault::SecretPlacement;
+pub use dromia_contracts::workspace::{ParseWorkspaceError, WorkspaceReference};
+pub use dromia_contracts::workspace_files::FileKind;
 pub use dromia_contracts::{
     AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, Digest, ErrorCode, ItemId, Recourse, RunId,
     SessionId, TenantId, TokenId,
@@ -66,6 +69,9 @@ pub const TENANT_DEFAULT: &str = "default";
 
 /// The header that makes a repeated request one request.
 pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+
+/// The header of an answer that a request with the same idempotency key got before.
+pub const REPLAYED_HEADER: &str = "idempotency-replayed";
 
 /// The header that names the revision of an agent that a change expects, as a number in quotes.
 pub const EXPECTED_HEADER: &str = "if-match";
@@ -90,6 +96,10 @@ pub const WARNING_HEADER: &str = "x-dromia-warning";
 
 /// The header that says how many milliseconds a request of another API's form waits for its answer.
 pub const WAIT_HEADER: &str = "x-dromia-wait-ms";
+
+/// The header of a streamed request to a compatible API that says how the stream says what its run waits for: in a
+/// `comment`, which is the default, or as `text` of the answer.
+pub const WAITING_HEADER: &str = "x-dromia-waiting";
 
 /// The header that names the step and the attempt of a model's request, as `2.1`.
 pub const STEP_HEADER: &str = "x-dromia-step";

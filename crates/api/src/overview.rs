@@ -42,6 +42,12 @@ pub struct ServerHealth {
     /// Whether the server ignores its configuration file, because the file is wrong.
     #[serde(default)]
     pub config_refused: bool,
+    /// Whether keys of the file were edited that take effect only at the next start.
+    #[serde(default)]
+    pub restart_needed: bool,
+    /// The providers and channels that are disabled because they have no key, for those who see the server's configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disabled: Vec<String>,
 }
 
 /// What a person wants to know of a tenant first.

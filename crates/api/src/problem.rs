@@ -10,9 +10,10 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProblemDetails {
-    /// Always `about:blank`: the code says what kind of problem it is.
+    /// Where the code is explained: a place on the page that the same server gives, without a credential. `dromia explain`
+    /// says more of it, without a server.
     #[serde(rename = "type")]
-    #[schemars(extend("const" = "about:blank"))]
+    #[schemars(extend("format" = "uri-reference"))]
     pub kind: String,
     /// The HTTP status in words.
     pub title: String,
@@ -44,7 +45,7 @@ impl ProblemDetails {
         request_id: impl Into<String>,
     ) -> Self {
         Self {
-            kind: "about:blank".to_owned(),
+            kind: format!("/docs#ErrorCode-{code}"),
             title: status_title(status).to_owned(),
             status,
             code: code.as_str().to_owned(),
@@ -65,7 +66,10 @@ pub const fn http_status(code: ErrorCode) -> u16 {
     match code {
         ErrorCode::InvalidRequest | ErrorCode::CursorInFuture | ErrorCode::CapabilityUnreadable => 400,
         ErrorCode::Unauthorized | ErrorCode::SignatureRefused => 401,
-        ErrorCode::Forbidden | ErrorCode::ActionDenied | ErrorCode::CapabilityForeign => 403,
+        ErrorCode::Forbidden
+        | ErrorCode::TenantSuspended
+        | ErrorCode::ActionDenied
+        | ErrorCode::CapabilityForeign => 403,
         ErrorCode::RouteNotFound
         | ErrorCode::TenantNotFound
         | ErrorCode::AgentNotFound
@@ -73,6 +77,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::SessionNotFound
         | ErrorCode::RunNotFound
         | ErrorCode::StateNotFound
+        | ErrorCode::FileNotFound
         | ErrorCode::TokenNotFound
         | ErrorCode::ToolNotFound
         | ErrorCode::SecretNotFound

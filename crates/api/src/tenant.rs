@@ -3,10 +3,13 @@
 use std::fmt;
 
 use dromia_contracts::TenantId;
-use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::agent::{HandleSlug, TenantCounts};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::budget::BudgetResource;
+use crate::overview::SpendToday;
 
 /// Registers a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +28,22 @@ pub struct TenantResource {
     pub handle: HandleSlug,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// Since when it is suspended; absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_at: Option<Timestamp>,
+}
+
+/// A tenant, what it has and what it spends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TenantDetails {
+    /// The tenant.
+    pub tenant: TenantResource,
+    /// How much of it there is.
+    pub counts: TenantCounts,
+    /// What its runs spent that began today.
+    pub spend: SpendToday,
+    /// Its budgets.
+    pub budgets: Vec<BudgetResource>,
 }
 
 /// A tenant was registered. Its token is shown this once.

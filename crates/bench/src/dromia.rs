@@ -16,6 +16,7 @@ use crate::http;
 /// What the body of a turn that was answered holds.
 pub(crate) const COMPLETED: &str = r#""status":"completed""#;
 const INIT_TIME_MAX: Duration = Duration::from_secs(30);
+const COMMAND_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// The home of one instance, in a directory that goes away with it.
 #[derive(Debug)]
@@ -44,9 +45,14 @@ impl InstanceHome {
         configuration: &Value,
     ) -> anyhow::Result<Self> {
         let home = Self::new(binary, within).await?;
-        // JSON is YAML.
-        std::fs::write(home.dir_path().join("dromia.yaml"), configuration.to_string())?;
+        home.replace_config(configuration)?;
         Ok(home)
+    }
+
+    /// Writes this as its configuration; the next start reads it.
+    pub(crate) fn replace_config(&self, configuration: &Value) -> std::io::Result<()> {
+        // JSON is YAML.
+        std::fs::write(self.dir_path().join("dromia.yaml"), configuration.to_string())
     }
 
     async fn new(binary: &Path, within: &Path) -> anyhow::Result<Self> {
@@ -66,32 +72,39 @@ impl InstanceHome {
 
     /// Makes a tenant on the running server, and returns its token.
     pub(crate) async fn create_tenant(&self, name: &str) -> anyhow::Result<String> {
-        let mut create = Command::new(&self.binary);
-        create
-            .args(["tenant", "create", name, "--json"])
-            .env("DROMIA_HOME", self.dir_path())
-            .kill_on_drop(true);
-        let made = timeout(INIT_TIME_MAX, create.output()).await.context("no tenant in time")??;
-        if !made.status.success() {
-            bail!("no tenant was made: {}", String::from_utf8_lossy(&made.stderr));
-        }
-        let made: Value = serde_json::from_slice(&made.stdout)?;
+        let made = self.run_command(&["tenant", "create", name, "--json"]).await?;
+        let made: Value = serde_json::from_slice(&made)?;
         Ok(made["token"].as_str().context("a new tenant has no token")?.to_owned())
+    }
+
+    /// Builds a command of its client.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).env("DROMIA_HOME", self.dir_path()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command of its client and returns what it printed.
+    pub(crate) async fn run_command(&self, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let output = timeout(COMMAND_TIME_MAX, self.command(arguments).output()).await;
+        let output = output.with_context(|| format!("{arguments:?} took too long"))??;
+        if !output.status.success() {
+            bail!("{arguments:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(output.stdout)
     }
 
     /// Points the home at a model server, and says how many runs may be active where it is not the default; the next
     /// start reads it.
     pub(crate) fn write_config(&self, model: SocketAddr, active_max: Option<u64>) -> anyhow::Result<()> {
         let base_url = format!("http://{model}/v1");
-        // JSON is YAML.
         let mut configuration = json!({
             "models": {"default": {"kind": "openai", "base_url": base_url, "model": "scripted", "stream": false}},
         });
         if let Some(active_max) = active_max {
             configuration["engine"] = json!({"active_max": active_max});
         }
-        std::fs::write(self.dir_path().join("dromia.yaml"), configuration.to_string())?;
-        Ok(())
+        Ok(self.replace_config(&configuration)?)
     }
 
     /// Starts the server.

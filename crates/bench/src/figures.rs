@@ -1,8 +1,12 @@
 //! One module per phase: each starts what it needs, measures, and judges its figures.
 
 pub(crate) mod agents;
+pub(crate) mod backup;
 pub(crate) mod conversation;
+pub(crate) mod edits;
 pub(crate) mod goodput;
+pub(crate) mod lists;
+pub(crate) mod person;
 pub(crate) mod plain;
 pub(crate) mod policy;
 pub(crate) mod restart;

@@ -17,6 +17,7 @@ mod picture;
 mod report;
 mod run;
 mod serve;
+mod terminal;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

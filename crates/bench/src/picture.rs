@@ -91,20 +91,7 @@ fn draw_svg(lines: &[TimedLine]) -> String {
         );
         debug_assert!(written.is_ok(), "writing to a string does not fail");
     }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"make demo: a server is killed twice in the middle \
-         of a turn; lost 0, doubled 0\">\n<style>\n\
-         text{{font:13px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#d7dde4;white-space:pre}}\n\
-         .b{{font-weight:700;fill:#7ee0b5}}\n\
-         .l{{opacity:0;animation:s .01s linear forwards}}\n\
-         @keyframes s{{to{{opacity:1}}}}\n\
-         @media (prefers-reduced-motion:reduce){{.l{{opacity:1;animation:none}}}}\n\
-         </style>\n<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#12181f\"/>\n\
-         <circle cx=\"18\" cy=\"15\" r=\"5\" fill=\"#44505c\"/><circle cx=\"34\" cy=\"15\" r=\"5\" fill=\"#44505c\"/>\
-         <circle cx=\"50\" cy=\"15\" r=\"5\" fill=\"#44505c\"/>\n\
-         <text x=\"72\" y=\"19\">$ make demo</text>\n{body}</svg>\n"
-    )
+    format!(include_str!("picture.svg"), width = width, height = height, body = body)
 }
 
 /// Splits a line at the two styles that the demo uses: bold and plain.

@@ -48,6 +48,9 @@ pub(crate) struct MeasureArguments {
     /// The runs in flight at the kill.
     #[arg(long, default_value_t = 10_000)]
     runs: u64,
+    /// The edits of the configuration, over all edited servers.
+    #[arg(long, default_value_t = 200)]
+    edits: u64,
     /// Measures only these attacks of R15, such as `files`.
     #[arg(long, value_delimiter = ',')]
     attacks: Vec<String>,
@@ -60,8 +63,10 @@ pub(crate) enum BenchPhase {
     Plain,
     /// P4: cold start, memory at start, size of the binary.
     Start,
-    /// P4: memory after many turns; P6: bytes on disk.
+    /// P4: memory after many turns; P6: bytes on disk; P14: lists of them; P15: a backup of them.
     Turns,
+    /// P13: what a person at a terminal waits for.
+    Person,
     /// P6: a long conversation.
     Conversation,
     /// P5: many agents.
@@ -76,6 +81,8 @@ pub(crate) enum BenchPhase {
     Starvation,
     /// R13: what is left of the peak where thousands of clients heed no refusal.
     Goodput,
+    /// P16: edits of the configuration of servers under load.
+    Edits,
 }
 
 impl BenchPhase {
@@ -83,7 +90,8 @@ impl BenchPhase {
         match self {
             Self::Plain => "P1 P2 P3 P11",
             Self::Start => "P4",
-            Self::Turns => "P4 P6",
+            Self::Turns => "P4 P6 P14 P15",
+            Self::Person => "P13",
             Self::Conversation => "P6",
             Self::Agents => "P5",
             Self::Sandbox => "P7",
@@ -91,6 +99,7 @@ impl BenchPhase {
             Self::Policy => "P12",
             Self::Starvation => "R15",
             Self::Goodput => "R13",
+            Self::Edits => "P16",
         }
     }
 }
@@ -117,6 +126,7 @@ pub(crate) struct BenchScale {
     pub(crate) sessions: u64,
     pub(crate) agents: u64,
     pub(crate) runs: u64,
+    pub(crate) edits: u64,
 }
 
 impl PhaseContext {
@@ -158,8 +168,8 @@ async fn measure_phases(arguments: MeasureArguments) -> anyhow::Result<ExitCode>
         bail!("there is no {}; build it first, with the same profile as this program", dromia.display());
     }
     let dir = make_dir(&target.join("bench"))?;
-    let MeasureArguments { rounds, turns, sessions, agents, runs, attacks, .. } = arguments;
-    let scale = BenchScale { rounds: rounds.max(1), turns, sessions: sessions.max(1), agents, runs };
+    let MeasureArguments { rounds, turns, sessions, agents, runs, edits, attacks, .. } = arguments;
+    let scale = BenchScale { rounds: rounds.max(1), turns, sessions: sessions.max(1), agents, runs, edits };
     let scene = PhaseContext { dromia, dir: dir.path().to_owned(), scale, attacks, own };
 
     let mut goals = Vec::new();
@@ -202,6 +212,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Plain => Box::pin(figures::plain::measure_plain_turns(scene)).await,
         BenchPhase::Start => Box::pin(figures::start::measure_start(scene)).await,
         BenchPhase::Turns => Box::pin(figures::turns::measure_turns(scene)).await,
+        BenchPhase::Person => Box::pin(figures::person::measure_person_waits(scene)).await,
         BenchPhase::Conversation => Box::pin(figures::conversation::measure_conversation(scene)).await,
         BenchPhase::Agents => Box::pin(figures::agents::measure_agents(scene)).await,
         BenchPhase::Sandbox => Box::pin(figures::sandbox::measure_sandbox(scene)).await,
@@ -209,6 +220,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Policy => Box::pin(figures::policy::measure_policy(scene)).await,
         BenchPhase::Starvation => Box::pin(figures::starvation::measure_starvation(scene)).await,
         BenchPhase::Goodput => Box::pin(figures::goodput::measure_goodput(scene)).await,
+        BenchPhase::Edits => Box::pin(figures::edits::measure_edits(scene)).await,
     }
 }
 

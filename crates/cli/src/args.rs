@@ -12,6 +12,7 @@ mod budget;
 mod capability;
 mod context;
 mod delivery;
+mod file;
 mod id;
 mod run;
 mod secret;
@@ -44,13 +45,14 @@ pub use self::capability::{
 };
 pub use self::context::{AddContext, ContextCommand};
 pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
+pub use self::file::{FileCommand, GetFile, ListFiles, PutFile};
 pub use self::id::{IdReference, ListedId, NEWEST};
 pub use self::run::{
     CostCommand, CostSummary, ExportRun, ListRuns, NewestRunName, RunCommand, RunName, ShowRun, WatchRun,
 };
 pub use self::secret::{RotateSecret, SecretCommand, SecretName, SetSecret};
 pub use self::session::{ExportSession, ImportSession, SessionCommand, SessionName};
-pub use self::tenant::{CreateTenant, CreateToken, TenantCommand, TokenCommand, TokenName};
+pub use self::tenant::{CreateTenant, CreateToken, NamedTenant, TenantCommand, TokenCommand, TokenName};
 pub use self::tool::{CallTool, TestTool, ToolCommand, ToolName};
 use self::value::parse_duration;
 use crate::format::{ColorMode, FieldSelection, OutputFormat};
@@ -84,6 +86,9 @@ pub struct GlobalOptions {
     // A command whose lines are something else has its own words for the same flag.
     #[arg(long, global = true, hide_short_help = true)]
     pub jsonl: bool,
+    /// Filter the JSON result with an expression of jq, such as `.items[].id`; a text is printed without its quotes
+    #[arg(long, global = true, value_name = "EXPR", hide_short_help = true)]
+    pub jq: Option<String>,
     /// Use colour: auto, always or never
     #[arg(
         long,
@@ -153,11 +158,11 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia agent create ops --instructions \"You run the servers.\"\n  dromia agent list\n  dromia agent pause ops"
     )]
     Agent(AgentCommand),
-    /// Create and list tenants
+    /// Create, list, show, suspend and resume tenants
     #[command(
         subcommand,
         visible_alias = "tenants",
-        after_help = "Examples:\n  dromia tenant create acme\n  dromia tenant list"
+        after_help = "Examples:\n  dromia tenant create acme\n  dromia tenant list\n  dromia tenant suspend acme"
     )]
     Tenant(TenantCommand),
     /// Create, list and revoke access tokens
@@ -202,6 +207,13 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia delivery list --state dead\n  dromia delivery redrive 3f9a1c72"
     )]
     Delivery(DeliveryCommand),
+    /// List, read and write files of an agent's workspace
+    #[command(
+        subcommand,
+        visible_alias = "files",
+        after_help = "Examples:\n  dromia file list --agent dev\n  dromia file get notes/today.md\n  dromia file put plan.md notes/plan.md"
+    )]
+    File(FileCommand),
     /// List, call and test the tools of agents
     #[command(
         subcommand,

@@ -176,6 +176,12 @@ impl ApiClient {
         parse_answer(&self.send_for_bytes(request, patience).await?.1)
     }
 
+    pub(crate) async fn put_bytes<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Outcome<T> {
+        let mut request = self.new_request(Method::PUT, path);
+        request.body = body.into();
+        parse_answer(&self.send_for_bytes(request, self.patience).await?.1)
+    }
+
     pub(crate) async fn get_bytes(&self, path: &str) -> Outcome<Bytes> {
         Ok(self.send_for_bytes(self.new_request(Method::GET, path), self.patience).await?.1)
     }

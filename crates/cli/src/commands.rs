@@ -20,6 +20,7 @@ mod cost;
 mod delivery;
 mod documents;
 mod event;
+mod file;
 mod followed_run;
 mod ids;
 mod live;
@@ -121,6 +122,7 @@ async fn dispatch_command(
         ClientCommand::Secret(secret) => secret::run(&cli, secret, output).await,
         ClientCommand::Capability(capability) => capability::run(&cli, capability, output).await,
         ClientCommand::Delivery(delivery) => delivery::run(&cli, delivery, output).await,
+        ClientCommand::File(file) => file::run(&cli, file, output).await,
         ClientCommand::Tool(tool) => tool::run(&cli, tool, output).await,
         ClientCommand::Audit(audit) => audit::run(&cli, audit, output).await,
         ClientCommand::Cost(cost) => cost::run(&cli, cost, output).await,
@@ -333,12 +335,13 @@ impl<'global> Cli<'global> {
             return Err(Error::Usage(format!("{question} This command cannot ask here: confirm with --yes")));
         }
         let known = "you did not confirm, so the command changed nothing".to_owned();
-        output.goes_on(Some(PendingStatus { known, next: "use --yes to confirm in advance".to_owned() }));
+        output
+            .note_pending(Some(PendingStatus { known, next: "use --yes to confirm in advance".to_owned() }));
         // The yield lets the caller's `select!` register Ctrl-C before the question is printed.
         yield_now().await;
         output.print_notice(&format!("{question} [y/N]"))?;
         let answer = terminal_input::read_line("read the answer", output).await?;
-        output.goes_on(None);
+        output.note_pending(None);
         match answer.trim() {
             "y" | "Y" | "yes" => Ok(()),
             _ => Err(Error::Usage("you did not confirm, so the command changed nothing".to_owned())),

@@ -33,7 +33,7 @@ pub enum Error {
         /// What the system says.
         cause: String,
     },
-    /// The server at an address of the network cannot be trusted, so it was told nothing.
+    /// The server at an address of the network cannot be trusted, so no request was sent.
     #[error("the connection to {server} is not safe: {cause}")]
     Untrusted {
         /// The address.

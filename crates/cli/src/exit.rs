@@ -156,6 +156,7 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::CursorInFuture => Self::Usage,
             ErrorCode::Unauthorized
             | ErrorCode::Forbidden
+            | ErrorCode::TenantSuspended
             | ErrorCode::SignatureRefused
             | ErrorCode::CapabilityForeign
             | ErrorCode::ActionDenied => Self::Denied,
@@ -187,6 +188,7 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::SessionNotFound
             | ErrorCode::RunNotFound
             | ErrorCode::StateNotFound
+            | ErrorCode::FileNotFound
             | ErrorCode::TokenNotFound
             | ErrorCode::BudgetNotFound
             | ErrorCode::RevisionNotFound

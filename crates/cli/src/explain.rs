@@ -16,6 +16,7 @@ use crate::args::GlobalOptions;
 use crate::context::CommandContext;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
+use crate::nearest_word::nearest_word;
 use crate::output::{CommandOutput, draw_pairs};
 
 use self::pages::page_for_code;
@@ -143,23 +144,6 @@ fn find_explanation(typed: &str) -> Outcome<CodeExplanation> {
         |nearest| format!("did you mean `{nearest}`? `dromia explain` lists all of them"),
     );
     Err(Error::Usage(format!("{typed:?} is neither an error code nor a rule; {hint}")))
-}
-
-/// Finds the word that was probably meant: one that holds what was typed, or the one with the fewest changes.
-pub fn nearest_word<'word>(
-    typed: &str,
-    known: impl Iterator<Item = &'word str> + Clone,
-) -> Option<&'word str> {
-    if typed.len() > 3
-        && let Some(word) = known.clone().find(|word| word.contains(typed))
-    {
-        return Some(word);
-    }
-    known
-        .map(|word| (strsim::damerau_levenshtein(typed, word), word))
-        .min()
-        .filter(|(changes, word)| *changes <= (word.len() / 3).max(2))
-        .map(|(_, word)| word)
 }
 
 fn explanation_text(one: &CodeExplanation) -> String {

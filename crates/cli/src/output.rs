@@ -7,6 +7,7 @@
 
 mod column_width;
 mod document;
+mod jq;
 mod live_line;
 mod notice;
 mod row_style;
@@ -25,7 +26,9 @@ use crate::error::{Error, Outcome, PendingStatus};
 use crate::format::{FieldSelection, OutputFormat};
 
 pub(crate) use self::column_width::ColumnShrink;
+pub(crate) use self::document::print_json_row;
 use self::document::{NAMELESS, NAMES};
+use self::jq::JqFilter;
 use self::live_line::LiveLine;
 use self::live_line::LiveMode;
 pub(crate) use self::live_line::{LiveClock, LiveText, cut_to_columns};
@@ -37,6 +40,7 @@ pub use self::words::{count_noun, format_time, shell_word, wrap_text};
 pub(crate) use self::words::{
     format_age, format_duration, format_known_cost, format_money, format_short_cost,
 };
+pub(crate) use self::yaml::write_scalar;
 
 /// Writes the results of one command.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub struct CommandOutput<'context> {
     context: &'context mut CommandContext,
     format: OutputFormat,
     fields: FieldSelection,
+    /// What a JSON result passes, or why the expression is none.
+    jq: Result<Option<JqFilter>, String>,
     /// What was asked for beside a form that it cannot be: JSON beside a table, lines beside a document.
     torn: Option<&'static str>,
     out_is_colored: bool,
@@ -88,6 +94,7 @@ impl<'context> CommandOutput<'context> {
             (Some(OutputFormat::Table | OutputFormat::Wide | OutputFormat::Name) | None, Some(_)) => {
                 OutputFormat::Json
             }
+            (None, None) if global.jq.is_some() => OutputFormat::Json,
             (format, _) => format.unwrap_or_default(),
         };
         let torn = match global.output {
@@ -99,6 +106,10 @@ impl<'context> CommandOutput<'context> {
             Some(OutputFormat::Table) if global.json.is_some() => Some("--json and -o table"),
             Some(OutputFormat::Wide) if global.json.is_some() => Some("--json and -o wide"),
             Some(OutputFormat::Name) if global.json.is_some() => Some("--json and -o name"),
+            Some(OutputFormat::Table) if global.jq.is_some() => Some("--jq and -o table"),
+            Some(OutputFormat::Wide) if global.jq.is_some() => Some("--jq and -o wide"),
+            Some(OutputFormat::Yaml) if global.jq.is_some() => Some("--jq and -o yaml"),
+            Some(OutputFormat::Name) if global.jq.is_some() => Some("--jq and -o name"),
             Some(_) | None => None,
         };
         let terminal = &context.terminal;
@@ -117,6 +128,7 @@ impl<'context> CommandOutput<'context> {
             context,
             format,
             fields,
+            jq: global.jq.as_deref().map(JqFilter::parse).transpose(),
             torn,
             out_is_colored,
             err_is_colored,
@@ -140,6 +152,9 @@ impl<'context> CommandOutput<'context> {
     pub fn check_format(&self) -> Outcome {
         if let Some(both) = self.torn {
             return Err(Error::Usage(format!("{both} exclude each other; leave one out")));
+        }
+        if let Err(problem) = &self.jq {
+            return Err(Error::Usage(format!("--jq: {problem}")));
         }
         let known = &self.context.fields;
         // Before anything is done: a command that did its work must not end with a usage error.

@@ -62,13 +62,13 @@ pub(crate) struct EventStream<'client, F> {
     client: &'client ApiClient,
     path: String,
     follower: F,
-    breaks: Breaks,
+    breaks: StreamBreaks,
     open: Option<(Incoming, EventReader)>,
 }
 
 impl<'client, F: StreamFollower> EventStream<'client, F> {
     pub(crate) fn for_path(client: &'client ApiClient, path: String, follower: F) -> Self {
-        Self { client, path, follower, breaks: Breaks::default(), open: None }
+        Self { client, path, follower, breaks: StreamBreaks::default(), open: None }
     }
 
     /// Waits for the next item, and prints a notice while no server answers.
@@ -142,7 +142,7 @@ fn is_stopped(problem: &Error) -> bool {
 
 /// How often a stream broke since it last went on.
 #[derive(Debug, Default)]
-struct Breaks {
+struct StreamBreaks {
     /// How often the connection broke.
     broken: u32,
     /// How often no server was found, and since when.
@@ -150,7 +150,7 @@ struct Breaks {
     stopped_since: Option<Instant>,
 }
 
-impl Breaks {
+impl StreamBreaks {
     /// The stream went on: what broke before does not count any more.
     fn went_on(&mut self) {
         *self = Self::default();
@@ -285,9 +285,9 @@ mod tests {
         }
     }
 
-    /// Breaks a stream many times that goes on each time, and once for ever; `went_on` is what hears of it.
-    fn check_breaks(went_on: impl Fn(&mut Breaks)) -> Result<(), String> {
-        let (mut breaks, now) = (Breaks::default(), Instant::now());
+    /// StreamBreaks a stream many times that goes on each time, and once for ever; `went_on` is what hears of it.
+    fn check_breaks(went_on: impl Fn(&mut StreamBreaks)) -> Result<(), String> {
+        let (mut breaks, now) = (StreamBreaks::default(), Instant::now());
         for number in 0..3 * ATTEMPTS {
             breaks.rest(false, now).ok_or(format!("given up at break {number}, though it went on"))?;
             went_on(&mut breaks);
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn breaks_count_from_where_the_stream_last_went_on() {
-        assert_eq!(check_breaks(Breaks::went_on), Ok(()));
+        assert_eq!(check_breaks(StreamBreaks::went_on), Ok(()));
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_stopped_server_is_retried_until_the_deadline() {
-        let (mut breaks, began) = (Breaks::default(), Instant::now());
+        let (mut breaks, began) = (StreamBreaks::default(), Instant::now());
         let mut waited = Duration::ZERO;
         while let Some(rest) = breaks.rest(true, began + waited) {
             assert!(rest <= REST_MAX);

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::digest::Digest;
 use crate::id::{AgentId, TenantId};
+use crate::workspace::WorkspaceReference;
 
 /// A name that people type: 1 to 64 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -81,6 +82,19 @@ pub struct TenantRecord {
     pub handle: HandleSlug,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// Since when it is suspended, if it is: it reads, its work rests at the next safe point, and nothing of it changes.
+    pub suspended_at: Option<Timestamp>,
+}
+
+/// How much of a tenant there is. What is being erased counts as long as it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TenantCounts {
+    /// Agents.
+    pub agents: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Runs that have not ended.
+    pub open_runs: u64,
 }
 
 /// An agent and its current state.
@@ -149,6 +163,10 @@ pub struct AgentConfig {
     /// What it is for, in words for people; no model gets it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// A directory of the server's machine that it works in, below one of `workspaces.roots`; with `:ro` behind it for
+    /// reading only. Without it, the workspace of its home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceReference>,
 }
 
 /// One immutable configuration.

@@ -43,9 +43,11 @@ use crate::label::Label;
 use crate::plan::CallProvenance;
 use crate::scope::{Actor, Scope};
 
+pub use crate::executable_files::{BoundFiles, ExecutableFiles};
+
 pub use self::admissible::{RuleRejection, RuleTool};
 pub use self::answer::{AnswerBody, AnswerRecord, ApprovalReach};
-pub use self::binding::{BoundFiles, BoundParts, ExecutableFiles};
+pub use self::binding::BoundParts;
 pub use self::call::{ApprovedBody, ApprovedCall, PLATFORM};
 pub use self::hidden::{escape_hidden, is_hidden_char};
 pub use self::limits::{
@@ -80,7 +82,7 @@ pub struct ApprovalRequest {
     /// The join of the labels of everything that led to the call.
     pub context: Label,
     /// What of the call was typed and planned when it was asked for.
-    pub standing: CallProvenance,
+    pub provenance: CallProvenance,
     /// The tool.
     pub tool: String,
     /// The canonical arguments, byte for byte what would be executed.

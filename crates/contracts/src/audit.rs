@@ -187,6 +187,10 @@ pub trait AuditLog: Send + Sync + fmt::Debug {
     /// Seals that the scope's actor exports a session as a file. It is durable before the answer, so that no file
     /// leaves without its record; a tenant that is not there has no chain, and nothing is sealed.
     fn audit_exported<'a>(&'a self, scope: &'a Scope, session: SessionId, at: Timestamp) -> Read<'a, ()>;
+
+    /// Seals what the scope's actor does that changes no row of the store, such as putting a file into a workspace. It is
+    /// durable before the answer.
+    fn audit_act<'a>(&'a self, scope: &'a Scope, change: AuditChange, at: Timestamp) -> Read<'a, ()>;
 }
 
 /// The port to the node's key, which signs what proves something outside of the database; and to what takes secrets

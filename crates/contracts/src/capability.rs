@@ -26,24 +26,10 @@ use crate::task;
 use crate::token::TokenState;
 use crate::tool::PreparedCall;
 
+pub use crate::capability_grant::{HOLDER, WITHIN, held_by, within_grant};
+
 /// The most capabilities of a tenant, those that ended included.
 pub const CAPABILITIES_MAX: usize = 4096;
-
-/// What the word begins with that says whose grants these are, so that what it holds counts too.
-pub const HOLDER: &str = "holder:";
-
-/// What the word begins with that says within which capability a run stays.
-pub const WITHIN: &str = "within:";
-
-/// Spells whose grants these are.
-pub fn held_by(tenant: TenantId, agent: AgentId) -> String {
-    format!("{HOLDER}{tenant}/{agent}")
-}
-
-/// Spells within which capability a run of an agent stays.
-pub fn within_grant(tenant: TenantId, agent: AgentId, capability: CapabilityId) -> String {
-    format!("{WITHIN}{tenant}/{agent}/{capability}")
-}
 
 /// Finds the capability within which the runs of a session stay: the channel of a task's session is its id, and that of
 /// an approved call of a bounded run ends with it ([`approved_at`]).

@@ -252,7 +252,15 @@ mod tests {
 
     fn failed(attempt: u32, code: ErrorCode, charged_micros: u64) -> Entry {
         let message = "no".to_owned();
-        Entry::ModelFailed(ModelFailed { step: 1, attempt, code, message, charged_micros, judged: None })
+        Entry::ModelFailed(ModelFailed {
+            step: 1,
+            attempt,
+            code,
+            message,
+            charged_micros,
+            judged: None,
+            attempts_max: None,
+        })
     }
 
     fn opinion_called() -> Entry {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use self::failure::{EgressError, EgressFault, LineError, OversizedPart, TimeoutPhase};
 pub use self::method::HttpMethod;
 use crate::BoxFuture;
-use crate::capability::HOLDER;
+use crate::capability_grant::HOLDER;
 use crate::vault::SecretUse;
 
 /// Returns whether a grant may cover a host: it names some, or says whose capabilities are asked at each connection.

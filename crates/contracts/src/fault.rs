@@ -60,6 +60,8 @@ error_codes! {
     RouteNotFound = "route_not_found", Change;
     /// The tenant does not exist or cannot be seen.
     TenantNotFound = "tenant_not_found", Change;
+    /// The tenant is suspended: it reads, and changes nothing.
+    TenantSuspended = "tenant_suspended", Change;
     /// The agent does not exist or cannot be seen.
     AgentNotFound = "agent_not_found", Change;
     /// The agent has no revision of this number, or no longer.
@@ -98,6 +100,8 @@ error_codes! {
     RequestNotFound = "request_not_found", Change;
     /// The request was sent and cannot be written again exactly as it was.
     RequestUnavailable = "request_unavailable", Change;
+    /// The workspace has no such file or directory.
+    FileNotFound = "file_not_found", Change;
     /// Another tenant or agent carries the handle.
     HandleTaken = "handle_taken", Change;
     /// The idempotency key was used with another request.

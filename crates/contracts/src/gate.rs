@@ -100,7 +100,7 @@ pub enum GateVerdict {
 
 /// Which policy counts for a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyStanding {
+pub struct ActivePolicy {
     /// Its digest, as decisions name it.
     pub digest: Digest,
     /// The files that are asked beside the built-in policy, those of every tenant included.
@@ -165,15 +165,16 @@ pub trait Gate: Send + Sync + fmt::Debug {
 
     /// Notes what an agent's configuration grants now, by the number of its revision; an older one than is known changes
     /// nothing. From then on grants that [`rights_word`] marks as the agent's count no further than that.
-    fn note_rights(
-        &self,
-        _tenant: TenantId,
-        _agent: AgentId,
-        _number: u64,
-        _grants: &[String],
-    ) -> RightsHold {
-        RightsHold::NOTHING
-    }
+    fn note_rights(&self, tenant: TenantId, agent: AgentId, number: u64, grants: &[String]) -> RightsHold;
+
+    /// Waits until these grants cover a call no longer, and returns the rule that denies it. Policies are not asked: they
+    /// judge what begins.
+    fn await_withdrawal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        grants: &'a [String],
+        call: &'a PreparedCall,
+    ) -> BoxFuture<'a, String>;
 
     /// Returns where the effect of a call is seen, as policies see it; `Outside` where that is unknown.
     fn call_sink(&self, call: &PreparedCall) -> EffectSink;
@@ -183,7 +184,7 @@ pub trait Gate: Send + Sync + fmt::Debug {
     fn is_irreversible(&self, call: &PreparedCall) -> bool;
 
     /// Returns which policy counts for a tenant; nothing where none is asked.
-    fn tenant_policy(&self, _tenant: TenantId) -> Option<PolicyStanding> {
+    fn tenant_policy(&self, _tenant: TenantId) -> Option<ActivePolicy> {
         None
     }
 }

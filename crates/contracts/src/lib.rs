@@ -22,9 +22,9 @@ pub mod revision;
 pub mod session;
 pub mod token;
 
+pub mod active_config;
 pub mod client;
 pub mod clock;
-pub mod config_standing;
 pub mod content;
 pub mod input;
 pub mod tool;
@@ -35,10 +35,12 @@ pub mod approval;
 pub mod audit;
 pub mod budget;
 pub mod capability;
+mod capability_grant;
 pub mod cost;
 pub mod delivery;
 pub mod encoded_request;
 pub mod entry;
+mod executable_files;
 pub mod run;
 pub mod store;
 pub mod task;
@@ -60,6 +62,8 @@ pub mod sandbox;
 pub mod tool_policy;
 pub mod usage;
 pub mod vault;
+pub mod workspace;
+pub mod workspace_files;
 
 pub use futures_core::future::BoxFuture;
 

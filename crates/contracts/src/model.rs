@@ -161,6 +161,11 @@ pub trait LanguageModel: Send + Sync + fmt::Debug {
     /// Returns whether an alias is configured.
     fn knows_alias(&self, alias: &str) -> bool;
 
+    /// Lists the aliases that are configured, in order.
+    fn list_aliases(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Chooses who is asked now, leaves out what does not fit, and writes the request.
     fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError>;
 

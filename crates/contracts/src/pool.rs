@@ -68,6 +68,15 @@ impl SlotPool {
         SlotWait { pool: self.clone(), tenant, place: None }
     }
 
+    /// Gives the pool another number of slots. Those that are taken beyond it come back in their own time.
+    pub fn resize(&self, capacity: usize, reserve: usize) {
+        let mut state = self.lock_state();
+        state.queue.resize(capacity, reserve);
+        let woken = state.hand_out();
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
     /// Counts slots that are taken.
     pub fn taken_slots(&self) -> usize {
         self.lock_state().queue.taken_slots()

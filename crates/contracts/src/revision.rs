@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::agent::AgentConfig;
 use crate::digest::Digest;
 use crate::scope::Actor;
+use crate::workspace::WorkspaceReference;
 
 /// How many revisions of an agent are kept at least, the newest ones. Older ones stay while a run began with them.
 pub const REVISIONS_KEPT: u64 = 1_000;
@@ -36,6 +37,8 @@ pub enum AgentField {
     ModelCallsMax,
     /// What it is for.
     Description,
+    /// The directory that it works in.
+    Workspace,
     /// The name that people see.
     DisplayName,
     /// Free labels.
@@ -44,12 +47,13 @@ pub enum AgentField {
 
 impl AgentField {
     /// Every field, in the order in which changes list them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Model,
         Self::Instructions,
         Self::Grants,
         Self::ModelCallsMax,
         Self::Description,
+        Self::Workspace,
         Self::DisplayName,
         Self::Labels,
     ];
@@ -62,6 +66,7 @@ impl AgentField {
             Self::Grants => "grants",
             Self::ModelCallsMax => "model_calls_max",
             Self::Description => "description",
+            Self::Workspace => "workspace",
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
         }
@@ -75,6 +80,7 @@ impl AgentField {
             Self::Grants => before.grants != after.grants,
             Self::ModelCallsMax => before.model_calls_max != after.model_calls_max,
             Self::Description => before.description != after.description,
+            Self::Workspace => before.workspace != after.workspace,
             Self::DisplayName | Self::Labels => false,
         };
         Self::ALL.into_iter().filter(differs).collect()
@@ -164,6 +170,9 @@ pub struct ConfigPatch {
     /// What it is for; null empties it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_nullable")]
     pub description: Option<Option<String>>,
+    /// The directory that it works in; null is the workspace of its home.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_nullable")]
+    pub workspace: Option<Option<WorkspaceReference>>,
 }
 
 impl ConfigPatch {
@@ -180,6 +189,7 @@ impl ConfigPatch {
             description: patch
                 .description
                 .map_or_else(|| before.description.clone(), Option::unwrap_or_default),
+            workspace: patch.workspace.unwrap_or_else(|| before.workspace.clone()),
         }
     }
 }
@@ -223,6 +233,7 @@ mod tests {
             grants: vec!["model".to_owned()],
             model_calls_max: Some(3),
             description: "helps".to_owned(),
+            workspace: "/srv/work:ro".parse().ok(),
         };
         let read = |text: &str| serde_json::from_str::<AgentPatch>(text).expect("a patch");
         assert_eq!(read("{}").config.apply_to(&before), before);
@@ -230,6 +241,9 @@ mod tests {
         let after = after.config.apply_to(&before);
         assert_eq!((after.model.as_str(), after.instructions.as_str()), ("b", ""));
         assert_eq!((after.model_calls_max, after.description.as_str()), (None, "helps"));
+        assert_eq!(after.workspace, before.workspace);
+        let own = read(r#"{"config":{"workspace":null}}"#).config.apply_to(&before);
+        assert_eq!(AgentField::list_changed(&before, &own), [AgentField::Workspace]);
         let changed = AgentField::list_changed(&before, &after);
         assert_eq!(changed, [AgentField::Model, AgentField::Instructions, AgentField::ModelCallsMax]);
         for bad in [r#"{"config":{"model":null}}"#, r#"{"model":"b"}"#, r#"{"config":{"grants":"exec"}}"#] {

@@ -361,6 +361,15 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
         token_name: String,
     ) -> BoxFuture<'_, Result<(TenantRecord, String), Fault>>;
 
+    /// Suspends a tenant, or has it go on: its runs rest at their next safe point, and what waits begins when it goes on.
+    /// Asking again changes nothing.
+    fn tenant_suspend(
+        &self,
+        operator: OperatorScope,
+        tenant: TenantRecord,
+        suspended: bool,
+    ) -> BoxFuture<'_, Result<TenantRecord, Fault>>;
+
     /// Registers another credential of the tenant and returns it with what may be shown of it later; the credential
     /// itself is shown this once.
     fn token_create(
@@ -444,6 +453,9 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
     /// Returns whether a run came with its session as a file, so that what it spent was spent elsewhere. Its id says
     /// so; nothing is looked up, and a run that is not there is none.
     fn is_imported(&self, session: SessionId, run: RunId) -> bool;
+
+    /// Lists the aliases of models that an agent may be configured with, in order.
+    fn model_aliases(&self) -> Vec<String>;
 
     /// Returns what runs and model calls came to since the start, of one tenant or of all.
     fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow>;

@@ -119,7 +119,7 @@ pub enum NetworkAccess {
     #[default]
     None,
     /// One proxy for HTTP, at a loopback address of its own: the starter of the process accepts its connections (see
-    /// [`SandboxProcess::take_door`]). Variables of its environment name it.
+    /// [`SandboxProcess::take_proxy_socket`]). Variables of its environment name it.
     Proxy,
 }
 
@@ -146,6 +146,18 @@ pub struct SandboxFamily {
     pub label: Label,
 }
 
+/// A directory by what the kernel knows it by: its path may lead elsewhere by the time that it is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferencedDirectory {
+    /// The device that it lies on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// Whether nothing may be changed in it.
+    pub read_only: bool,
+}
+
 /// Everything that a process gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,6 +168,9 @@ pub struct ProcessSpec {
     pub env: Vec<(String, String)>,
     /// The directory of this machine that the process works in and may change.
     pub workspace: PathBuf,
+    /// Which directory `workspace` must be, where it lies outside of the server's home. A backend that cannot see to it
+    /// refuses to start.
+    pub reference: Option<ReferencedDirectory>,
     /// Where in the workspace it starts; empty for the workspace itself.
     pub cwd: PathBuf,
     /// What else it may see.
@@ -296,8 +311,11 @@ pub trait SandboxProcess: Send + fmt::Debug {
 
     /// Gives the socket away at which the process finds its proxy, once, if its spec asks for one. It does not block,
     /// and nothing but the process can reach it.
-    fn take_door(&mut self) -> Option<TcpListener>;
+    fn take_proxy_socket(&mut self) -> Option<TcpListener>;
 }
+
+/// Where the workspace lies for backends with a file system of their own.
+pub const WORKSPACE: &str = "/workspace";
 
 /// The port to one backend of process isolation.
 ///
@@ -310,11 +328,15 @@ pub trait SandboxBackend: Send + Sync + fmt::Debug {
     /// Returns how strongly a process is isolated from this machine.
     fn isolation_tier(&self) -> IsolationTier;
 
-    /// Returns where the process finds its workspace.
-    fn workspace_path(&self, spec: &ProcessSpec) -> PathBuf;
+    /// Returns where the process finds its workspace: by default in a file system of its own.
+    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
+        PathBuf::from(WORKSPACE)
+    }
 
-    /// Returns where the process finds a mount.
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path;
+    /// Returns where the process finds a mount: by default in a file system of its own.
+    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
+        &mount.target
+    }
 
     /// Starts a process.
     fn start_process(

@@ -68,6 +68,30 @@ impl InboxOwner {
             Self::Run(id) => id.as_bytes(),
         }
     }
+
+    /// Returns whether the inbox of this owner takes items of a kind.
+    pub fn takes_kind(&self, kind: ItemKind) -> bool {
+        match (self, kind) {
+            (Self::Session(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved)
+            | (
+                Self::Run(_),
+                ItemKind::Cancel
+                | ItemKind::Terminate
+                | ItemKind::Release
+                | ItemKind::Approve
+                | ItemKind::Deny,
+            ) => true,
+            (
+                Self::Session(_),
+                ItemKind::Cancel
+                | ItemKind::Terminate
+                | ItemKind::Release
+                | ItemKind::Approve
+                | ItemKind::Deny,
+            )
+            | (Self::Run(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved) => false,
+        }
+    }
 }
 
 /// What an inbox item is.

@@ -19,9 +19,9 @@ pub use answer::{CommitOutcome, CommitReceipt, CommitRefusal};
 pub use argument::{LendArgument, ReadArgument};
 pub use batch::{BatchRequester, Mutation, WriteBatch, WriterLane};
 pub use control::{
-    AgentCreate, AgentRename, AgentRevise, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove,
-    BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate, TokenCreate,
-    TokenRevoke, VaultKeyPut,
+    AgentCreate, AgentRename, AgentRevise, AgentStateSet, AnswerPut, ApprovalAnswer, ApprovalRuleRemove,
+    BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate,
+    TokenCreate, TokenRevoke, VaultKeyPut,
 };
 pub use deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,

@@ -12,10 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BoxFuture;
-use crate::approval::{BoundFiles, ExecutableFiles};
 use crate::content::{ContentPart, ToolCall};
 use crate::digest::Digest;
 use crate::egress::{EgressDecision, EgressTarget};
+use crate::executable_files::{BoundFiles, ExecutableFiles};
 use crate::file::FileLabels;
 use crate::id::{AgentId, CallId, RunId, SessionId, TenantId};
 use crate::label::Label;
@@ -24,6 +24,7 @@ use crate::sandbox::{NetworkAccess, ProcessLimits};
 use crate::scope::{Actor, Scope};
 use crate::store::InboxPut;
 use crate::tool_policy::ToolTerms;
+use crate::workspace::{RunWorkspace, WorkspaceReference};
 
 /// The built-in tool that sends a message to another session. It is offered where the context names one.
 pub const SEND: &str = "message.send";
@@ -217,6 +218,8 @@ pub struct ToolContext {
     pub past: Arc<RedactedHistory>,
     /// The idempotency key, the same for every attempt of the call.
     pub key: String,
+    /// Where the run works.
+    pub workspace: RunWorkspace,
 }
 
 /// What a call gave.
@@ -291,10 +294,20 @@ pub trait ToolHost: Send + Sync + fmt::Debug {
         &'a self,
         _tenant: TenantId,
         _agent: AgentId,
+        _workspace: &'a RunWorkspace,
         _call: &'a PreparedCall,
         _extent: BoundFiles,
     ) -> BoxFuture<'a, Result<Option<ExecutableFiles>, String>> {
         Box::pin(async { Ok(None) })
+    }
+
+    /// Looks whether agents of a tenant may work in a directory now. Hosts without workspaces refuse every one.
+    fn check_workspace<'a>(
+        &'a self,
+        _tenant: TenantId,
+        workspace: &'a WorkspaceReference,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move { Err(format!("{workspace}: this server has no workspaces")) })
     }
 
     /// Lets go of whatever is kept for the next call of a run, which has come to rest. Most hosts keep nothing.

@@ -12,5 +12,5 @@ mod verify;
 
 pub(crate) use self::file::{AuditDirectory, BoundedLines};
 pub(crate) use self::keeper::{CheckpointWriter, seal_configuration};
-pub(crate) use self::notary::HouseNotary;
+pub(crate) use self::notary::HomeNotary;
 pub(crate) use self::verify::{AuditVerification, check_home, run as verify};

@@ -12,6 +12,7 @@ mod archive;
 mod check;
 mod create;
 mod extract;
+mod paced_file;
 mod place;
 mod progress;
 mod restore;

@@ -88,7 +88,7 @@ impl ComputePool {
     /// Does work for ever.
     fn run_worker(&self) {
         // Where the system refuses it, the thread has the claim of any other.
-        if let Err(error) = rustix::process::nice(NICE) {
+        if let Err(error) = dromia_sandbox::lower_thread_claim(NICE) {
             tracing::debug!(%error, "failed to lower the priority of a worker thread");
         }
         let mut state = self.lock_state();
@@ -169,6 +169,15 @@ mod tests {
         for _ in 0..7 {
             begun.recv().expect("all of it is done in the end");
         }
+    }
+
+    #[test]
+    fn a_worker_thread_claims_less_than_its_callers() {
+        let (tell, told) = channel();
+        let claim = || rustix::process::getpriority_process(None).expect("a thread has a claim");
+        let work = move || tell.send(claim()).expect("the test listens");
+        FairThreads::with_threads(2).execute_work(QUIET, Box::new(work));
+        assert_eq!(told.recv().expect("it is done"), (claim() + NICE).min(19));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod budgets;
 mod channels;
 mod effect;
 mod egress;
+mod environment;
 mod external;
 mod file;
 mod form_error;
@@ -20,12 +21,15 @@ mod origin;
 mod permissions;
 mod positions;
 mod problem;
+mod problem_collector;
 mod providers;
 mod resolve;
 mod roles;
 mod schema;
 mod tools;
+mod type_words;
 mod variables;
+mod workspaces;
 
 pub(crate) mod edit;
 pub(crate) mod reference;
@@ -37,11 +41,10 @@ use std::path::Path;
 
 pub(crate) use self::effect::{changed_keys, pending_keys};
 pub(crate) use self::egress::EgressRules;
+pub(crate) use self::environment::Environment;
 pub(crate) use self::external::ExternalToolConfig;
-pub(crate) use self::file::{
-    ProviderKind, SandboxMinimum, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider,
-};
-pub(crate) use self::layers::{ConfigFlag, Environment, SetArguments};
+pub(crate) use self::file::{ProviderKind, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider};
+pub(crate) use self::layers::{ConfigFlag, SetArguments};
 use self::mistakes::MalformedConfig;
 pub(crate) use self::origin::ValueOrigins;
 pub(crate) use self::problem::{ConfigProblem, ConfigProblems, did_you_mean};
@@ -51,8 +54,9 @@ pub(crate) use self::providers::{
 };
 pub(crate) use self::resolve::ResolvedConfig;
 pub(crate) use self::schema::{ConfigKey, KeyEffect, list_keys, schema_text};
-pub(crate) use self::tools::{Named, ToolSettings};
+pub(crate) use self::tools::{Named, SandboxMinimum, ToolSettings};
 pub(crate) use self::variables::misspelt_variables;
+pub(crate) use self::workspaces::WorkspaceRootTable;
 
 use crate::home::Home;
 use crate::system::ExitError;
@@ -75,7 +79,7 @@ impl LoadedConfig {
 
     /// Resolves what may be reached, for a command that needs nothing else of it.
     pub(crate) fn resolve_egress(&self) -> Result<EgressRules, ConfigProblems> {
-        let mut check = resolve::ProblemCollector::new(&self.origins);
+        let mut check = problem_collector::ProblemCollector::new(&self.origins);
         let reachable = egress::resolve_egress(&self.written.egress, &mut check);
         check.into_result().map(|()| reachable)
     }

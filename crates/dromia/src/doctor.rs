@@ -203,7 +203,7 @@ pub(crate) fn run_checks(scene: &CheckContext<'_>, only: &[String]) -> Outcome<D
     let wanted = |id: &str, name: &String| id == name || id.split('.').next() == Some(name);
     if let Some(unknown) = only.iter().find(|name| !all_checks().any(|check| wanted(check.id, name))) {
         let ids: Vec<_> = all_checks().map(|check| check.id).collect();
-        let meant = dromia_cli::explain::nearest_word(unknown, ids.iter().copied());
+        let meant = dromia_cli::nearest_word(unknown, ids.iter().copied());
         let hint = meant.map_or_else(
             || format!("; there are {}", ids.join(", ")),
             |meant| format!("; did you mean `{meant}`?"),

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, EgressRequest, HttpMethod, LineLimits};
+use dromia_contracts::egress::{
+    Egress, EgressClientConfig, EgressPurpose, EgressRequest, HttpMethod, LineError, LineLimits,
+};
 use dromia_guard::{EgressConfig, GuardedEgress, SystemNames};
+use dromia_tools::CallSettings;
 
-use crate::config::{self, Environment};
+use crate::config::{self, Environment, ResolvedConfig};
 use crate::home::Home;
 
 /// The most bytes of an answer to a question.
@@ -61,7 +64,7 @@ pub(crate) fn probe_plan(url: &str, wait: Duration) -> EgressClientConfig {
 
 /// The line for what programs in a sandbox reach through their proxy, which waits as `http.request` does and carries more.
 /// A redirect is its answer: the program follows it, and is judged again.
-pub(crate) fn program_proxy_plan(of_tools: &LineLimits) -> EgressClientConfig {
+fn program_proxy_plan(of_tools: &LineLimits) -> EgressClientConfig {
     let limits = LineLimits {
         total: PROGRAM_TOTAL,
         request_bytes_max: PROGRAM_BYTES_MAX,
@@ -71,6 +74,18 @@ pub(crate) fn program_proxy_plan(of_tools: &LineLimits) -> EgressClientConfig {
         ..of_tools.clone()
     };
     EgressClientConfig { route: EgressPurpose::Granted, limits }
+}
+
+/// Opens the lines of the tools, which no earlier connection is part of, and says what else counts for calls.
+pub(crate) fn call_settings(
+    resolved: &ResolvedConfig,
+    egress: &dyn Egress,
+) -> Result<CallSettings, LineError> {
+    let limits = resolved.reachable.limits.clone();
+    let programs = egress.open_client(program_proxy_plan(&limits))?;
+    let granted = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
+    let (pace, hops_max) = (resolved.tool_pace, resolved.message_hops_max);
+    Ok(CallSettings { pace, hops_max, granted, programs })
 }
 
 /// A request that only looks.

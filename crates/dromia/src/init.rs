@@ -23,15 +23,15 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::choice::choose_model;
-use self::detect::{Detected, DetectedModel};
+use self::detect::{DetectedModel, DetectedModels};
 use self::proof::ModelProof;
 use self::vault_check::KeyMismatch;
 use crate::config::{self, Environment, ResolvedConfig};
 use crate::home::{Home, StorePresence};
+use crate::home_services::{self, HomeServices};
 use crate::keyfile::KeyFile;
 use crate::model::ModelTrial;
 use crate::system::{self, ExitError};
-use crate::up;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -142,7 +142,7 @@ pub(crate) fn run(
         ModelSource::Detect if !is_written => {
             tokio.block_on(detect::detect_models(&environment, &detect::known_local_servers()))
         }
-        ModelSource::Detect | ModelSource::Scripted => Detected::default(),
+        ModelSource::Detect | ModelSource::Scripted => DetectedModels::default(),
     };
     // What is asked goes to stdout, where a program would take it for a part of the document.
     let can_ask = !output.is_json() && std::io::stdin().is_terminal();
@@ -177,17 +177,17 @@ pub(crate) fn run(
     let is_adopted = home.store_presence() == StorePresence::Store;
     let has_token = std::fs::read(home.token_path()).is_ok_and(|token| !token.trim_ascii().is_empty());
     let (token, is_locked) = tokio.block_on(async {
-        let house = up::open_services(home, &resolved)?;
+        let services = home_services::open_services(home, &resolved)?;
         let locked = if is_adopted { KeyMismatch::find_mismatch(home)? } else { None };
         if let (Some(locked), false) = (&locked, arguments.locked) {
             return Err(locked.mismatch_error());
         }
-        let token = register_defaults(&house, has_token, &resolved)
+        let token = register_defaults(&services, has_token, &resolved)
             .await
             .map_err(|fault: Fault| anyhow::anyhow!("{fault}"))?;
         if let Some(chosen) = model.as_ref().filter(|chosen| chosen.typed.is_some()) {
             KeyFile::new(home.vault_key(), crate::runtime::real_runtime().ids).create_if_missing()?;
-            proof::store_key(&house, chosen).await?;
+            proof::store_key(&services, chosen).await?;
         }
         Ok((token, locked.is_some()))
     })?;
@@ -256,12 +256,12 @@ fn is_unfinished(home: &Home) -> anyhow::Result<bool> {
 /// Registers tenant, token and agent. A crash before the configuration is written leaves some of them; a second
 /// `init` finds those and makes the rest, but no second token beside one that its owner has.
 async fn register_defaults(
-    house: &up::HomeServices,
+    services: &HomeServices,
     has_token: bool,
     resolved: &ResolvedConfig,
 ) -> Result<Option<String>, Fault> {
-    let operator = house.authority.issue_operator();
-    let known = house.store.tenants(&operator, PageRequest::first_page(1)).await;
+    let operator = services.authority.issue_operator();
+    let known = services.store.tenants(&operator, PageRequest::first_page(1)).await;
     let known = known
         .map_err(|error| Fault::new(dromia_contracts::ErrorCode::StoreUnavailable, error.to_string()))?;
     let name = "init".to_owned();
@@ -269,15 +269,15 @@ async fn register_defaults(
         (tenant.id, None)
     } else {
         let (tenant, token) =
-            house.engine.tenant_create(operator, static_handle("default"), name.clone()).await?;
+            services.engine.tenant_create(operator, static_handle("default"), name.clone()).await?;
         (tenant.id, Some(token))
     };
-    let scope = house.authority.issue_scope(tenant, Actor::new("init"));
+    let scope = services.authority.issue_scope(tenant, Actor::new("init"));
     let token = if token.is_some() || has_token {
         token
     } else {
         let new = NewToken { name, scopes: TokenScopes::ADMIN, expires_at: None };
-        Some(house.engine.token_create(scope.clone(), new).await?.1)
+        Some(services.engine.token_create(scope.clone(), new).await?.1)
     };
     let agent = NewAgent {
         handle: resolved.default_agent.clone(),
@@ -289,9 +289,10 @@ async fn register_defaults(
             grants: GRANTS.map(str::to_owned).to_vec(),
             model_calls_max: None,
             description: String::new(),
+            workspace: None,
         },
     };
-    match house.engine.agent_create(scope, agent).await {
+    match services.engine.agent_create(scope, agent).await {
         Ok(_) => {}
         Err(fault) if fault.code == dromia_contracts::ErrorCode::HandleTaken => {}
         Err(fault) => return Err(fault),

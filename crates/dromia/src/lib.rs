@@ -19,6 +19,7 @@ mod editor;
 mod egress_client;
 mod file_limit;
 mod home;
+mod home_services;
 mod init;
 mod keyfile;
 mod live_config;
@@ -34,6 +35,7 @@ mod runtime;
 mod sandbox;
 mod sandbox_choice;
 mod schemas;
+mod secret_command;
 mod service;
 mod shell;
 mod status_all;
@@ -44,6 +46,7 @@ mod tool_policy;
 mod tooltest;
 mod up;
 mod vault_keys;
+mod workspace_roots;
 
 use std::process::ExitCode;
 

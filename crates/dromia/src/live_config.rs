@@ -14,7 +14,7 @@ mod start;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use dromia_contracts::config_standing::{ConfigRefusal, ConfigReporter, ConfigStanding};
+use dromia_contracts::active_config::{ActiveConfig, ConfigRefusal, ConfigReporter, VaultReference};
 use jiff::Timestamp;
 
 pub(crate) use self::follow::{LiveServices, follow_file};
@@ -33,6 +33,8 @@ pub(crate) struct ConfigRevision {
     loaded: LoadedConfig,
     /// What is disabled because it has no key.
     missing_keys: Vec<ConfigProblem>,
+    /// The keys that are to be in the vault.
+    in_vault: Vec<VaultReference>,
 }
 
 /// The configuration of a running server.
@@ -81,7 +83,7 @@ impl LiveConfig {
             pending: Vec::new(),
         };
         let boot = revision.loaded.clone();
-        let revision = ConfigRevision { missing_keys: resolved.missing_keys.clone(), ..revision };
+        let revision = ConfigRevision::new(revision.record, revision.loaded).with_keys(resolved);
         Self {
             home: home.clone(),
             flags,
@@ -98,10 +100,13 @@ impl LiveConfig {
         if current.record.digest == text_digest(&text) {
             return Ok(None);
         }
-        if text.trim().is_empty() {
-            return Err("the file is empty, which a running server takes for a mistake; for the defaults, \
+        let says_something = |line: &str| !line.trim_start().starts_with('#') && !line.trim().is_empty();
+        if !text.lines().any(says_something) {
+            return Err(
+                "the file has no key, which a running server takes for a mistake; for the defaults, \
                         write `version: 1`"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let path = self.home.config_path();
         let read = config::parse_and_resolve(&path, &text, &self.environment, &self.flags);
@@ -141,9 +146,9 @@ impl LiveConfig {
 }
 
 impl ConfigReporter for LiveConfig {
-    fn config_standing(&self) -> ConfigStanding {
+    fn active_config(&self) -> ActiveConfig {
         let (current, file) = (self.current.load(), self.lock_file());
-        ConfigStanding {
+        ActiveConfig {
             revision: current.record.number,
             digest: current.record.digest,
             since: file.since,
@@ -151,6 +156,7 @@ impl ConfigReporter for LiveConfig {
             refused: file.refused.clone(),
             pending: file.pending.clone(),
             disabled: current.missing_keys.iter().map(ToString::to_string).collect(),
+            in_vault: current.in_vault.clone(),
         }
     }
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::home::{Home, StorePresence};
-use crate::up;
+use crate::home_services;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  dromia migrate state --dry-run")]
@@ -59,7 +59,8 @@ pub(crate) fn run(
         home.check_store()?;
     }
     let config = StoreConfig::new(home.store_dir());
-    let plan = SqliteStore::plan_migration(&config).map_err(|error| up::open_error(home, error))?;
+    let plan =
+        SqliteStore::plan_migration(&config).map_err(|error| home_services::open_error(home, error))?;
     let mut plan = StateMigrationPlan {
         found: plan.found,
         known: plan.known,
@@ -68,7 +69,7 @@ pub(crate) fn run(
         done: false,
     };
     if !dry_run && !plan.steps.is_empty() {
-        drop(SqliteStore::open(config).map_err(|error| up::open_error(home, error))?);
+        drop(SqliteStore::open(config).map_err(|error| home_services::open_error(home, error))?);
         plan.done = true;
     }
     output.print_result(&plan, plan_text)?;

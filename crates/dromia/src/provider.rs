@@ -16,8 +16,8 @@ use crate::egress_client;
 use crate::home::Home;
 use crate::provider_probe::{self, ProbeError, ProbeRequest};
 use crate::redact::Redactor;
+use crate::secret_command;
 use crate::system::ExitError;
-use crate::vault_keys;
 
 /// How long a server may take for its list where nothing else is said.
 const WAIT: Duration = Duration::from_secs(10);
@@ -198,8 +198,8 @@ fn check_secret(name: &str) -> anyhow::Result<()> {
 
 /// The command that puts the key of a provider where it is looked for; the scripted model has none.
 fn set_command(server: &WrittenProvider, secret: &str) -> Option<String> {
-    let placement = vault_keys::placement_for_slot(server.kind.wire_format()?.key_slot());
-    Some(vault_keys::set_command(
+    let placement = secret_command::placement_for_slot(server.kind.wire_format()?.key_slot());
+    Some(secret_command::set_command(
         TENANT_DEFAULT,
         secret,
         &config::fill_provider_defaults(server).base_url?,

@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::sandbox::{IsolationTier, SandboxBackend, SandboxError, SandboxSelector};
 use dromia_contracts::scope::OperatorScope;
@@ -60,7 +61,8 @@ pub(crate) fn clear_stale_containers(resolved: &ResolvedConfig) {
 pub(crate) struct TenantSandboxes {
     minimum: SandboxMinimum,
     named: MachineBackends,
-    hostile: Vec<HandleSlug>,
+    /// Those of the newest configuration.
+    hostile: ArcSwap<Vec<HandleSlug>>,
     store: Arc<dyn Store>,
     operator: OperatorScope,
     standard: OnceCell<Arc<dyn SandboxBackend>>,
@@ -73,7 +75,7 @@ impl TenantSandboxes {
         Self {
             minimum: resolved.sandbox_minimum,
             named: MachineBackends::from_config(resolved),
-            hostile: resolved.hostile.clone(),
+            hostile: ArcSwap::from_pointee(resolved.hostile.clone()),
             store,
             operator,
             standard: OnceCell::new(),
@@ -81,15 +83,20 @@ impl TenantSandboxes {
         }
     }
 
+    /// Lets other tenants be the hostile ones, for programs that begin from now on.
+    pub(crate) fn replace_hostile(&self, hostile: Vec<HandleSlug>) {
+        self.hostile.store(Arc::new(hostile));
+    }
+
     /// Returns the handle of a tenant, if it is one of the hostile ones.
-    async fn hostile_handle(&self, tenant: TenantId) -> Result<Option<&HandleSlug>, SandboxError> {
-        for handle in &self.hostile {
+    async fn hostile_handle(&self, tenant: TenantId) -> Result<Option<HandleSlug>, SandboxError> {
+        for handle in self.hostile.load_full().iter() {
             let found = self.store.tenant_by_handle(&self.operator, handle).await;
             let found = found.map_err(|error| SandboxError::Start {
                 problem: format!("it is not known whether the tenant is hostile: {error}"),
             })?;
             if found.is_some_and(|found| found.id == tenant) {
-                return Ok(Some(handle));
+                return Ok(Some(handle.clone()));
             }
         }
         Ok(None)
@@ -101,7 +108,7 @@ impl SandboxSelector for TenantSandboxes {
         Box::pin(async move {
             let (found, need) = match self.hostile_handle(tenant).await? {
                 None => (&self.standard, IsolationNeed::Allowed(self.minimum)),
-                Some(handle) => (&self.guest, IsolationNeed::Guest(handle.clone())),
+                Some(handle) => (&self.guest, IsolationNeed::Guest(handle)),
             };
             let named = self.named.clone();
             found.get_or_try_init(|| find_backend(need, named)).await.cloned()

@@ -6,6 +6,7 @@
 mod bare;
 mod color;
 mod completion;
+pub(crate) mod json_output;
 mod page;
 mod topic;
 mod usage;
@@ -14,13 +15,13 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command, CommandFactory, Subcommand};
 use dromia_api::ListPage;
-use dromia_cli::explain::nearest_word;
+use dromia_cli::nearest_word;
 use dromia_cli::{CommandContext, CommandExit, CommandOutput, Error, GlobalOptions, Outcome};
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use crate::home::Home;
 use crate::{ProgramArguments, doctor, schemas};
+
+use self::json_output::{CommandRow, VersionInfo};
 
 pub(crate) use self::bare::run_bare;
 pub(crate) use self::color::set_color_choice as choose_color;
@@ -61,32 +62,6 @@ pub(crate) enum ShellCommand {
         #[arg(value_name = "COMMAND|TOPIC")]
         words: Vec<String>,
     },
-}
-
-/// What `dromia version` prints.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct VersionInfo {
-    /// The program's name.
-    name: &'static str,
-    /// Its version.
-    version: &'static str,
-    /// The system it was made for.
-    system: String,
-}
-
-/// One command of the tree.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct CommandRow {
-    /// The command as it is typed.
-    command: String,
-    /// What it does.
-    about: String,
-    /// Other words for its last one.
-    aliases: Vec<String>,
-    /// Whether it does something itself, and is no group of commands.
-    is_leaf: bool,
-    /// Whether `dromia help schemas COMMAND` knows what it prints with `--json`.
-    has_schema: bool,
 }
 
 /// Runs one of the commands.

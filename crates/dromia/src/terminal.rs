@@ -88,7 +88,7 @@ fn send_keys(mut input: File, stopped: &impl AsFd, sender: &mpsc::Sender<Vec<u8>
         if key == [ESCAPE] {
             read_escape(&mut input, &mut key);
         }
-        // A key that finds no place is one of very many: nobody means it.
+        // A key is dropped when the channel is full: so many unread keys come from a paste or a stuck key.
         if let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send(key) {
             return;
         }

@@ -26,6 +26,7 @@ use dromia_contracts::runs::{EnginePort as _, NewAgent};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{CommitOutcome, Mutation, SessionOpen, Store as _, WriteBatch};
 use dromia_contracts::tool::{DiscardProgress, ToolContext, ToolOutput};
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{Actor, CallId};
 use dromia_tools::Toolbox;
 use schemars::JsonSchema;
@@ -36,7 +37,8 @@ use crate::config::{
     self, Environment, ExternalToolConfig, LoadedConfig, ResolvedConfig, WrittenConfig, did_you_mean,
 };
 use crate::home::Home;
-use crate::{egress_client, runtime, system, up};
+use crate::home_services::{self, HomeServices};
+use crate::{egress_client, runtime, system};
 
 /// How long one call may take; programs and requests have shorter deadlines of their own.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -141,7 +143,7 @@ impl Drop for ScratchDirectory {
 
 /// A home with one agent and one session, which no server serves.
 struct ToolTestBench {
-    house: up::HomeServices,
+    services: HomeServices,
     context: ToolContext,
     // Dropped last: the services have files open in it.
     _scratch: ScratchDirectory,
@@ -158,21 +160,22 @@ impl ToolTestBench {
                 "failed to create {place}: {error}; name another directory with TMPDIR"
             ))
         })?;
-        let house = up::open_services(&Home::locate_home(Some(scratch.0.as_path())), resolved)?;
+        let services = home_services::open_services(&Home::locate_home(Some(scratch.0.as_path())), resolved)?;
         let told = |fault: dromia_contracts::Fault| anyhow::anyhow!("{fault}");
-        let operator = house.authority.issue_operator();
-        let (tenant, _) = house
+        let operator = services.authority.issue_operator();
+        let (tenant, _) = services
             .engine
             .tenant_create(operator, static_handle("tool-test"), "test".to_owned())
             .await
             .map_err(told)?;
-        let scope = house.authority.issue_scope(tenant.id, Actor::new("tool-test"));
+        let scope = services.authority.issue_scope(tenant.id, Actor::new("tool-test"));
         let config = AgentConfig {
             model: config::SCRIPTED.to_owned(),
             instructions: String::new(),
             grants: Vec::new(),
             model_calls_max: None,
             description: String::new(),
+            workspace: None,
         };
         let agent = NewAgent {
             handle: static_handle("tool-test"),
@@ -180,7 +183,7 @@ impl ToolTestBench {
             labels: std::collections::BTreeMap::new(),
             config,
         };
-        let agent = house.engine.agent_create(scope.clone(), agent).await.map_err(told)?.id;
+        let agent = services.engine.agent_create(scope.clone(), agent).await.map_err(told)?.id;
         let (session, at) = (runtime.session_id(), runtime.clock.now());
         let key = SessionKey {
             platform: "cli".to_owned(),
@@ -189,7 +192,7 @@ impl ToolTestBench {
         };
         let open =
             Mutation::SessionOpen(SessionOpen { session, agent, key, at, believes: false, importing: false });
-        match house.store.commit(WriteBatch::new(tenant.id).with_mutation(open)).await {
+        match services.store.commit(WriteBatch::new(tenant.id).with_mutation(open)).await {
             CommitOutcome::Done(_) => {}
             other => {
                 return Err(anyhow::anyhow!("{other:?}")).context("failed to open a session for the test");
@@ -203,8 +206,10 @@ impl ToolTestBench {
         let mut past = RedactedHistory::default();
         past.insert_content(steps::HANDLE.to_owned(), vec![ContentPart::new_text("one", Label::OUTSIDE)]);
         let past = Arc::new(past);
-        let context = ToolContext { scope, agent, author, grants, hops: 0, run, session, label, past, key };
-        Ok(Self { house, context, _scratch: scratch })
+        let workspace = RunWorkspace::Home;
+        let context =
+            ToolContext { scope, agent, author, grants, hops: 0, run, session, label, past, key, workspace };
+        Ok(Self { services, context, _scratch: scratch })
     }
 
     /// Calls a tool, and what it takes to see that it did what it should.
@@ -226,7 +231,7 @@ impl ToolTestBench {
     /// Asks the server of a tool of the operator's own whether it answers, whatever it answers.
     async fn test_external_tool(&self, external: &ExternalToolConfig) -> ToolTestRow {
         let (began, name, url) = (Instant::now(), external.tool.name(), external.tool.server_url());
-        let problem = match self.house.egress.open_client(external.egress_plan()) {
+        let problem = match self.services.egress.open_client(external.egress_plan()) {
             Ok(line) => match line.send_request(egress_client::get_request(url.to_owned(), Vec::new())).await
             {
                 Ok(_) => None,
@@ -245,13 +250,16 @@ impl ToolTestBench {
     async fn call_problem(&self, index: u32, step: &ToolTrialStep) -> Option<String> {
         let id = CallId { step: 1, index };
         let call = ToolCall { id, tool: step.tool.to_owned(), arguments: step.arguments.clone() };
-        let call = match self.house.tools.prepare_call(&call) {
+        let call = match self.services.tools.prepare_call(&call) {
             Ok(call) => call,
             Err(error) => return Some(error.to_string()),
         };
         let context = ToolContext { key: id.idempotency_key(self.context.run), ..self.context.clone() };
-        match tokio::time::timeout(PATIENCE, self.house.tools.execute_call(context, call, &DiscardProgress))
-            .await
+        match tokio::time::timeout(
+            PATIENCE,
+            self.services.tools.execute_call(context, call, &DiscardProgress),
+        )
+        .await
         {
             Ok(output) => step.expected.mismatch(step.tool, &output),
             Err(_) => Some(format!("{} did not end within {} s", step.tool, PATIENCE.as_secs())),

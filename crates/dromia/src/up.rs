@@ -1,4 +1,4 @@
-//! `dromia up`: builds the services of a home, wires them to one another, serves, drains.
+//! `dromia up`: opens the services of a home, serves them, drains.
 //!
 //! Order: read the configuration, open the store (which takes the home's lock), build, bind, announce, run. The first
 //! line on standard output is the address. On SIGTERM or Ctrl-C: take no more, let turns end, leave; what did not end
@@ -13,47 +13,25 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use dromia_contracts::ScopeAuthority;
 use dromia_contracts::audit::AuditLog;
-use dromia_contracts::capability::CapabilityRegistry;
-use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressPurpose, LineError};
-use dromia_contracts::gate::Gate;
-use dromia_contracts::runtime::Runtime;
-use dromia_contracts::store::Store;
-use dromia_contracts::tool::ToolHost;
-use dromia_contracts::tool_policy::OperatorTerms;
-use dromia_engine::{Engine, EnginePorts};
 use dromia_gateway::{BuildError, Outbox, OutboxPorts, WebhookChannels};
-use dromia_guard::policy::{PolicyEvaluator, PolicyWorkers};
-use dromia_guard::{GrantGate, GuardedEgress, PolicyEngine, StoreCapabilities, StoreVault};
-use dromia_models::ModelRegistry;
-use dromia_store::{OpenError, SqliteStore, StoreConfig, StoreInspector};
-use dromia_tools::{AgentHomes, ExternalTool, Toolbox, ToolsConfig};
+use dromia_store::{SqliteStore, StoreConfig, StoreInspector};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::audit::{AuditDirectory, CheckpointWriter, HouseNotary};
-use crate::config::{
-    self, ConfigFlag, ConfigProblem, Environment, ExternalToolConfig, ResolvedConfig, SetArguments,
-    references,
-};
-use crate::egress_client;
+use crate::audit::{AuditDirectory, CheckpointWriter, HomeNotary};
+use crate::config::{self, ConfigFlag, ConfigProblem, Environment, ResolvedConfig, SetArguments, references};
 use crate::file_limit;
 use crate::home::Home;
-use crate::keyfile::KeyFile;
-use crate::live_config::{
-    LiveConfig, LiveGate, LiveModels, LiveServices, ReplaceableParts, StartConfig, follow_file,
-};
+use crate::home_services::{HomeServices, open_services};
+use crate::live_config::{LiveConfig, LiveServices, StartConfig, follow_file};
 use crate::log::{LogFormat, ServerLog};
 use crate::outbox_client::HttpPost;
 use crate::policy;
 use crate::redact::{self, Redactor};
-use crate::runtime;
-use crate::sandbox_choice::{self, TenantSandboxes};
+use crate::sandbox_choice;
 use crate::service;
-use crate::store_obstacle;
 use crate::system::{self, ExitError};
-use crate::tool_policy::ToolTermsTable;
 use crate::vault_keys::{self, VaultKeys};
 
 use self::stop::{StopListener, StopSignal};
@@ -120,143 +98,18 @@ pub(crate) fn run_server(home: &Home, arguments: &UpArguments) -> anyhow::Result
     result
 }
 
-/// The services of a home, wired to one another.
-pub(crate) struct HomeServices {
-    pub(crate) store: Arc<SqliteStore>,
-    pub(crate) engine: Engine,
-    pub(crate) runtime: Runtime,
-    pub(crate) authority: ScopeAuthority,
-    pub(crate) egress: Arc<GuardedEgress>,
-    pub(crate) vault: Arc<StoreVault>,
-    pub(crate) capabilities: Arc<StoreCapabilities>,
-    pub(crate) tools: Arc<dyn ToolHost>,
-    pub(crate) gate: Arc<dyn Gate>,
-    pub(crate) policies: PolicyEngine,
-    pub(crate) terms: Arc<dyn OperatorTerms>,
-    /// What of these another configuration replaces.
-    pub(crate) parts: ReplaceableParts,
-}
-
-/// Opens the store and builds the engine; nothing runs yet.
-pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::Result<HomeServices> {
-    let runtime = runtime::real_runtime();
-    let authority = ScopeAuthority::claim();
-    let sqlite = Arc::new(
-        SqliteStore::open(StoreConfig::new(home.store_dir())).map_err(|error| open_error(home, error))?,
-    );
-    let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
-    let keys = KeyFile::new(home.vault_key(), Arc::clone(&runtime.ids));
-    let keys = keys.for_store(StoreConfig::new(home.store_dir()));
-    let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(keys), runtime.clone()));
-    let capabilities = StoreCapabilities::new(Arc::clone(&store), Arc::clone(&vault), runtime.clone());
-    let capabilities = Arc::new(capabilities);
-    let egress =
-        egress_client::guarded_egress(resolved.reachable.opened.clone()).with_vault(Arc::clone(&vault));
-    let egress = egress.with_capabilities(capabilities.live_capabilities());
-    let egress = Arc::new(egress);
-    let models = ModelRegistry::new(resolved.models.clone(), &runtime.clock, &*egress).map_err(|error| {
-        let source =
-            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-        ExitError::usage_error(format!("{}: {error}{source}", home.config_path().display()))
-    })?;
-    let held: Arc<dyn CapabilityRegistry> = Arc::clone(&capabilities) as _;
-    let table =
-        ToolTermsTable::new(resolved.said.clone(), Arc::clone(&store), authority.issue_operator(), held);
-    let table = Arc::new(table);
-    let terms: Arc<dyn OperatorTerms> = Arc::clone(&table) as _;
-    let way_out = egress.open_client(egress_client::program_proxy_plan(&resolved.reachable.limits))?;
-    let tools = ToolsConfig {
-        root: home.root_dir().to_owned(),
-        pace: resolved.tool_pace,
-        hops_max: resolved.message_hops_max,
-        sandboxes: Arc::new(TenantSandboxes::new(resolved, Arc::clone(&store), authority.issue_operator())),
-        terms: Arc::clone(&terms),
-        way_out,
-        leaks: Arc::clone(&vault) as _,
-    };
-    let limits = resolved.reachable.limits.clone();
-    let line = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
-    let tools = Toolbox::new(tools, Arc::clone(&store), runtime.clone(), line);
-    let tools = tools.with_external(connect_external_tools(resolved, &*egress)?);
-    let policies =
-        PolicyEngine::built_in()?.with_evaluator(PolicyEvaluator::Apart(PolicyWorkers::of_this_program()));
-    let gate = build_gate(&policies, &capabilities, resolved);
-    egress.ask_rights(gate.current_rights());
-    let live_gate = Arc::new(LiveGate::new(gate));
-    let toolbox = Arc::new(tools);
-    let tools: Arc<dyn ToolHost> = Arc::clone(&toolbox) as _;
-    let gate: Arc<dyn Gate> = Arc::clone(&live_gate) as _;
-    let models = Arc::new(LiveModels::new(models));
-    let parts = ReplaceableParts { models: Arc::clone(&models), gate: live_gate, terms: table, toolbox };
-    let ports = EnginePorts {
-        store: Arc::clone(&store),
-        model: models,
-        tools: Arc::clone(&tools),
-        gate: Arc::clone(&gate),
-        terms: Arc::clone(&terms),
-        leaks: Arc::clone(&vault) as _,
-        homes: Arc::new(AgentHomes::new(home.root_dir().to_owned())),
-        runtime: runtime.clone(),
-        authority: authority.clone(),
-    };
-    let engine = Engine::new(ports, resolved.engine.clone());
-    capabilities.tell_of_changes(engine.rights_watch());
-    Ok(HomeServices {
-        store: sqlite,
-        engine,
-        runtime,
-        authority,
-        egress,
-        vault,
-        capabilities,
-        tools,
-        gate,
-        policies,
-        terms,
-        parts,
-    })
-}
-
-/// Builds the gate of a configuration on the layers of policy that count.
-pub(crate) fn build_gate(
-    policies: &PolicyEngine,
-    capabilities: &StoreCapabilities,
-    resolved: &ResolvedConfig,
-) -> GrantGate {
-    let external = || resolved.external.iter().map(|external| &external.tool);
-    let policies = policies.clone().with_manifests(Toolbox::tool_manifests(external()));
-    let policies = policies.about_irreversible(resolved.irreversible);
-    let names = Toolbox::builtin_names().into_iter().chain(external().map(ExternalTool::name));
-    let gate = GrantGate::new(policies, names).with_capabilities(capabilities.live_capabilities());
-    gate.with_privileged(resolved.said.privileged_tools())
-}
-
-/// A tool of the operator's own with the line to its server.
-pub(crate) type ConnectedTool = (ExternalTool, Arc<dyn EgressClient>);
-
-/// Opens a line to the server of each tool of the operator's own.
-pub(crate) fn connect_external_tools(
-    resolved: &ResolvedConfig,
-    egress: &dyn Egress,
-) -> Result<Vec<ConnectedTool>, LineError> {
-    let opened = |external: &ExternalToolConfig| {
-        Ok((external.tool.clone(), egress.open_client(external.egress_plan())?))
-    };
-    resolved.external.iter().map(opened).collect()
-}
-
 /// Builds the outbox and has the engine notify it.
-fn build_outbox(house: &HomeServices, channels: WebhookChannels) -> Outbox {
+fn build_outbox(services: &HomeServices, channels: WebhookChannels) -> Outbox {
     let ports = OutboxPorts {
-        store: Arc::clone(&house.store) as _,
-        post: Arc::new(HttpPost::new(Arc::clone(&house.egress) as _)),
-        leaks: Arc::clone(&house.vault) as _,
-        keys: Arc::new(VaultKeys(Arc::clone(&house.vault))),
-        runtime: house.runtime.clone(),
-        authority: house.authority.clone(),
+        store: Arc::clone(&services.store) as _,
+        post: Arc::new(HttpPost::new(Arc::clone(&services.egress) as _)),
+        leaks: Arc::clone(&services.vault) as _,
+        keys: Arc::new(VaultKeys(Arc::clone(&services.vault))),
+        runtime: services.runtime.clone(),
+        authority: services.authority.clone(),
     };
     let outbox = Outbox::new(ports, channels);
-    house.engine.tell_of_deliveries(Arc::new(outbox.clone()));
+    services.engine.tell_of_deliveries(Arc::new(outbox.clone()));
     outbox
 }
 
@@ -269,65 +122,69 @@ async fn serve_home(
     let StartConfig { revision, resolved, refused } = start;
     let mut ear = StopListener::start_listening()?;
     let _outgrown = stop::outlive_file_size()?;
-    let house = Arc::new(open_services(home, &resolved)?);
-    log.watch_vault(&house.vault);
-    vault_keys::tell_locked(home, &house).await;
-    vault_keys::find_key_scopes(&house, &resolved.models, &resolved.channels).await?;
-    policy::follow_folder(home, &house.policies, Arc::clone(&house.runtime.clock))?;
+    let services = Arc::new(open_services(home, &resolved)?);
+    log.watch_vault(&services.vault);
+    vault_keys::tell_locked(home, &services).await;
+    vault_keys::find_provider_scopes(&services, &resolved.models).await?;
+    vault_keys::check_channel_keys(&services, &resolved.channels).await?;
+    policy::follow_folder(home, &services.policies, Arc::clone(&services.runtime.clock))?;
     sandbox_choice::clear_stale_containers(&resolved);
     tell_unmatched(home, &resolved).await;
     let socket = home.checked_socket()?;
     if let Some(dir) = socket.parent() {
         system::private_dir(dir)?;
     }
-    let drain = Duration::from_millis(resolved.limits.drain_ms);
     let mut gateway = resolved.gateway_config(Some(socket));
     gateway.tls = gateway.tls.map(|files| files.relative_to(home.root_dir()));
-    let outbox = build_outbox(&house, resolved.channels.clone());
+    let outbox = build_outbox(&services, resolved.channels.clone());
     let written = revision.record.text.clone();
     let book = AuditDirectory::for_home(home);
-    let key = Arc::new(book.load_or_create_key(house.runtime.ids.random_secret())?);
-    let notary = HouseNotary::new(Arc::clone(&key), home, &written);
-    let records: Arc<dyn AuditLog> = Arc::clone(&house.store) as _;
-    let clock = Arc::clone(&house.runtime.clock);
+    let key = Arc::new(book.load_or_create_key(services.runtime.ids.random_secret())?);
+    let notary = HomeNotary::new(Arc::clone(&key), home, &written);
+    let records: Arc<dyn AuditLog> = Arc::clone(&services.store) as _;
+    let clock = Arc::clone(&services.runtime.clock);
     let keeper =
-        CheckpointWriter::open(&book, key, Arc::clone(&records), house.authority.issue_operator(), clock)
+        CheckpointWriter::open(&book, key, Arc::clone(&records), services.authority.issue_operator(), clock)
             .await?;
     let ports = dromia_gateway::GatewayPorts {
-        store: Arc::clone(&house.store) as _,
-        runs: Arc::new(house.engine.clone()),
+        store: Arc::clone(&services.store) as _,
+        runs: Arc::new(services.engine.clone()),
         outbox: outbox.clone(),
-        tools: Arc::clone(&house.tools),
-        gate: Arc::clone(&house.gate),
-        terms: Arc::clone(&house.terms),
-        vault: Arc::clone(&house.vault) as _,
+        tools: Arc::clone(&services.tools),
+        files: Arc::clone(&services.parts.toolbox) as _,
+        gate: Arc::clone(&services.gate),
+        terms: Arc::clone(&services.terms),
+        vault: Arc::clone(&services.vault) as _,
         audit: records,
         notary: Arc::new(notary),
-        capabilities: Arc::clone(&house.capabilities) as _,
-        runtime: house.runtime.clone(),
-        authority: house.authority.clone(),
+        capabilities: Arc::clone(&services.capabilities) as _,
+        runtime: services.runtime.clone(),
+        authority: services.authority.clone(),
     };
     let built = dromia_gateway::build_gateway(gateway, ports).await;
     let (gateway, handle) = built.map_err(|error| not_built(home, error))?;
-    if let Some(door) = handle.tcp_address() {
+    if let Some(listener) = handle.tcp_address() {
         // Before any agent runs: none of them reaches this server by its own address, whatever is opened.
-        house.egress.keep_from(door);
+        services.egress.keep_from(listener);
     }
-    house.engine.tell_of_calls(Arc::new(handle.tool_meters()));
+    services.engine.tell_of_calls(Arc::new(handle.tool_meters()));
     log.count_with(handle.log_meter());
-    house.engine.budgets_declare(&resolved.budgets).await?;
-    house.engine.start();
+    services.engine.budgets_declare(&resolved.budgets).await?;
+    services.engine.start();
     outbox.start();
-    sweep_orphaned_files(Arc::clone(&house.store));
-    let keeping = keeper.spawn_task(Arc::clone(&house.store) as _, revision.record.digest);
-    let now = house.runtime.clock.now();
+    sweep_orphaned_files(Arc::clone(&services.store));
+    let keeping = keeper.spawn_task(Arc::clone(&services.store) as _, revision.record.digest);
+    let now = services.runtime.clock.now();
     let live = Arc::new(LiveConfig::begin(home, flags, revision, &resolved, refused, now));
     handle.tell_of_configuration(Arc::clone(&live) as _);
-    follow_file(live, LiveServices { house: Arc::clone(&house), gateway: handle.clone() });
-    announce_address(&handle)?;
+    follow_file(
+        live,
+        LiveServices { of_home: Arc::clone(&services), gateway: handle.clone(), outbox: outbox.clone() },
+    );
+    announce_address(&handle, home)?;
     service::notify_manager("READY=1");
 
-    let (engine, stopping) = (house.engine.clone(), outbox.clone());
+    let (engine, stopping) = (services.engine.clone(), outbox.clone());
     let told = OnceLock::new();
     let (first, to_stop) = oneshot::channel();
     // One listener for both signals: it has taken the first when the terminal shows how to give the second. Two signals
@@ -338,7 +195,7 @@ async fn serve_home(
     };
     let stop = async {
         if to_stop.await == Ok(StopSignal::Interrupt) {
-            print_to_terminal(stop::draining_text(engine.count_active_runs(), drain));
+            print_to_terminal(stop::draining_text(engine.count_active_runs(), handle.drain_time()));
         }
         told.get_or_init(Instant::now);
         tracing::info!("draining");
@@ -349,8 +206,8 @@ async fn serve_home(
     let drained = async {
         gateway.run(stop).await;
         // The gateway used up some of that time; what is left of it is the turns' and the messages'.
-        let deadline = told.get().copied().unwrap_or_else(Instant::now) + drain;
-        let is_at_work = || house.engine.count_active_runs() > 0 || outbox.in_flight() > 0;
+        let deadline = told.get().copied().unwrap_or_else(Instant::now) + handle.drain_time();
+        let is_at_work = || services.engine.count_active_runs() > 0 || outbox.in_flight() > 0;
         while is_at_work() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -402,13 +259,17 @@ fn sweep_orphaned_files(store: Arc<SqliteStore>) {
     });
 }
 
-/// Says where the server is reached; a program that started it reads the first line.
-fn announce_address(handle: &dromia_gateway::GatewayHandle) -> anyhow::Result<()> {
-    use std::io::Write as _;
+/// Says where the server is reached; a program that started it reads the first line, and a person also the second one.
+fn announce_address(handle: &dromia_gateway::GatewayHandle, home: &Home) -> anyhow::Result<()> {
+    use std::io::{IsTerminal as _, Write as _};
     let mut out = std::io::stdout().lock();
     if let Some(address) = handle.tcp_address() {
         let scheme = if handle.is_encrypted() { "https" } else { "http" };
         writeln!(out, "listening {scheme}://{address}").context("failed to print the address")?;
+    }
+    if out.is_terminal() {
+        let home = home.root_dir().display();
+        writeln!(out, "home {home}; press Ctrl-C to stop the server").context("failed to print the home")?;
     }
     out.flush().context("failed to print the address")
 }
@@ -429,46 +290,13 @@ fn not_built(home: &Home, error: BuildError) -> anyhow::Error {
             "another server answers on {}; stop it, or choose another home with --home",
             path.display()
         )),
-        BuildError::Bind { door, source } if door == socket => ExitError::conflict_error(format!(
-            "failed to bind {door}: {source}; remove the file there, or choose another home with --home"
+        BuildError::Bind { address, source } if address == socket => ExitError::conflict_error(format!(
+            "failed to bind {address}: {source}; remove the file there, or choose another home with --home"
         )),
-        BuildError::Bind { door, source } => ExitError::conflict_error(format!(
-            "failed to bind {door}: {source}; stop the program that uses it, or choose another address with \
+        BuildError::Bind { address, source } => ExitError::conflict_error(format!(
+            "failed to bind {address}: {source}; stop the program that uses it, or choose another address with \
              --listen 127.0.0.1:0"
         )),
         other @ BuildError::Meters(_) => other.into(),
-    }
-}
-
-/// Says what an operator can do about a store that does not open.
-pub(crate) fn open_error(home: &Home, error: OpenError) -> anyhow::Error {
-    if let Some(message) = store_obstacle::obstacle_text(home.root_dir(), &error) {
-        return ExitError { code: 1, message }.into();
-    }
-    let place = home.root_dir().display();
-    match error {
-        OpenError::HomeLocked { pid } => {
-            let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-            ExitError::conflict_error(format!(
-                "{place} is in use by {who}; stop it, or choose another home with --home"
-            ))
-        }
-        OpenError::NewerSchema { found, known } => ExitError::conflict_error(format!(
-            "the store in {place} has schema {found}, and this program supports {known}; use the newer program"
-        )),
-        OpenError::NotOurs => {
-            ExitError::conflict_error(format!("the database in {place} belongs to another program"))
-        }
-        OpenError::LogHeld => ExitError::conflict_error(format!(
-            "another process reads the database in {place}, so the server cannot make the log of an earlier \
-             run durable; end that process (a running `dromia audit verify` or `dromia backup create`, an open \
-             `sqlite3`) and start again"
-        )),
-        OpenError::Damaged { problem } => ExitError {
-            code: 1,
-            message: format!("the store in {place} is damaged: {problem}; restore it from a backup"),
-        }
-        .into(),
-        other => anyhow::Error::new(other).context(format!("failed to open the store in {place}")),
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use dromia_api::TENANT_DEFAULT;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::store::Store;
-use dromia_contracts::vault::{KeyError, SecretPlacement, SecretSlot, SecretUse};
+use dromia_contracts::vault::{KeyError, SecretUse};
 use dromia_contracts::{Actor, BoxFuture, Scope};
 use dromia_gateway::signature::WebhookSigningKey;
 use dromia_gateway::{ChannelKey, ChannelKeys, WebhookChannels};
@@ -22,8 +22,8 @@ use dromia_models::{ModelProvider, ModelsConfig};
 use dromia_store::{OpenError, StoreConfig, StoreInspector};
 
 use crate::home::Home;
+use crate::home_services::HomeServices;
 use crate::keyfile::KeyFile;
-use crate::up::HomeServices;
 
 /// The most tenants whose keys are tried at the start, as `doctor` does.
 const TENANTS_MAX: u32 = 256;
@@ -35,20 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: &str =
     "`dromia doctor --only vault` says whether vault.key is the right one, and which secrets do not open";
 
-/// Says whose the keys are, and warns of those that cannot be used.
-pub(crate) async fn find_key_scopes(
-    house: &HomeServices,
-    models: &ModelsConfig,
-    channels: &WebhookChannels,
-) -> anyhow::Result<()> {
-    find_provider_scopes(house, models).await?;
-    of_channels(house, channels).await
-}
-
 /// Says once, at the start, that secrets of the home do not open: the first answer that is refused would come too late.
-pub(crate) async fn tell_locked(home: &Home, house: &HomeServices) {
+pub(crate) async fn tell_locked(home: &Home, services: &HomeServices) {
     let look = StoreInspector::new(StoreConfig::new(home.store_dir()), PATIENCE);
-    let file = KeyFile::new(home.vault_key(), Arc::clone(&house.runtime.ids));
+    let file = KeyFile::new(home.vault_key(), Arc::clone(&services.runtime.ids));
     let looked = tokio::task::spawn_blocking(move || {
         let sealed = look.vault_keys(TENANTS_MAX)?;
         let shut =
@@ -75,8 +65,11 @@ pub(crate) async fn tell_locked(home: &Home, house: &HomeServices) {
     }
 }
 
-/// The same for the keys of providers alone.
-pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsConfig) -> anyhow::Result<()> {
+/// Says whose the keys of providers are, and warns of those that cannot be used.
+pub(crate) async fn find_provider_scopes(
+    services: &HomeServices,
+    models: &ModelsConfig,
+) -> anyhow::Result<()> {
     let keyed = models.models.iter().filter_map(|(alias, provider)| match provider {
         ModelProvider::Http(http) => http.vault_key.as_ref().map(|key| (alias, http, key)),
         ModelProvider::Scripted | ModelProvider::Unusable(_) => None,
@@ -85,7 +78,7 @@ pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsCo
     if keyed.is_empty() {
         return Ok(());
     }
-    let Some(scope) = tenant_scope(house, &TENANT_DEFAULT.parse()?, "provider").await? else {
+    let Some(scope) = tenant_scope(services, &TENANT_DEFAULT.parse()?, "provider").await? else {
         tracing::warn!(
             "keys of providers are in the vault of the tenant {TENANT_DEFAULT}, but there is no such tenant"
         );
@@ -94,7 +87,7 @@ pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsCo
     models.keys_of.set_scope(scope.clone());
     for (alias, http, key) in keyed {
         let used = SecretUse { scope: scope.clone(), name: key.name.clone(), slot: http.format.key_slot() };
-        if let Err(reason) = house.vault.check_usable(&used, &http.base_url).await {
+        if let Err(reason) = services.vault.check_usable(&used, &http.base_url).await {
             let secret = &key.name;
             let next = next(&reason, "`dromia secret set` creates it for this server and this placement");
             tracing::warn!(%alias, %secret, %reason, next, "the key of a model is in the vault, but it \
@@ -104,17 +97,22 @@ pub(crate) async fn find_provider_scopes(house: &HomeServices, models: &ModelsCo
     Ok(())
 }
 
-async fn of_channels(house: &HomeServices, channels: &WebhookChannels) -> anyhow::Result<()> {
+/// Warns of secrets of channels that cannot be used.
+pub(crate) async fn check_channel_keys(
+    services: &HomeServices,
+    channels: &WebhookChannels,
+) -> anyhow::Result<()> {
     for (name, channel) in channels.named_channels() {
         let ChannelKey::InVault(secret) = &channel.key else { continue };
         let set =
             "`dromia secret set --placement signature` creates it for the server of the channel's address";
-        let wrong = match tenant_scope(house, &channel.tenant, "channel").await? {
+        let wrong = match tenant_scope(services, &channel.tenant, "channel").await? {
             None => {
                 Some((format!("there is no tenant {}", channel.tenant), "`dromia tenant create` creates it"))
             }
             Some(scope) => {
-                let opened = house.vault.signing_key::<WebhookSigningKey>(&scope, secret, &channel.url).await;
+                let opened =
+                    services.vault.signing_key::<WebhookSigningKey>(&scope, secret, &channel.url).await;
                 opened.err().map(|reason| {
                     let next = next(&reason, set);
                     (reason, next)
@@ -136,33 +134,14 @@ fn next(reason: &str, set: &'static str) -> &'static str {
 }
 
 /// The scope in which a tenant's secrets are opened, if the tenant is there.
-async fn tenant_scope(house: &HomeServices, tenant: &HandleSlug, of: &str) -> anyhow::Result<Option<Scope>> {
-    let store: Arc<dyn Store> = Arc::clone(&house.store) as _;
-    let found = store.tenant_by_handle(&house.authority.issue_operator(), tenant).await?;
-    Ok(found.map(|tenant| house.authority.issue_scope(tenant.id, Actor::new(of))))
-}
-
-/// Where `dromia secret set` places a key that a request wants at a slot.
-pub(crate) fn placement_for_slot(slot: SecretSlot) -> SecretPlacement {
-    match slot {
-        SecretSlot::Header(name) if name == "authorization" => SecretPlacement::Bearer,
-        SecretSlot::Header(name) => SecretPlacement::Header(name),
-        SecretSlot::Query(name) => SecretPlacement::Query(name),
-    }
-}
-
-/// The server of an address, as a secret names the one that it is for.
-pub(crate) fn secret_host(url: &str) -> String {
-    let origin = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
-    let origin = origin.unwrap_or_else(|_| "HOST".to_owned());
-    origin.strip_prefix("https://").unwrap_or(&origin).to_owned()
-}
-
-/// The command that sets a secret of a tenant for the server of an address.
-pub(crate) fn set_command(tenant: &str, secret: &str, url: &str, placement: &SecretPlacement) -> String {
-    let host = secret_host(url);
-    let of = if tenant == TENANT_DEFAULT { String::new() } else { format!("--tenant {tenant} ") };
-    format!("dromia {of}secret set {secret} --stdin --host {host} --placement {placement} < key.txt")
+async fn tenant_scope(
+    services: &HomeServices,
+    tenant: &HandleSlug,
+    of: &str,
+) -> anyhow::Result<Option<Scope>> {
+    let store: Arc<dyn Store> = Arc::clone(&services.store) as _;
+    let found = store.tenant_by_handle(&services.authority.issue_operator(), tenant).await?;
+    Ok(found.map(|tenant| services.authority.issue_scope(tenant.id, Actor::new(of))))
 }
 
 /// Opens the keys of channels in the vault.
@@ -181,37 +160,5 @@ impl ChannelKeys for VaultKeys {
 
     fn change_count(&self) -> u64 {
         self.0.change_count()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_names_the_server_and_the_place() {
-        let header = |name: &str| placement_for_slot(SecretSlot::Header(name.to_owned()));
-        for (tenant, url, placement, command) in [
-            (
-                "default",
-                "https://api.openai.com/v1",
-                header("authorization"),
-                "dromia secret set k --stdin --host api.openai.com --placement bearer < key.txt",
-            ),
-            (
-                "default",
-                "http://127.0.0.1:9/v1",
-                header("x-api-key"),
-                "dromia secret set k --stdin --host http://127.0.0.1:9 --placement header:x-api-key < key.txt",
-            ),
-            (
-                "acme",
-                "https://shop.example:8443/hook?a=b",
-                SecretPlacement::Signature,
-                "dromia --tenant acme secret set k --stdin --host shop.example:8443 --placement signature < key.txt",
-            ),
-        ] {
-            assert_eq!(set_command(tenant, "k", url, &placement), command);
-        }
     }
 }

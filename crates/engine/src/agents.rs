@@ -20,6 +20,7 @@ use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_policy::ToolTerms;
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -175,6 +176,8 @@ impl AgentDirectory {
         let revision =
             self.ports.store.agent_revision(scope, agent, found.revision).await.map_err(read_fault)?;
         let revision = revision.ok_or_else(|| agent_not_found(agent))?;
+        let tenant = self.ports.store.tenant_record(scope).await.map_err(read_fault)?;
+        let is_suspended = tenant.is_some_and(|tenant| tenant.suspended_at.is_some());
         let rights = self.note_rights(scope.tenant(), &found, &revision.config);
         let operators = self.ports.terms.operator_grants(scope, agent).await.map_err(read_fault)?;
         let added = [vec![rights_word(scope.tenant(), agent)], operators].concat();
@@ -183,7 +186,12 @@ impl AgentDirectory {
         let (system, tools, prompt) = self.make_prompt(scope, &revision.config, &grants, &networks).await;
         let snapshot = AgentSnapshot {
             id: found.id,
-            state: found.state,
+            // Work of a suspended tenant rests as that of a paused agent does.
+            state: if is_suspended && found.state == AgentState::Running {
+                AgentState::Paused
+            } else {
+                found.state
+            },
             config: revision.config,
             grants,
             added,
@@ -202,7 +210,7 @@ impl AgentDirectory {
         Ok(snapshot)
     }
 
-    /// Has the gate count no more of the agent's grants than its current configuration has. Whoever changes them calls this
+    /// Has the gate count no more of the agent's grants than its current configuration has. A change of the grants calls this
     /// before the change is acknowledged.
     pub(crate) fn note_rights(
         &self,
@@ -250,6 +258,17 @@ impl AgentDirectory {
         }))
     }
 
+    /// Returns where a run works now that has this snapshot.
+    pub(crate) async fn run_workspace(
+        &self,
+        scope: &Scope,
+        agent: &AgentSnapshot,
+    ) -> Result<RunWorkspace, Fault> {
+        let Some(began) = &agent.config.workspace else { return Ok(RunWorkspace::Home) };
+        let now = self.agent_snapshot(scope, agent.id).await?;
+        Ok(RunWorkspace::for_run(Some(began), now.config.workspace.as_ref()))
+    }
+
     /// Forgets what is known of an agent, because it changed.
     pub(crate) fn forget_agent(&self, agent: AgentId) {
         // Counted first, so that a reader who kept an older row after this line drops it again.
@@ -257,7 +276,7 @@ impl AgentDirectory {
         self.snapshots.retain(|(_, id), _| *id != agent);
     }
 
-    /// Forgets every agent: what the operator adds to grants is another from now on.
+    /// Forgets every agent: what the operator adds to grants is another from now on, or a tenant is suspended or goes on.
     pub(crate) fn forget_all(&self) {
         self.changes.fetch_add(1, Ordering::SeqCst);
         self.snapshots.clear();

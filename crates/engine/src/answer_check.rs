@@ -11,6 +11,10 @@ use serde_json::Value;
 const VIOLATIONS_MAX: usize = 8;
 const VIOLATION_CHARS_MAX: usize = 200;
 
+/// How often parts of an answer are looked at, and how deep one look leads into the next.
+const VISITS_MAX: usize = 200_000;
+const FRAMES_MAX: usize = 1_000;
+
 /// What checking an answer gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AnswerCheck {
@@ -33,8 +37,13 @@ impl AnswerCheck {
                 ));
             }
         };
+        let schema = format.effective_schema();
+        let mut visits = VISITS_MAX;
+        if spend_fuel(&schema, (&schema, &value), (FRAMES_MAX, &mut visits)).is_none() {
+            return Self::Unfit("it is nested too deeply to be checked against its schema".to_owned());
+        }
         let options = jsonschema::options().with_pattern_options(PatternOptions::regex()).offline();
-        let validator = match options.build(&format.effective_schema()) {
+        let validator = match options.build(&schema) {
             Ok(validator) => validator,
             Err(error) => return Self::Unfit(shorten(&format!("its schema cannot be used: {error}"))),
         };
@@ -48,6 +57,58 @@ impl AnswerCheck {
             .collect();
         if violations.is_empty() { Self::Fit(json.to_owned()) } else { Self::Unfit(violations.join("; ")) }
     }
+}
+
+/// Counts how often a validator would look at a part of an answer by a part of its schema; nothing where that is too often
+/// or too deep. A recursive schema is bounded by the depth of the answer alone, and where two of its branches lead to the
+/// same place, each level doubles the work.
+fn spend_fuel(
+    root: &Value,
+    (schema, value): (&Value, &Value),
+    (frames, left): (usize, &mut usize),
+) -> Option<()> {
+    *left = left.checked_sub(1)?;
+    let frames = frames.checked_sub(1)?;
+    let mut apply = |schema: &Value, value: &Value| spend_fuel(root, (schema, value), (frames, &mut *left));
+    let fields = match schema {
+        Value::Array(schemas) => return schemas.iter().try_for_each(|schema| apply(schema, value)),
+        Value::Object(fields) => fields,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return Some(()),
+    };
+    let within: Vec<&Value> = match value {
+        Value::Array(items) => items.iter().collect(),
+        Value::Object(members) => members.values().collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    };
+    fields.iter().try_for_each(|(key, schema)| match (key.as_str(), schema) {
+        ("$defs" | "definitions" | "const" | "enum" | "default" | "examples" | "propertyNames", _) => {
+            Some(())
+        }
+        ("$ref", Value::String(target)) => match target.strip_prefix('#').and_then(|at| root.pointer(at)) {
+            Some(named) => apply(named, value),
+            None => Some(()),
+        },
+        ("dependentSchemas" | "dependencies", Value::Object(named)) => {
+            named.values().try_for_each(|schema| apply(schema, value))
+        }
+        ("properties", Value::Object(named)) => named
+            .iter()
+            .try_for_each(|(name, schema)| value.get(name).map_or(Some(()), |value| apply(schema, value))),
+        ("patternProperties", Value::Object(named)) => {
+            named.values().try_for_each(|schema| within.iter().try_for_each(|value| apply(schema, value)))
+        }
+        (
+            "items"
+            | "prefixItems"
+            | "contains"
+            | "additionalItems"
+            | "unevaluatedItems"
+            | "additionalProperties"
+            | "unevaluatedProperties",
+            _,
+        ) => within.iter().try_for_each(|value| apply(schema, value)),
+        _ => apply(schema, value),
+    })
 }
 
 /// Takes off the one code fence around a whole answer that many models cannot leave out.
@@ -103,5 +164,34 @@ mod tests {
         let elsewhere = json!({"$ref": "https://example.com/schema.json"});
         let format = AnswerFormat { schema: Some(elsewhere), ..format() };
         assert!(matches!(AnswerCheck::of_answer(&format, "{}"), AnswerCheck::Unfit(_)));
+    }
+
+    #[test]
+    fn a_recursive_schema_is_checked_at_every_level_and_bounded() {
+        let tree = json!({
+            "type": "object",
+            "required": ["name"],
+            "properties": {"name": {"type": "string"}, "children": {"type": "array", "items": {"$ref": "#"}}},
+        });
+        let format = |schema: &Value| AnswerFormat { schema: Some(schema.clone()), ..format() };
+        let good = r#"{"name":"a","children":[{"name":"b","children":[{"name":"c"}]}]}"#;
+        assert_eq!(AnswerCheck::of_answer(&format(&tree), good), AnswerCheck::Fit(good.to_owned()));
+        let bad = good.replace(r#""c""#, "3");
+        let AnswerCheck::Unfit(problem) = AnswerCheck::of_answer(&format(&tree), &bad) else {
+            panic!("{bad}")
+        };
+        assert!(problem.contains("at /children/0/children/0/name"), "{problem}");
+        // Each level of an answer doubles what these two branches look at.
+        let both = json!({"anyOf": [{"properties": {"a": {"$ref": "#"}, "b": false}}, {"properties": {"a": {"$ref": "#"}, "c": false}}]});
+        let deep = |levels: usize| {
+            (0..levels).fold(json!({"b": 1, "c": 1}), |inner, _| json!({"a": inner})).to_string()
+        };
+        assert!(
+            matches!(AnswerCheck::of_answer(&format(&both), &deep(4)), AnswerCheck::Unfit(text) if !text.contains("deeply"))
+        );
+        let AnswerCheck::Unfit(problem) = AnswerCheck::of_answer(&format(&both), &deep(60)) else {
+            panic!("it ended")
+        };
+        assert!(problem.contains("nested too deeply"), "{problem}");
     }
 }

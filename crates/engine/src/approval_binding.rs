@@ -10,6 +10,7 @@ use dromia_contracts::approval::{BoundParts, ExecutableFiles};
 use dromia_contracts::sandbox::ProcessLimits;
 use dromia_contracts::tool::{PreparedCall, ToolDescriptor};
 use dromia_contracts::tool_policy::ToolTerms;
+use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{Actor, AgentId, Digest, TenantId};
 use serde_json::{Value, json};
 
@@ -37,6 +38,8 @@ pub struct ApprovalBinding<'a> {
     pub rule: &'a str,
     /// The policy that contains the rule.
     pub policy: Option<Digest>,
+    /// The directory that the run works in, where that is not the workspace of its agent's home.
+    pub workspace: Option<&'a WorkspaceReference>,
     /// The name of the verdict, if it is another one than to ask.
     pub verdict: Option<&'a str>,
 }
@@ -59,7 +62,10 @@ impl ApprovalBinding<'_> {
         BoundParts {
             call: mark(&["action", "effect", "reaches", "network"]),
             tool: mark(&["tool", "limits", "sandbox", "net"]),
-            asker: mark(&["tenant", "agent", "author", "grants"]),
+            asker: match self.workspace {
+                None => mark(&["tenant", "agent", "author", "grants"]),
+                Some(_) => mark(&["tenant", "agent", "author", "grants", "workspace"]),
+            },
             rule: mark(&["rule", "policy", "verdict"]),
             contents: self.call.contents,
         }
@@ -95,6 +101,9 @@ impl ApprovalBinding<'_> {
             "rule": self.rule,
             "policy": self.policy,
         });
+        if let Some(workspace) = self.workspace {
+            bound["workspace"] = Value::from(workspace.to_string());
+        }
         if let Some(verdict) = self.verdict {
             bound["verdict"] = Value::from(verdict);
         }
@@ -130,6 +139,7 @@ mod tests {
         rule: String,
         policy: Option<Digest>,
         verdict: Option<&'static str>,
+        workspace: Option<WorkspaceReference>,
     }
 
     impl Inputs {
@@ -164,6 +174,7 @@ mod tests {
                 rule: "ask exec".to_owned(),
                 policy: Some(Digest::from_bytes([4; 32])),
                 verdict: None,
+                workspace: None,
             }
         }
 
@@ -180,6 +191,7 @@ mod tests {
                 rule: &self.rule,
                 policy: self.policy,
                 verdict: self.verdict,
+                workspace: self.workspace.as_ref(),
             }
         }
     }

@@ -23,6 +23,7 @@ use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{GateAction, GateVerdict, Principal};
 use dromia_contracts::runs::{ApprovalDecision, ApprovalReach};
 use dromia_contracts::store::{ApprovalAnswer, CommitOutcome, CommitRefusal, Mutation, WriteBatch};
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{
     Actor, ApprovalId, CapabilityId, ErrorCode, Fault, RunId, Scope, SessionId, TenantId,
 };
@@ -219,8 +220,8 @@ impl<'a> ApprovalAnswers<'a> {
             author: &asked.author,
             grants: &agent.grants,
             context: asked.context,
-            endorsed: &asked.standing.endorsed,
-            plan: asked.standing.plan_context(),
+            endorsed: &asked.provenance.endorsed,
+            plan: asked.provenance.plan_context(),
         };
         match self.core.ports.gate.evaluate_action(principal, GateAction::Tool(&call)).await {
             GateVerdict::Deny { policy: None, .. } => {
@@ -249,7 +250,11 @@ impl<'a> ApprovalAnswers<'a> {
         let Ok(call) = self.core.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
             return Ok(());
         };
-        let look = self.core.ports.tools.executable_files(scope.tenant(), asked.agent, &call, known.extent);
+        let Ok(agent) = self.core.agents.agent_snapshot(scope, asked.agent).await else { return Ok(()) };
+        let workspace = agent.config.workspace.clone();
+        let workspace = workspace.map_or(RunWorkspace::Home, RunWorkspace::Directory);
+        let tools = &self.core.ports.tools;
+        let look = tools.executable_files(scope.tenant(), asked.agent, &workspace, &call, known.extent);
         let left = until.saturating_sub(self.core.ports.runtime.clock.monotonic_now());
         let looked = match select(look, self.core.ports.runtime.clock.sleep(left)).await {
             Either::Left((looked, _)) => looked,
@@ -320,11 +325,11 @@ fn closed_approval_fault(approval: &ApprovalRequest, state: ApprovalState) -> Fa
         format!(" by {}{}", answer.by, reach.unwrap_or_default())
     });
     let by = by.unwrap_or_default();
-    let standing = match state {
+    let status = match state {
         ApprovalState::Used => format!("was approved{by}, and its call has started"),
         state => format!("is {state}{by}"),
     };
-    let text = format!("{} {standing}; no answer was stored", approval.id);
+    let text = format!("{} {status}; no answer was stored", approval.id);
     Fault::new(ErrorCode::ApprovalClosed, text)
         .with_hint(format!("see what happened with `dromia approval show {}`", approval.id))
 }

@@ -104,9 +104,8 @@ impl EngineCore {
 
     /// Lets other decisions of the operator count from now on, and forgets what was read under the earlier ones.
     pub(crate) fn replace_config(&self, config: EngineConfig) {
-        let EngineConfig { active_max, processors, hops_max, ref second_opinion, .. } = *self.config();
-        let second_opinion = second_opinion.clone();
-        let config = EngineConfig { active_max, processors, hops_max, second_opinion, ..config };
+        let EngineConfig { active_max, processors, .. } = *self.config();
+        let config = EngineConfig { active_max, processors, ..config };
         self.settings.store(Arc::new(config));
         self.agents.forget_all();
     }

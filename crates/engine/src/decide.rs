@@ -32,6 +32,7 @@ use dromia_contracts::{Actor, CallId, ErrorCode};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::config::SecondOpinion;
 use crate::state::{CallStage, RunPhase, RunState, apply_entry};
 
 /// Claims without a new entry, and crashes within one model step, after which a run is held.
@@ -79,6 +80,8 @@ pub enum DecisionInput {
     Finished(CallId, ToolOutput),
     /// A defect of its tool cut a call off; whether it had its effect is unknown.
     CutOff(CallId),
+    /// The right to a running call was withdrawn, by this rule, and the call was ended.
+    Withdrawn(CallId, String),
     /// The run's inbox has a signal.
     Signal(InboxItem),
     /// The run's agent is paused.
@@ -158,10 +161,8 @@ pub enum CallJudgement {
 pub struct OpinionRequest {
     /// What would run, byte for byte.
     pub call: PreparedCall,
-    /// The alias of the model.
-    pub model: String,
-    /// How many times it is asked.
-    pub samples: u32,
+    /// Whom the operator wants asked, and how often, when the call was judged.
+    pub second: SecondOpinion,
     /// What is sent each time.
     pub prepared: PreparedAttempt,
     /// How that is written down.
@@ -292,6 +293,7 @@ impl DecisionDraft {
                 .fail_run(ErrorCode::ActionDenied, format!("the rule `{rule}` denied the reply: {reason}")),
             DecisionInput::Finished(call, output) => self.accept_output(call, output),
             DecisionInput::CutOff(call) => self.cut_off(call),
+            DecisionInput::Withdrawn(call, rule) => self.withdraw_call(call, rule),
             DecisionInput::Signal(item) => self.apply_signal(&item),
             DecisionInput::AgentPaused => self.park_for_pause(),
             DecisionInput::Ended { by } => self.cancel_run(by, ItemKind::Terminate),

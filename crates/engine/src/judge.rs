@@ -96,12 +96,12 @@ pub(crate) struct JudgementDetails {
 
 impl JudgementDetails {
     /// Notes what the gate is asked with.
-    fn of_call(call: &PreparedCall, standing: &CallProvenance, context: Label) -> Self {
+    fn of_call(call: &PreparedCall, provenance: &CallProvenance, context: Label) -> Self {
         Self {
-            in_plan: standing.frozen.then_some(standing.in_plan),
+            in_plan: provenance.frozen.then_some(provenance.in_plan),
             network: call.network,
             context: Some(context),
-            endorsed: standing.endorsed.clone(),
+            endorsed: provenance.endorsed.clone(),
             asking: None,
         }
     }
@@ -149,13 +149,13 @@ impl CallJudge<'_> {
         self.check_plan(&call)?;
         self.check_repetition(&call)?;
         let call = self.with_network(call).await?;
-        let mut standing = self.provenance_of(&call).await?;
-        let details = JudgementDetails::of_call(&call, &standing, self.story.taint.label);
-        let verdict = self.ask_gate(GateAction::Tool(&call), &standing).await;
+        let mut provenance = self.provenance_of(&call).await?;
+        let details = JudgementDetails::of_call(&call, &provenance, self.story.taint.label);
+        let verdict = self.ask_gate(GateAction::Tool(&call), &provenance).await;
         // Boxed, because it is rare and the run's future need not be larger for it.
-        let advised = Box::pin(self.apply_opinion(&call, verdict, &mut standing)).await?;
+        let advised = Box::pin(self.apply_opinion(&call, verdict, &mut provenance)).await?;
         let judgement = match advised {
-            AdvisedVerdict::Verdict(verdict) => self.apply_verdict(call, verdict, standing).await?,
+            AdvisedVerdict::Verdict(verdict) => self.apply_verdict(call, verdict, provenance).await?,
             AdvisedVerdict::First(judgement, asking) => {
                 let details = JudgementDetails { asking, ..JudgementDetails::default() };
                 return Ok(JudgedCall { judgement: *judgement, details });
@@ -169,7 +169,7 @@ impl CallJudge<'_> {
         &mut self,
         call: PreparedCall,
         verdict: GateVerdict,
-        standing: CallProvenance,
+        provenance: CallProvenance,
     ) -> Result<CallJudgement, OwnershipError> {
         let (cooling, rule, reason, policy) = match verdict {
             GateVerdict::Allow { rule, policy } => return Ok(CallJudgement::Allowed { call, rule, policy }),
@@ -182,7 +182,7 @@ impl CallJudge<'_> {
                 (Some(self.core.config().approvals.cooling), rule, reason, policy)
             }
         };
-        let asking = ApprovalGrounds { rule, reason, policy, cooling, standing };
+        let asking = ApprovalGrounds { rule, reason, policy, cooling, provenance };
         // Boxed, because it is rare and the run's future need not be larger for it.
         Box::pin(self.judge_asked(call, asking)).await
     }

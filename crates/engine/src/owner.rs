@@ -225,6 +225,7 @@ impl RunOwner {
         if let CallJudgement::OpinionRequest(consults) = &judgement {
             self.step.priced = consults.prepared.priced;
             self.step.prepared = Some(consults.prepared.clone());
+            self.step.second = Some(consults.second.clone());
         }
         self.decide_noting(DecisionInput::Judged(id, judgement), |entries| {
             details.annotate_entries(entries, id);

@@ -22,14 +22,15 @@ impl<'a> PausedWork<'a> {
         Self { core }
     }
 
-    /// Queues what an agent left waiting while it was paused.
-    pub(crate) async fn wake_agent(&self, tenant: TenantId, agent: AgentId) -> Result<(), ReadError> {
+    /// Queues what an agent left waiting while it was paused, or all agents while their tenant was suspended.
+    pub(crate) async fn wake_agents(&self, tenant: TenantId, only: Option<AgentId>) -> Result<(), ReadError> {
+        let is_meant = |agent| only.is_none_or(|only| only == agent);
         let operator = self.core.node_operator();
         let store = &self.core.ports.store;
         let mut page = PageRequest { after: Some((tenant, RunId::from_bytes([0; 16]))), limit: PAGE };
         loop {
             let runs = store.open_runs(&operator, page).await?;
-            for open in runs.iter().filter(|open| open.tenant == tenant && open.run.agent == agent) {
+            for open in runs.iter().filter(|open| open.tenant == tenant && is_meant(open.run.agent)) {
                 if open.run.head.status == RunStatus::Parked && open.run.head.wake_at.is_none() {
                     self.core.scheduler.push_ready(tenant, ReadyWork::Run(open.run.id));
                 }
@@ -45,7 +46,7 @@ impl<'a> PausedWork<'a> {
         loop {
             let sessions = store.pending_sessions(&operator, page).await?;
             for pending in
-                sessions.iter().filter(|pending| pending.tenant == tenant && pending.agent == agent)
+                sessions.iter().filter(|pending| pending.tenant == tenant && is_meant(pending.agent))
             {
                 self.core.scheduler.push_ready(tenant, ReadyWork::Session(pending.session));
             }

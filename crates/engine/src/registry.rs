@@ -16,7 +16,7 @@ use crate::kill::RunTermination;
 use crate::outcome::RunOutcomes;
 use crate::paused_work::PausedWork;
 use crate::refusal::commit_fault;
-use crate::revisions::check_config;
+use crate::revisions::{check_config, check_workspace};
 use crate::tokens::TokenIssuer;
 
 /// Registers tenants and agents, and changes the state of an agent.
@@ -49,7 +49,7 @@ impl<'a> AgentRegistry<'a> {
         let batch = WriteBatch::new(id).wanted_by(&Actor::new("operator"), at);
         let batch = batch.with_mutation(Mutation::TenantCreate(create));
         match self.core.ports.commit_batch(batch.with_mutation(Mutation::TokenCreate(credential))).await {
-            Ok(()) => Ok((TenantRecord { id, handle, created_at: at }, token)),
+            Ok(()) => Ok((TenantRecord { id, handle, created_at: at, suspended_at: None }, token)),
             // The tenant may be there with a token that was not shown.
             Err(fault) if fault.code == ErrorCode::OutcomeUnknown => Err(fault.with_hint(format!(
                 "`dromia tenant list` shows whether {handle} exists; if it does, create a token for it with \
@@ -64,10 +64,31 @@ impl<'a> AgentRegistry<'a> {
         }
     }
 
+    /// Suspends a tenant or has it go on.
+    pub(crate) async fn tenant_suspend(
+        &self,
+        tenant: TenantRecord,
+        suspended: bool,
+    ) -> Result<TenantRecord, Fault> {
+        let at = self.core.ports.runtime.clock.now();
+        let set = Mutation::TenantSuspensionSet(suspended.then_some(at));
+        let batch = WriteBatch::new(tenant.id).wanted_by(&Actor::new("operator"), at);
+        let committed = self.core.ports.commit_batch(batch.with_mutation(set)).await;
+        // Also where the outcome is unknown: it may have been set all the same.
+        self.core.agents.forget_all();
+        if !suspended && PausedWork::new(self.core).wake_agents(tenant.id, None).await.is_err() {
+            self.core.request_rescan();
+        }
+        committed?;
+        let suspended_at = suspended.then(|| tenant.suspended_at.unwrap_or(at));
+        Ok(TenantRecord { suspended_at, ..tenant })
+    }
+
     /// Registers an agent.
     pub(crate) async fn agent_create(&self, scope: &Scope, new: NewAgent) -> Result<AgentRecord, Fault> {
         let config = new.config;
         let revision = check_config(&self.core.ports, &config)?;
+        check_workspace(&self.core.ports, scope, &config, None).await?;
         let agent = self.core.ports.runtime.agent_id();
         let at = self.core.ports.runtime.clock.now();
         let create = AgentCreate {
@@ -140,7 +161,7 @@ impl<'a> AgentRegistry<'a> {
         self.core.agents.forget_agent(id);
         match to {
             AgentState::Running => {
-                if let Err(error) = PausedWork::new(self.core).wake_agent(scope.tenant(), id).await {
+                if let Err(error) = PausedWork::new(self.core).wake_agents(scope.tenant(), Some(id)).await {
                     // The agent runs, so what waited for it must be found another way.
                     self.core.request_rescan();
                     return Err(read_fault(error));

@@ -48,6 +48,23 @@ pub(crate) fn check_config(ports: &EnginePorts, config: &AgentConfig) -> Result<
     Ok(Digest::from_bytes(*blake3::hash(&json).as_bytes()))
 }
 
+/// Refuses a workspace that the agents of a tenant can't have now. One that stays is not looked at: an agent whose directory
+/// is gone can still be changed.
+pub(crate) async fn check_workspace(
+    ports: &EnginePorts,
+    scope: &Scope,
+    config: &AgentConfig,
+    before: Option<&AgentConfig>,
+) -> Result<(), Fault> {
+    let stays = before.is_some_and(|before| before.workspace == config.workspace);
+    let Some(workspace) = config.workspace.as_ref().filter(|_| !stays) else { return Ok(()) };
+    let looked = ports.tools.check_workspace(scope.tenant(), workspace).await;
+    looked.map_err(|problem| {
+        let problem = problem.strip_prefix("workspace ").unwrap_or(&problem);
+        Fault::new(ErrorCode::InvalidRequest, format!("config.workspace: {problem}"))
+    })
+}
+
 /// Changes agents.
 pub(crate) struct AgentRevisions<'a> {
     core: &'a Arc<EngineCore>,
@@ -168,6 +185,7 @@ impl<'a> AgentRevisions<'a> {
             }
         };
         let revision = check_config(&self.core.ports, &config)?;
+        check_workspace(&self.core.ports, scope, &config, Some(&known)).await?;
         Ok(AgentRevise {
             agent: before.id,
             after: before.revision_number,

@@ -3,7 +3,7 @@
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::client::ClientCallId;
 use dromia_contracts::content::CallStatus;
-use dromia_contracts::entry::{Entry, HoldReason, ParkReason};
+use dromia_contracts::entry::{Entry, HoldReason, ModelFailed, ParkReason};
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::runs::RunStatusReason;
 use dromia_contracts::session::{InboxOwner, ItemKind};
@@ -14,7 +14,7 @@ use crate::budgets::BudgetBook;
 use crate::core::EngineCore;
 use crate::journal_reads::{find_run, read_journal};
 use crate::run_control::resume_key;
-use crate::state::{CallStage, Opined, RestReason, RunPhase, RunState};
+use crate::state::{CallStage, OpinionState, RestReason, RunPhase, RunState};
 
 /// Explains the status of runs.
 pub(crate) struct RunExplanation<'a> {
@@ -54,6 +54,7 @@ impl<'a> RunExplanation<'a> {
         let journal = read_journal(&*self.core.ports.store, &scope, run).await.map_err(read_fault)?;
         let mut state = RunState::default();
         let (mut handed, mut stopped, mut cancelled) = (Vec::new(), None, None);
+        let (mut asked_model, mut failed) = (None, None);
         let mut calls = CallTally::default();
         for stored in &journal {
             let entry = stored.decode();
@@ -65,12 +66,15 @@ impl<'a> RunExplanation<'a> {
                 }
                 Entry::ToolFinished(ended) => calls.count_call(ended.status),
                 Entry::ToolRefused(refused) => calls.count_call(refused.status),
+                Entry::ModelCalled(called) => asked_model = Some(called.model),
+                Entry::ModelFailed(attempt) => failed = Some(attempt),
                 Entry::RunYielded(yielded) => stopped = yielded.budget,
                 Entry::RunCancelled(ended) => cancelled = Some(ended),
                 _ => {}
             }
         }
         self.explain_state(run, &state, &mut why);
+        explain_failure(&state, asked_model.as_deref(), failed, &mut why);
         if row.head.status == RunStatus::Completed {
             why.waits_for = completion_text(row.head.model_calls, calls);
             why.command = Some(format!("dromia run show {run}"));
@@ -79,6 +83,12 @@ impl<'a> RunExplanation<'a> {
             && let Some(agent) = self.core.ports.store.agent(&scope, row.agent).await.map_err(read_fault)?
         {
             why.command = Some(format!("dromia agent resume {}", agent.handle));
+            let tenant = self.core.ports.store.tenant_record(&scope).await.map_err(read_fault)?;
+            if let Some(tenant) = tenant.filter(|tenant| tenant.suspended_at.is_some()) {
+                why.waits_for = format!("its tenant {}, which is suspended", tenant.handle);
+                "the operator of the server, who resumes the tenant".clone_into(&mut why.unblocked_by);
+                why.command = Some(format!("dromia tenant resume {}", tenant.handle));
+            }
         }
         if let Some(ended) = cancelled {
             let how = if ended.signal == ItemKind::Terminate { "terminated" } else { "cancelled" };
@@ -207,7 +217,7 @@ impl<'a> RunExplanation<'a> {
                     Some((call, known)) if matches!(known.progress, CallStage::Started { .. }) => {
                         format!("its tool {}, {call}", known.tool)
                     }
-                    Some((call, known)) if matches!(known.opined, Opined::Open { .. }) => {
+                    Some((call, known)) if matches!(known.opined, OpinionState::Open { .. }) => {
                         format!("a second model's opinion about {} ({call})", known.tool)
                     }
                     Some((call, known)) => format!("the gate, for {} ({call})", known.tool),
@@ -224,6 +234,34 @@ impl<'a> RunExplanation<'a> {
                 (why.unblocked_by, why.command) = (goes_on, cancel);
             }
         }
+    }
+}
+
+/// Names the model and the cause of a failed attempt that is repeated, and the next command after a failure.
+fn explain_failure(
+    state: &RunState,
+    model: Option<&str>,
+    attempt: Option<ModelFailed>,
+    why: &mut RunStatusReason,
+) {
+    let of_model = model.map(|model| format!(" (model {model})")).unwrap_or_default();
+    match (&state.rest, attempt, &state.failure) {
+        (Some(RestReason::Parked(ParkReason::Retry { .. })), Some(ModelFailed { code, message, .. }), _) => {
+            why.waits_for =
+                format!("{}; the last one failed with {code}: {message}{of_model}", why.waits_for);
+        }
+        (_, attempt, Some(failure)) if why.status == RunStatus::Failed => {
+            let asked = attempt.filter(|attempt| attempt.code == failure.code).and(model);
+            "a person who corrects the cause and asks again".clone_into(&mut why.unblocked_by);
+            why.command = Some(match asked {
+                Some(model) => {
+                    why.waits_for.push_str(&of_model);
+                    format!("dromia model test {model}")
+                }
+                None => format!("dromia explain {}", failure.code),
+            });
+        }
+        _ => {}
     }
 }
 

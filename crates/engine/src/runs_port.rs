@@ -146,6 +146,17 @@ impl EnginePort for Engine {
         })
     }
 
+    fn tenant_suspend(
+        &self,
+        _operator: OperatorScope,
+        tenant: TenantRecord,
+        suspended: bool,
+    ) -> BoxFuture<'_, Result<TenantRecord, Fault>> {
+        self.run_to_completion(move |core| async move {
+            AgentRegistry::new(&core).tenant_suspend(tenant, suspended).await
+        })
+    }
+
     fn token_create(
         &self,
         scope: Scope,
@@ -261,6 +272,10 @@ impl EnginePort for Engine {
 
     fn is_imported(&self, session: SessionId, run: RunId) -> bool {
         crate::session_file::is_imported(session, run)
+    }
+
+    fn model_aliases(&self) -> Vec<String> {
+        self.core.ports.model.list_aliases()
     }
 
     fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow> {

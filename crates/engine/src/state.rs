@@ -18,7 +18,7 @@ use dromia_contracts::{ApprovalId, CallId, Digest, ErrorCode, Fault};
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use self::call::{CallStage, CallState, Opined};
+pub use self::call::{CallStage, CallState, OpinionState};
 pub use self::fold::apply_entry;
 pub use self::repetition::RepetitionNotices;
 
@@ -247,8 +247,8 @@ impl RunState {
     /// Returns the second opinion about a call of the open unit, with the digest of its action.
     pub fn call_opinion(&self, id: CallId) -> Option<(Digest, &ModelOpinion)> {
         match &self.call_state(id)?.opined {
-            Opined::Given { action, opinion } => Some((*action, opinion)),
-            Opined::Unasked | Opined::Open { .. } | Opined::Lost { .. } => None,
+            OpinionState::Given { action, opinion } => Some((*action, opinion)),
+            OpinionState::Unasked | OpinionState::Open { .. } | OpinionState::Lost { .. } => None,
         }
     }
 

@@ -96,7 +96,7 @@ impl UsageMeter {
         let is_known = all.len() < TENANTS_MAX || all.contains_key(&Some(tenant));
         let rows = all.entry(is_known.then_some(tenant)).or_default();
         let key = (Some(agent), model.to_owned());
-        // Of what is not counted apart the model is not told either.
+        // A tenant beyond the bound is counted in one row, without the names of its models.
         let is_known = is_known && (rows.len() < ROWS_OF_TENANT_MAX || rows.contains_key(&key));
         count(rows.entry(if is_known { key } else { (None, String::new()) }).or_default());
     }

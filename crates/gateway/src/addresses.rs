@@ -15,23 +15,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const NETWORK_BITS: u128 = u128::MAX << 64;
 
 /// The addresses that have connections.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct AddressLimiter {
-    connections_max: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl AddressLimiter {
-    pub(crate) fn new(connections_max: usize) -> Self {
-        Self { connections_max, open: Mutex::default() }
-    }
-
-    /// Lets a connection of an address in, unless it has as many as it may.
-    pub(crate) fn acquire_permit(self: &Arc<Self>, peer: IpAddr) -> Option<AddressPermit> {
+    /// Lets a connection of an address in, unless it has so many.
+    pub(crate) fn acquire_permit(self: &Arc<Self>, peer: IpAddr, max: usize) -> Option<AddressPermit> {
         let machine = machine_address(peer);
         let mut open = self.lock();
         let count = open.entry(machine).or_default();
-        if *count >= self.connections_max {
+        if *count >= max {
             return None;
         }
         *count += 1;
@@ -80,12 +75,12 @@ mod tests {
 
     #[test]
     fn the_limiter_counts_all_addresses_of_one_machine_together() {
-        let addresses = Arc::new(AddressLimiter::new(1));
+        let addresses = Arc::new(AddressLimiter::default());
         for (first, same, other) in [
             ("192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"),
             ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"),
         ] {
-            let enter = |address: &str| addresses.acquire_permit(address.parse().unwrap());
+            let enter = |address: &str| addresses.acquire_permit(address.parse().unwrap(), 1);
             let held = enter(first).expect("the first one");
             assert!(enter(same).is_none(), "{same} is another than {first}");
             assert!(enter(other).is_some(), "{other} is the same as {first}");

@@ -63,27 +63,39 @@ struct BodyByteCounts {
     /// Only of those who hold something.
     tenants: HashMap<Option<TenantId>, usize>,
     tokens: HashMap<TokenId, usize>,
+    limits: BodyLimits,
+}
+
+/// How many bytes each may have held.
+#[derive(Debug, Default)]
+struct BodyLimits {
+    node_max: usize,
+    tenant_max: usize,
+    token_max: usize,
 }
 
 /// The shares of all.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
-    node_max: usize,
-    tenant_max: usize,
-    token_max: usize,
     held: Mutex<BodyByteCounts>,
 }
 
 impl BodyBudget {
-    /// Makes the shares; one body of the longest length always fits into an empty one.
+    /// Makes the shares.
     pub(crate) fn new(body_bytes_max: usize) -> Self {
+        let budget = Self { held: Mutex::default() };
+        budget.replace_limits(body_bytes_max);
+        budget
+    }
+
+    /// Lets another longest length count for bytes that come from now on. One body of it always fits into an empty share.
+    pub(crate) fn replace_limits(&self, body_bytes_max: usize) {
         let of_node = |part: usize| (NODE_BYTES_MAX / part).max(body_bytes_max);
-        Self {
+        self.lock().limits = BodyLimits {
             node_max: NODE_BYTES_MAX.max(body_bytes_max.saturating_mul(4)),
             tenant_max: of_node(2).max(body_bytes_max.saturating_mul(2)),
             token_max: of_node(4),
-            held: Mutex::default(),
-        }
+        };
     }
 
     /// Begins a body, of which nothing has come.
@@ -95,13 +107,13 @@ impl BodyBudget {
         let mut held = self.lock();
         let of_tenant = held.tenants.get(&payer.tenant).copied().unwrap_or_default();
         let of_token = payer.token.and_then(|token| held.tokens.get(&token).copied()).unwrap_or_default();
-        if payer.token.is_some() && of_token + bytes > self.token_max {
+        if payer.token.is_some() && of_token + bytes > held.limits.token_max {
             return Err(BodyBudgetExhausted::Token);
         }
-        if of_tenant + bytes > self.tenant_max {
+        if of_tenant + bytes > held.limits.tenant_max {
             return Err(BodyBudgetExhausted::Tenant);
         }
-        if held.node + bytes > self.node_max {
+        if held.node + bytes > held.limits.node_max {
             return Err(BodyBudgetExhausted::Node);
         }
         held.node += bytes;
@@ -229,8 +241,8 @@ mod tests {
     #[test]
     fn a_bound_without_shares_is_caught() {
         let node_max = NODE_BYTES_MAX;
-        let unshared =
-            BodyBudget { node_max, tenant_max: node_max, token_max: node_max, held: Mutex::default() };
+        let unshared = BodyBudget::new(BODY);
+        unshared.lock().limits = BodyLimits { node_max, tenant_max: node_max, token_max: node_max };
         assert!(!leaves_room(&Arc::new(unshared)), "nothing notices it");
     }
 

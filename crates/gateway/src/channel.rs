@@ -86,6 +86,19 @@ impl WebhookChannel {
     }
 }
 
+/// The channels that count, and their keys that were opened for what comes in.
+#[derive(Debug)]
+pub(crate) struct ServedChannels {
+    pub(crate) channels: WebhookChannels,
+    pub(crate) kept: KeptKeys,
+}
+
+impl From<WebhookChannels> for ServedChannels {
+    fn from(channels: WebhookChannels) -> Self {
+        Self { kept: KeptKeys::for_channels(&channels), channels }
+    }
+}
+
 /// All channels, by name.
 #[derive(Debug, Clone, Default)]
 pub struct WebhookChannels(BTreeMap<String, Arc<WebhookChannel>>);

@@ -20,6 +20,7 @@ mod compat_request;
 mod content;
 mod dialect;
 mod earlier_answers;
+mod field_error;
 mod history;
 mod image;
 mod known_conversations;

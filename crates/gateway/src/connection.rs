@@ -30,7 +30,7 @@ use self::pace::{PacedBody, ReaderTurn};
 use self::streams::ConnectionStreams;
 use crate::caller::Peer;
 use crate::core::Shared;
-use crate::metrics::EdgeRefusal;
+use crate::edge_refusal::EdgeRefusal;
 use crate::request::answer_request;
 
 /// The most bytes of the headers of one request, its target included.

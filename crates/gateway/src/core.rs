@@ -1,36 +1,21 @@
-//! What every request shares: the ports, the checked settings, the caches, the meters and the phase of life.
+//! What every request shares: the ports, the checked settings, caches, limits and meters, and the phase of life.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::http::HeaderValue;
-use dromia_contracts::agent::{ErasureCounts, HandleSlug};
-use dromia_contracts::config_standing::ConfigReporter;
-use dromia_contracts::pool::SlotPool;
-use dromia_contracts::{AgentId, Digest, OperatorScope, ScopeAuthority, TenantId};
+use dromia_contracts::active_config::ConfigReporter;
+use dromia_contracts::{OperatorScope, ScopeAuthority};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::body_budget::BodyBudget;
-use crate::cache::Cache;
-use crate::caller::Caller;
-use crate::compat::ConversationCache;
+use crate::caches::GatewayCaches;
 use crate::config::GatewayConfig;
 use crate::metrics::GatewayMeters;
-use crate::rate_limit::{ActorRateLimiter, TokenAllowances};
-use crate::refusal_delay::RefusalPauses;
-use crate::service::GatewayPorts;
-use crate::share;
-
-/// The most entries of each cache.
-const CACHE_ENTRIES_MAX: usize = 10_000;
-
-/// How long the receipt of a deletion is kept for a repeat of its request.
-const ERASED_TIME: Duration = Duration::from_hours(1);
+use crate::ports::GatewayPorts;
+use crate::shared_limits::SharedLimits;
 
 /// State of the router.
 pub(crate) type Shared = Arc<GatewayCore>;
@@ -39,38 +24,14 @@ pub(crate) type Shared = Arc<GatewayCore>;
 pub(crate) struct GatewayCore {
     pub(crate) ports: GatewayPorts,
     pub(crate) operator: OperatorScope,
+    /// The settings of the start, for what only a start can change: the listeners, TLS and the size of caches.
     pub(crate) config: GatewayConfig,
-    /// The newest settings, of which only those are read that may change meanwhile: the default agent, the roles and the
-    /// users of the socket.
+    /// The newest settings, for all others.
     live: ArcSwap<GatewayConfig>,
     /// Who says which configuration counts; unset where none is followed.
     pub(crate) configuration: OnceLock<Arc<dyn ConfigReporter>>,
-    /// By hash of the token. The expiry is checked at each request.
-    pub(crate) tokens: Cache<Digest, Caller>,
-    /// Hashes of tokens that were never issued. All are forgotten when a token is made.
-    pub(crate) strangers: Cache<Digest, ()>,
-    /// By handle.
-    pub(crate) tenants: Cache<HandleSlug, TenantId>,
-    /// By handle within a tenant.
-    pub(crate) agents: Cache<(TenantId, HandleSlug), AgentId>,
-    /// Conversations of clients without a session.
-    pub(crate) talks: ConversationCache,
-    /// What deleting an agent erased, by the id and the handle that it had: for a client that asks again because it
-    /// lost the answer.
-    pub(crate) erased: Cache<(TenantId, String), ErasureCounts>,
-    pub(crate) requests: Arc<Semaphore>,
-    /// The same, of those whose tenant is known.
-    pub(crate) tenant_requests: SlotPool,
-    pub(crate) streams: SlotPool,
-    pub(crate) imports: SlotPool,
-    /// What each token may take.
-    pub(crate) allowances: Arc<TokenAllowances>,
-    /// How many bytes of bodies that are still coming each may have held.
-    pub(crate) bodies: Arc<BodyBudget>,
-    /// How long refusals wait.
-    pub(crate) pauses: RefusalPauses,
-    /// How often each actor may submit an input.
-    pub(crate) actors: ActorRateLimiter,
+    pub(crate) caches: GatewayCaches,
+    pub(crate) limits: SharedLimits,
     /// Connections of both listeners that are open right now.
     pub(crate) connections: AtomicUsize,
     pub(crate) request_ids: RequestIds,
@@ -85,23 +46,10 @@ pub(crate) struct GatewayCore {
 
 impl GatewayCore {
     pub(crate) fn new(config: GatewayConfig, ports: GatewayPorts, meters: GatewayMeters) -> Self {
-        let trusted_for = config.cache_time();
         Self {
             operator: ports.authority.issue_operator(),
-            tokens: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
-            strangers: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
-            tenants: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
-            agents: Cache::new(CACHE_ENTRIES_MAX, trusted_for),
-            talks: ConversationCache::default(),
-            erased: Cache::new(CACHE_ENTRIES_MAX, ERASED_TIME),
-            requests: Arc::new(Semaphore::new(config.requests_max)),
-            tenant_requests: share::make_slot_pool(config.requests_max),
-            streams: share::make_slot_pool(config.streams_max),
-            imports: share::make_slot_pool(config.imports_max),
-            allowances: Arc::new(TokenAllowances::new(&config)),
-            bodies: Arc::new(BodyBudget::new(config.body_bytes_max)),
-            pauses: RefusalPauses::default(),
-            actors: ActorRateLimiter::new(&config),
+            caches: GatewayCaches::new(config.cache_time()),
+            limits: SharedLimits::new(&config),
             connections: AtomicUsize::new(0),
             request_ids: RequestIds::new(ports.runtime.ids.new_uuid().as_u128()),
             meters,
@@ -123,8 +71,7 @@ impl GatewayCore {
 
     /// Lets other settings count from now on, of those that may change while the server runs.
     pub(crate) fn replace_live(&self, config: GatewayConfig) {
-        self.allowances.replace_limits(&config);
-        self.actors.replace_pace(&config);
+        self.limits.replace_config(&config);
         self.live.store(Arc::new(config));
     }
 
@@ -134,7 +81,7 @@ impl GatewayCore {
 
     /// Requests that hold a share right now.
     pub(crate) fn requests_in_flight(&self) -> usize {
-        self.config.requests_max - self.requests.available_permits()
+        self.limits.requests.taken_slots()
     }
 
     /// Connections that are open right now.
@@ -144,7 +91,7 @@ impl GatewayCore {
 
     /// Journal streams that are open right now.
     pub(crate) fn streams_open(&self) -> usize {
-        self.streams.taken_slots()
+        self.limits.streams.taken_slots()
     }
 }
 

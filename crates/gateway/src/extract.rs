@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use axum::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH};
 use bytes::{Bytes, BytesMut};
 use dromia_api::list::{LIMIT_DEFAULT, LIMIT_MAX};
 use dromia_contracts::ErrorCode;
@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use crate::body_budget::{BodyPayer, BodyShare};
 use crate::core::{GatewayCore, Shared};
+use crate::edge_refusal::EdgeRefusal;
 use crate::failure::{Answer, ApiError};
-use crate::metrics::EdgeRefusal;
 
 /// What to do about a request that is not what its route takes.
 const NEXT: &str = "`GET /openapi.json` describes what each route accepts";
@@ -161,8 +161,8 @@ pub(crate) fn parse_json_with_path<T: DeserializeOwned>(bytes: &[u8]) -> Answer<
 /// Reads a body of which many may be on their way: its bytes are taken from the shares of its sender.
 pub(crate) async fn read_shared(request: Request, core: &GatewayCore) -> Answer<Bytes> {
     let payer = request.extensions().get::<BodyPayer>().copied().unwrap_or_default();
-    let share = core.bodies.begin_body(payer);
-    read_within(request, core, core.config.body_bytes_max, Some(share)).await
+    let share = core.limits.bodies.begin_body(payer);
+    read_within(request, core, core.live().body_bytes_max, Some(share)).await
 }
 
 /// Reads a body that has another bound of how many there are at a time.
@@ -178,15 +178,14 @@ async fn read_within(
     share: Option<BodyShare>,
 ) -> Answer<Bytes> {
     check_encoding(request.headers())?;
-    let too_large = || too_large(bytes_max, bytes_max == core.config.body_bytes_max);
+    let config = core.live();
+    let too_large = || too_large(bytes_max, bytes_max == config.body_bytes_max);
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > bytes_max as u64) {
         return Err(too_large());
     }
-    let whole = timeout(
-        core.config.body_time(),
-        collect_body(core, request.into_body(), bytes_max, share, too_large),
-    );
+    let whole =
+        timeout(config.body_time(), collect_body(core, request.into_body(), bytes_max, share, too_large));
     whole.await.unwrap_or_else(|_| {
         core.meters.count_refusal(EdgeRefusal::SlowBody);
         Err(ApiError::invalid_request("the body did not arrive in time")
@@ -256,4 +255,11 @@ pub(crate) fn page_limit(limit: Option<u32>) -> Answer<usize> {
 /// Reads an id.
 pub(crate) fn parse_id<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Answer<T> {
     text.parse().map_err(|error: T::Err| ApiError::invalid_request(error.to_string()))
+}
+
+/// Tells whether a client asks for a stream of events.
+pub(crate) fn accepts_event_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = accepted.flat_map(|value| value.split(','));
+    kinds.any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/event-stream"))
 }

@@ -14,7 +14,7 @@ use dromia_contracts::store::{CommitOutcome, CommitReceipt, CommitRefusal, ReadE
 use dromia_contracts::{ErrorCode, Fault, Recourse, RunId};
 
 use crate::compat::Dialect;
-use crate::hint_door::{HintWords, write_for_http};
+use crate::hint_wording::{HintWording, word_for_http};
 
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
@@ -140,7 +140,7 @@ impl ApiError {
 
     /// Has the hint name routes in the place of commands.
     fn rewrite_hint_for_http(&mut self) {
-        self.fault.hint = self.hint().map(|hint| write_for_http(hint).into_owned());
+        self.fault.hint = self.hint().map(|hint| word_for_http(hint).into_owned());
     }
 
     /// Describes the failure for the wire.
@@ -186,11 +186,15 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ),
         ErrorCode::Forbidden => Some("ask the operator of this server"),
         ErrorCode::TenantNotFound => Some("list the tenants with `dromia tenant list`"),
+        ErrorCode::TenantSuspended => {
+            Some("an operator has it go on with `dromia tenant resume`; reads are answered meanwhile")
+        }
         ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
         ErrorCode::RevisionNotFound => Some("list the revisions with `dromia agent history`"),
         ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state entries"),
+        ErrorCode::FileNotFound => Some("list the files with `dromia file list`"),
         ErrorCode::TokenNotFound => Some("list the tokens with `dromia token list`"),
         ErrorCode::CapabilityNotFound | ErrorCode::CapabilityRefused => {
             Some("list the capabilities with `dromia capability list`")
@@ -304,7 +308,9 @@ impl From<CommitRefusal> for ApiError {
             CommitRefusal::NotFound(_) => Self::new(ErrorCode::SessionNotFound, "there is no such session"),
             CommitRefusal::HandleTaken(_) => Self::new(ErrorCode::HandleTaken, message),
             CommitRefusal::StateVersion { .. } => Self::new(ErrorCode::VersionConflict, message),
-            CommitRefusal::KeyTaken { .. } => Self::new(ErrorCode::IdempotencyConflict, message),
+            CommitRefusal::KeyTaken { .. } | CommitRefusal::AnswerClaimed => {
+                Self::new(ErrorCode::IdempotencyConflict, message)
+            }
             CommitRefusal::AgentState { .. } => Self::new(ErrorCode::AgentTerminated, message),
             CommitRefusal::RunTerminal => Self::new(ErrorCode::RunTerminal, message),
             CommitRefusal::Overloaded | CommitRefusal::ApprovalsFull { .. } => {
@@ -359,10 +365,14 @@ impl IntoResponse for ApiError {
 }
 
 /// Writes the failure that a response carries, in the words of its route, and names the request on every response.
-pub(crate) fn finish_response(mut response: Response, request_id: HeaderValue, words: HintWords) -> Response {
+pub(crate) fn finish_response(
+    mut response: Response,
+    request_id: HeaderValue,
+    words: HintWording,
+) -> Response {
     let dialect = response.extensions_mut().remove::<Dialect>().unwrap_or_default();
     if let Some(mut failure) = response.extensions_mut().remove::<ApiError>() {
-        if words == HintWords::Routes {
+        if words == HintWording::Routes {
             failure.rewrite_hint_for_http();
         }
         let id = request_id.to_str().unwrap_or_default();

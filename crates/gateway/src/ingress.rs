@@ -2,7 +2,7 @@
 //!
 //! Every input costs its tenant a turn, so a stranger who may speak must not speak without end. The author is counted,
 //! not the credential: behind one token, or one signed channel, each actor has a rate of his own. How much they all ask
-//! is the token's rate (`allowance`), and what they spend is their budgets.
+//! is the token's rate (`rate_limit`), and what they spend is their budgets.
 //!
 //! A repeat that joins an input which is there adds nothing, so it is neither refused nor counted. It is known by its
 //! idempotency key; results of calls that were handed to a client have none, so a repeat of those is refused like any other
@@ -15,8 +15,8 @@ use jiff::Timestamp;
 
 use crate::caller::Caller;
 use crate::core::GatewayCore;
+use crate::edge_refusal::EdgeRefusal;
 use crate::failure::{Answer, ApiError};
-use crate::metrics::EdgeRefusal;
 use crate::reserved_platforms;
 
 /// Who submits an input.
@@ -89,7 +89,7 @@ impl RateLimitPermit {
     /// Puts it back, because no input was submitted.
     pub(crate) fn give_back(self, core: &GatewayCore, tenant: TenantId) {
         if let Self(Some(author)) = self {
-            core.actors.give_back(tenant, &author);
+            core.limits.actors.give_back(tenant, &author);
         }
     }
 }
@@ -102,7 +102,7 @@ async fn charge_actor(
     key: Option<&ItemKey>,
     now: Timestamp,
 ) -> Answer<Option<Actor>> {
-    let Err(again_ms) = core.actors.take_input(scope.tenant(), author, now) else {
+    let Err(again_ms) = core.limits.actors.take_input(scope.tenant(), author, now) else {
         return Ok(Some(author.clone()));
     };
     if let Some(key) = key

@@ -5,7 +5,7 @@
 //! says nothing for as long as a keep-alive. Live text and live output carry no id, and what belongs to a step whose
 //! answer was already sent, or to a call whose result was, is dropped.
 //!
-//! A stream ends soon after its token does (`standing`). When the server stops, the stream of a run which rests ends at
+//! A stream ends soon after its token does (`authentication`). When the server stops, the stream of a run which rests ends at
 //! once; that of a run which is at work goes on until the run rests or has ended, or until the drain ends all waits:
 //! its client could not come back for the run's end.
 //!
@@ -58,7 +58,7 @@ pub(crate) fn stream_events(
     let follow = JournalStream {
         core,
         scope: caller.scope.clone(),
-        standing: StreamAuthentication::new(caller),
+        authentication: StreamAuthentication::new(caller),
         run,
         request,
         cursor,
@@ -79,7 +79,7 @@ pub(crate) fn stream_events(
 struct JournalStream {
     core: Shared,
     scope: Scope,
-    standing: StreamAuthentication,
+    authentication: StreamAuthentication,
     run: RunId,
     /// Whose id a problem names, as the headers do.
     request: RequestId,
@@ -116,7 +116,7 @@ impl JournalStream {
         if matches!(self.next, JournalStreamState::Over) {
             return None;
         }
-        if let Err(failure) = self.standing.check_caller(&self.core).await {
+        if let Err(failure) = self.authentication.check_caller(&self.core).await {
             self.next = JournalStreamState::Over;
             return Some(self.problem_event(&failure));
         }

@@ -1,9 +1,9 @@
 //! The server's listeners: HTTP over a TCP port, with TLS where other machines reach it, and over a Unix socket.
 //!
 //! A request passes these stations in this order, and there is no other way in: the connection ([`service`]) and how
-//! many its address has (`addresses`), the request id (`request`) and the check of host and origin (`names`), the route
-//! table ([`routes`]) with the share of concurrent requests (`share`), authentication (`caller`), what the token may take
-//! (`allowance`) and the scope that the route needs, the handler, and the one place that writes problems (`failure`). What a handler takes
+//! many its address has (`addresses`), the request id (`request`) and the check of host and origin (`host_check`), the route
+//! table ([`routes`]) with the share of concurrent requests (`share`), `authentication`, what the token may take
+//! (`rate_limit`) and the scope that the route needs, the handler, and the one place that writes problems (`failure`). What a handler takes
 //! in for an agent is counted against the rate of its actor (`ingress`).
 //!
 //! In addition to its own routes the gateway serves those of other APIs (`compat`), so that their clients can be
@@ -33,8 +33,9 @@ pub mod signature;
 pub mod tls;
 
 mod addresses;
+mod authentication;
 mod connection;
-mod hint_door;
+mod hint_wording;
 mod host_check;
 mod refusal_delay;
 mod request;
@@ -42,20 +43,27 @@ mod reserved_platforms;
 
 mod body_budget;
 mod cache;
+mod caches;
 mod caller;
 mod core;
+mod edge_refusal;
 mod extract;
 mod failure;
 mod ingress;
 mod metrics;
 mod nearest_name;
+mod ports;
 mod question;
 mod rate_limit;
 mod share;
+mod shared_limits;
+mod slot_pool;
 mod stream_authentication;
 
 mod compat;
+mod idempotency_key;
 mod journal_stream;
+mod keyed_change;
 mod transcript;
 mod wire;
 
@@ -63,5 +71,6 @@ pub use crate::channel::{ChannelKey, ChannelKeys, WebhookChannel, WebhookChannel
 pub use crate::config::{ConfigError, GatewayConfig, SocketUser, TlsFiles};
 pub use crate::metrics::{LogMeter, ToolMeters};
 pub use crate::outbox::{Outbox, OutboxPorts, WebhookOutcome, WebhookRequest, WebhookSender};
-pub use crate::service::{BuildError, DrainReport, Gateway, GatewayHandle, GatewayPorts, build_gateway};
+pub use crate::ports::GatewayPorts;
+pub use crate::service::{BuildError, DrainReport, Gateway, GatewayHandle, build_gateway};
 pub use crate::tls::TlsError;

@@ -22,6 +22,7 @@ mod pump;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use dromia_contracts::delivery::DeliveryNotifier;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
@@ -35,7 +36,7 @@ pub use self::http_client::{WebhookOutcome, WebhookRequest, WebhookSender};
 use self::in_flight::InFlightDeliveries;
 use self::policy::ProcessLife;
 use self::pump::OutboxPump;
-use crate::channel::{ChannelKeys, KeptKeys, WebhookChannel, WebhookChannels};
+use crate::channel::{ChannelKeys, ServedChannels, WebhookChannel, WebhookChannels};
 use crate::signature::WebhookSigningKey;
 
 /// What the outbox reaches the world through.
@@ -59,8 +60,6 @@ pub struct OutboxPorts {
 #[derive(Debug, Clone)]
 pub struct Outbox {
     pump: Arc<OutboxPump>,
-    /// For what comes in.
-    kept: Arc<KeptKeys>,
 }
 
 /// How messages ended since the start, and what is at work.
@@ -87,7 +86,6 @@ impl Outbox {
             holder: Digest::from_bytes(ports.runtime.ids.random_secret()),
             began_at: ports.runtime.clock.now(),
         };
-        let kept = Arc::new(KeptKeys::for_channels(&channels));
         let pump = OutboxPump {
             operator: ports.authority.issue_operator(),
             life,
@@ -95,10 +93,10 @@ impl Outbox {
             stop: CancellationToken::new(),
             flights: Arc::new(InFlightDeliveries::default()),
             counts: OutboxCounters::default(),
-            channels,
+            channels: ArcSwap::from_pointee(channels.into()),
             ports,
         };
-        Self { pump: Arc::new(pump), kept }
+        Self { pump: Arc::new(pump) }
     }
 
     /// Starts to deliver, with what an earlier life left.
@@ -117,20 +115,26 @@ impl Outbox {
         self.pump.flights.count_in_flight()
     }
 
-    /// The channels.
-    pub fn channels(&self) -> &WebhookChannels {
-        &self.pump.channels
+    /// Lets other channels count from now on; an attempt that began ends as it began.
+    pub fn replace_channels(&self, channels: WebhookChannels) {
+        self.pump.channels.store(Arc::new(channels.into()));
+        self.notify_delivery();
+    }
+
+    /// The channels that count now.
+    pub(crate) fn served_channels(&self) -> Arc<ServedChannels> {
+        self.pump.channels.load_full()
     }
 
     /// Finds the key that checks what comes in by a channel, in a scope of its tenant, or says why not.
     pub(crate) async fn channel_key(
         &self,
-        name: &str,
-        channel: &WebhookChannel,
+        served: &ServedChannels,
+        (name, channel): (&str, &WebhookChannel),
         scope: &Scope,
     ) -> Result<WebhookSigningKey, String> {
         let ports = &self.pump.ports;
-        self.kept.find_key((name, channel), &*ports.keys, scope, &*ports.runtime.clock).await
+        served.kept.find_key((name, channel), &*ports.keys, scope, &*ports.runtime.clock).await
     }
 
     /// Tells how messages ended since the start.

@@ -20,8 +20,8 @@ use jiff::Timestamp;
 pub(crate) use self::actors::ActorRateLimiter;
 use self::bucket::{RefillRate, TokenBucket};
 use crate::config::GatewayConfig;
+use crate::edge_refusal::EdgeRefusal;
 use crate::failure::ApiError;
-use crate::metrics::EdgeRefusal;
 
 /// The most tokens whose buckets are remembered.
 const TOKENS_MAX: usize = 10_000;

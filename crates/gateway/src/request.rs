@@ -1,7 +1,7 @@
 //! The outermost station of a request: it is named, checked for its host and origin, answered, and its answer is
 //! finished.
 //!
-//! A socket has no name that could be pointed elsewhere, so only what came over TCP is checked (`names`). A panic in a
+//! A socket has no name that could be pointed elsewhere, so only what came over TCP is checked (`host_check`). A panic in a
 //! handler becomes `internal` and ends that request alone.
 
 use std::panic::AssertUnwindSafe;
@@ -19,10 +19,10 @@ use tower::ServiceExt;
 
 use crate::caller::{LocalEndpoint, Peer};
 use crate::core::{GatewayCore, Shared};
+use crate::edge_refusal::EdgeRefusal;
 use crate::failure::{Answer, ApiError, finish_response};
-use crate::hint_door::HintWords;
+use crate::hint_wording::HintWording;
 use crate::host_check;
-use crate::metrics::EdgeRefusal;
 
 /// The id of a request, for what is still said after the headers of its answer, which carry it too.
 #[derive(Debug, Clone)]
@@ -52,8 +52,8 @@ pub(crate) async fn answer_request(
     let request_id = core.request_ids.next();
     let mut request = request.map(Body::new);
     let (page, words) = match peer {
-        Peer::Tcp(door) => (asking_page(core, door, &request), HintWords::Routes),
-        Peer::Unix { .. } => (Ok(None), HintWords::Commands),
+        Peer::Tcp(endpoint) => (asking_page(core, endpoint, &request), HintWording::Routes),
+        Peer::Unix { .. } => (Ok(None), HintWording::Commands),
     };
     let page = match page {
         Ok(page) => page,
@@ -77,13 +77,13 @@ pub(crate) async fn answer_request(
 /// Checks host and origin, and returns the origin of a page that may read the answer.
 fn asking_page(
     core: &GatewayCore,
-    door: LocalEndpoint,
+    endpoint: LocalEndpoint,
     request: &Request<Body>,
 ) -> Answer<Option<HeaderValue>> {
-    let config = &core.config;
-    let own = host_check::check_host(request, door.local, &config.hosts)
+    let config = core.live();
+    let own = host_check::check_host(request, endpoint.local, &config.hosts)
         .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Host))?;
-    host_check::check_origin(request.headers(), door.url_scheme(), own.as_ref(), &config.origins)
+    host_check::check_origin(request.headers(), endpoint.url_scheme(), own.as_ref(), &config.origins)
         .inspect_err(|_| core.meters.count_refusal(EdgeRefusal::Origin))
 }
 

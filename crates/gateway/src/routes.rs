@@ -17,6 +17,7 @@ mod decision;
 mod delivery;
 pub(crate) mod event;
 mod feed;
+mod file;
 mod id;
 mod node;
 mod overview;
@@ -43,12 +44,14 @@ use dromia_contracts::token::TokenScope;
 use tokio::time::Instant;
 
 pub(crate) use self::run::no_such_run;
+use crate::authentication::{operator_caller, tenant_caller};
 use crate::body_budget::BodyPayer;
-use crate::caller::{Peer, operator_caller, tenant_caller};
+use crate::caller::Peer;
 use crate::compat;
 pub use crate::compat::Dialect;
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
+use crate::keyed_change::{KeyUse, carry_out_once};
 use crate::metrics::RouteMeters;
 use crate::share::ConcurrencyPermit;
 
@@ -80,6 +83,28 @@ pub struct Route {
     pub dialect: Dialect,
 }
 
+impl Route {
+    /// What a client's key does for it. Nothing for inputs, tasks, calls and revisions, whose keys are written in the commit
+    /// of the change, and for the import of a session, which its content names.
+    pub(crate) fn key_use(&self) -> KeyUse {
+        let is_change = !matches!(self.method, "GET" | "HEAD") && self.dialect == Dialect::Dromia;
+        match (self.method, self.path) {
+            _ if !is_change || !matches!(self.needs, Needs::Tenant(_)) => KeyUse::None,
+            ("PATCH", "/v1/agents/{agent}")
+            | (
+                "POST",
+                "/v1/events"
+                | "/v1/agents/{agent}/revert"
+                | "/v1/agents/{agent}/spawn"
+                | "/v1/agents/{agent}/tools/{tool}/call"
+                | "/v1/sessions/import",
+            ) => KeyUse::None,
+            ("POST", "/v1/tokens") => KeyUse::AnswerDropped,
+            _ => KeyUse::AnswerKept,
+        }
+    }
+}
+
 macro_rules! dialect {
     () => {
         Dialect::Dromia
@@ -105,8 +130,12 @@ macro_rules! routes {
         pub(crate) fn router(core: &Shared) -> Router {
             Router::new()
                 $(.route($path, on(MethodFilter::$method, guarded(
-                    Needs::$needs $((TokenScope::$scope))?,
-                    dialect!($($dialect)?),
+                    &Route {
+                        method: stringify!($method),
+                        path: $path,
+                        needs: Needs::$needs $((TokenScope::$scope))?,
+                        dialect: dialect!($($dialect)?),
+                    },
                     core.meters.of(stringify!($method), $path),
                     $handler,
                 ))))+
@@ -151,6 +180,9 @@ routes! {
     POST "/v1/agents/{agent}/kill" Tenant(Operate) => task::kill_runs;
     GET "/v1/agents/{agent}/tools/{tool}/check" Tenant(Read) => capability::check_tool_call;
     POST "/v1/agents/{agent}/tools/{tool}/call" Tenant(Admin) => call::call_tool;
+    GET "/v1/agents/{agent}/files" Tenant(Read) => file::list_files;
+    GET "/v1/agents/{agent}/files/{file}" Tenant(Read) => file::get_file;
+    PUT "/v1/agents/{agent}/files/{file}" Tenant(Admin) => file::put_file;
     GET "/v1/sessions" Tenant(Read) => session::list_sessions;
     POST "/v1/sessions/import" Tenant(Admin) => session::import_session;
     GET "/v1/sessions/{session}" Tenant(Read) => session::show_session;
@@ -169,6 +201,7 @@ routes! {
     POST "/v1/runs/{run}/resume" Tenant(Operate) => run::resume_run;
     POST "/v1/runs/{run}/cancel" Tenant(Operate) => run::cancel_run;
     POST "/v1/runs/{run}/terminate" Tenant(Operate) => run::terminate_run;
+    GET "/v1/model-aliases" Tenant(Read) => agent::list_model_aliases;
     GET "/v1/tools" Tenant(Read) => tool::list_tools;
     GET "/v1/tools/{tool}" Tenant(Read) => tool::show_tool;
     GET "/v1/cost" Tenant(Read) => cost::summarize_costs;
@@ -198,6 +231,9 @@ routes! {
     DELETE "/v1/capabilities/{capability}" Tenant(Admin) => capability::revoke_capability;
     GET "/v1/tenants" Operator => tenant::list_tenants;
     POST "/v1/tenants" Operator => tenant::create_tenant;
+    GET "/v1/tenants/{tenant}" Operator => tenant::show_tenant;
+    POST "/v1/tenants/{tenant}/suspend" Operator => tenant::suspend_tenant;
+    POST "/v1/tenants/{tenant}/resume" Operator => tenant::resume_tenant;
     POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete_chat;
     POST "/v1/responses" Tenant(Invoke) in OpenAi => compat::responses::create_response;
     POST "/v1/messages" Tenant(Invoke) in Anthropic => compat::messages::create_message;
@@ -217,6 +253,7 @@ pub(crate) mod queries {
     pub(crate) use super::decision::DecisionListQuery as Decisions;
     pub(crate) use super::delivery::{DeliveryListQuery as Deliveries, DeliveryRedriveQuery};
     pub(crate) use super::feed::FeedReadQuery as Feed;
+    pub(crate) use super::file::FileListQuery as Files;
     pub(crate) use super::id::IdQuery;
     pub(crate) use super::overview::OverviewQuery;
     pub(crate) use super::request::SentRequestQuery;
@@ -234,8 +271,7 @@ type Answering = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// Puts a handler behind its table line.
 fn guarded<H, T>(
-    needs: Needs,
-    dialect: Dialect,
+    route: &Route,
     meters: RouteMeters,
     handler: H,
 ) -> impl Fn(State<Shared>, Request) -> Answering + Clone + Send + Sync + 'static
@@ -243,6 +279,7 @@ where
     H: Handler<T, Shared> + Sync,
     T: 'static,
 {
+    let (needs, dialect, key_use) = (route.needs, route.dialect, route.key_use());
     move |State(core): State<Shared>, mut request: Request| -> Answering {
         let handler = handler.clone();
         let meters = meters.clone();
@@ -253,7 +290,9 @@ where
             let mut response = match admit_request(&core, needs, dialect, &mut request).await {
                 Ok(_share) => {
                     tenant = request.extensions().get::<BodyPayer>().and_then(|payer| payer.tenant);
-                    handler.call(request, core.clone()).await
+                    let shared = Shared::clone(&core);
+                    carry_out_once(&core, key_use, request, move |request| handler.call(request, shared))
+                        .await
                 }
                 Err(failure) => failure.into_response(),
             };
@@ -262,7 +301,7 @@ where
                 core.meters.tenants.count_answer(tenant, response.status());
             }
             // Nothing is held meanwhile but the connection.
-            core.pauses.delay_refusal(&mut response, version, &core.phase.closing).await;
+            core.limits.pauses.delay_refusal(&mut response, version, &core.phase.closing).await;
             response.extensions_mut().insert(dialect);
             response
         })
@@ -291,6 +330,9 @@ async fn admit_request(
             share = share.charge_payer(core, spender)?;
             if let Needs::Tenant(scope) = needs {
                 caller.must_have(scope)?;
+            }
+            if !request.method().is_safe() {
+                caller.must_not_be_suspended()?;
             }
             let payer = BodyPayer { tenant: Some(spender.tenant), token: spender.token };
             request.extensions_mut().insert(payer);

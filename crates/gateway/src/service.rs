@@ -12,19 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use dromia_contracts::ScopeAuthority;
-use dromia_contracts::audit::{AuditLog, AuditSigner};
-use dromia_contracts::capability::CapabilityRegistry;
-use dromia_contracts::config_standing::ConfigReporter;
-use dromia_contracts::gate::Gate;
-use dromia_contracts::runs::EnginePort;
-use dromia_contracts::runtime::Runtime;
-use dromia_contracts::store::Store;
-use dromia_contracts::tool::ToolHost;
-use dromia_contracts::tool_policy::OperatorTerms;
-use dromia_contracts::vault::Vault;
+use dromia_contracts::active_config::ConfigReporter;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -33,9 +22,11 @@ use crate::caller::{LocalEndpoint, Peer};
 use crate::config::{ConfigError, GatewayConfig};
 use crate::connection::ConnectionContext;
 use crate::core::{GatewayCore, Shared};
-use crate::metrics::{EdgeRefusal, GatewayMeters, LogMeter, MetersError, ToolMeters};
-use crate::outbox::Outbox;
-use crate::routes::router;
+use crate::edge_refusal::EdgeRefusal;
+use crate::metrics::{GatewayMeters, LogMeter, MetersError, ToolMeters};
+use crate::ports::GatewayPorts;
+use crate::routes::{ROUTES, router};
+use crate::slot_pool::NODE;
 use crate::tls::{CertificateReloader, TlsError, keep_fresh};
 
 /// How often recorded samples are folded into their buckets.
@@ -46,35 +37,6 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// The shortest time between two lines about connections that could not be accepted.
 const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(10);
-
-/// The services behind the gateway.
-#[derive(Debug, Clone)]
-pub struct GatewayPorts {
-    /// Durable storage.
-    pub store: Arc<dyn Store>,
-    /// The engine.
-    pub runs: Arc<dyn EnginePort>,
-    /// What leaves by itself, and the channels that it leaves by.
-    pub outbox: Outbox,
-    /// The tools, to be described; nothing is called here.
-    pub tools: Arc<dyn ToolHost>,
-    /// The gate, to be asked whether an agent may use a tool.
-    pub gate: Arc<dyn Gate>,
-    /// What the operator says about tools.
-    pub terms: Arc<dyn OperatorTerms>,
-    /// The secrets of tenants.
-    pub vault: Arc<dyn Vault>,
-    /// The chains of the audit.
-    pub audit: Arc<dyn AuditLog>,
-    /// The key that signs what leaves of it.
-    pub notary: Arc<dyn AuditSigner>,
-    /// Capabilities of tenants.
-    pub capabilities: Arc<dyn CapabilityRegistry>,
-    /// Time, identity and a place to run.
-    pub runtime: Runtime,
-    /// The right to issue scopes.
-    pub authority: ScopeAuthority,
-}
 
 /// Says why the gateway could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -95,10 +57,10 @@ pub enum BuildError {
         path: PathBuf,
     },
     /// A listener could not be bound.
-    #[error("failed to bind {door}")]
+    #[error("failed to bind {address}")]
     Bind {
         /// The address or path.
-        door: String,
+        address: String,
         /// What the system says.
         #[source]
         source: io::Error,
@@ -112,11 +74,14 @@ pub async fn build_gateway(
 ) -> Result<(Gateway, GatewayHandle), BuildError> {
     config.validate()?;
     let tls = config.tls.clone().map(CertificateReloader::open).transpose()?.map(Arc::new);
-    let meters = GatewayMeters::new(ports.tools.tool_descriptors())?;
+    let meters = GatewayMeters::new(
+        ports.tools.tool_descriptors(),
+        ROUTES.iter().map(|route| (route.method, route.path)),
+    )?;
     let core = Arc::new(GatewayCore::new(config, ports, meters));
     let mut tcp = None;
     if let Some(address) = core.config.listen {
-        let failed = |source| BuildError::Bind { door: address.to_string(), source };
+        let failed = |source| BuildError::Bind { address: address.to_string(), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         core.tcp.get_or_init(|| address);
@@ -125,7 +90,7 @@ pub async fn build_gateway(
     let mut unix = None;
     if let Some(path) = &core.config.socket {
         let listener = bind_socket(path, core.config.socket_mode()).await?;
-        let failed = |source| BuildError::Bind { door: path.display().to_string(), source };
+        let failed = |source| BuildError::Bind { address: path.display().to_string(), source };
         // The file was made by this process, so its owner is ours.
         let owner = std::fs::symlink_metadata(path).map_err(failed)?.uid();
         core.owner_uid.get_or_init(|| owner);
@@ -137,7 +102,7 @@ pub async fn build_gateway(
 }
 
 async fn bind_socket(path: &Path, mode: u32) -> Result<UnixListener, BuildError> {
-    let failed = |source| BuildError::Bind { door: path.display().to_string(), source };
+    let failed = |source| BuildError::Bind { address: path.display().to_string(), source };
     if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
         if UnixStream::connect(path).await.is_ok() {
             return Err(BuildError::SocketInUse { path: path.to_owned() });
@@ -191,6 +156,11 @@ impl GatewayHandle {
         self.core.config.socket.as_deref()
     }
 
+    /// Returns how long a drain may take.
+    pub fn drain_time(&self) -> Duration {
+        self.core.live().drain_time()
+    }
+
     /// Returns how many connections are open.
     pub fn connections_open(&self) -> usize {
         self.core.connections_open()
@@ -216,8 +186,7 @@ impl GatewayHandle {
         self.core.meters.log_meter()
     }
 
-    /// Lets other settings count from now on: the default agent, the roles, the users of the socket and the rates of
-    /// tokens and actors. All others are those of the start.
+    /// Lets other settings count from now on. The addresses, TLS and the times of connections are those of the start.
     pub fn replace_settings(&self, config: GatewayConfig) {
         if let Some(path) = &self.core.config.socket {
             // Whether others may ask at all depends on the users of the socket.
@@ -246,11 +215,12 @@ impl Gateway {
         let Self { core, router, tcp, tls, unix } = self;
         let tasks = TaskTracker::new();
         let cut = Arc::new(AtomicUsize::new(0));
-        let doors = ConnectionAcceptor { core: core.clone(), router, tasks: tasks.clone(), cut: cut.clone() };
+        let acceptor =
+            ConnectionAcceptor { core: core.clone(), router, tasks: tasks.clone(), cut: cut.clone() };
         tokio::select! {
             () = shutdown => {}
-            () = doors.accept_tcp(tcp, tls.clone()) => {}
-            () = doors.accept_unix(unix) => {}
+            () = acceptor.accept_tcp(tcp, tls.clone()) => {}
+            () = acceptor.accept_unix(unix) => {}
             () = run_upkeep(&core) => {}
             () = keep_fresh(tls) => {}
         }
@@ -262,7 +232,7 @@ impl Gateway {
         }
         core.phase.closing.cancel();
         tasks.close();
-        let patience = core.config.drain_time();
+        let patience = core.live().drain_time();
         if timeout(patience * 4 / 5, tasks.wait()).await.is_err() {
             core.phase.hurry.cancel();
             if timeout(patience / 5, tasks.wait()).await.is_err() {
@@ -294,16 +264,17 @@ struct ConnectionAcceptor {
 impl ConnectionAcceptor {
     async fn accept_tcp(&self, listener: Option<TcpListener>, tls: Option<Arc<CertificateReloader>>) {
         let Some(listener) = listener else { return std::future::pending().await };
-        let shares = Arc::new(Semaphore::new(self.core.config.connections_max));
-        let addresses = Arc::new(AddressLimiter::new(self.core.config.address_connections_max));
+        let addresses = Arc::<AddressLimiter>::default();
         let mut warnings = AcceptWarnings::default();
         loop {
             // The share is taken first: beyond it clients wait in the system's queue and not in our memory.
-            let Ok(share) = shares.clone().acquire_owned().await else { return };
+            let Some(share) = self.core.limits.tcp_connections.wait_for_slot(NODE).await else { return };
             let accepted = listener.accept().await;
             match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?.ip(), peer.ip(), stream))) {
                 Ok((local, peer, stream)) => {
-                    let Some(entered) = addresses.acquire_permit(peer) else {
+                    let Some(entered) =
+                        addresses.acquire_permit(peer, self.core.live().address_connections_max)
+                    else {
                         // Closed by being dropped; nothing was read from it.
                         self.core.meters.count_refusal(EdgeRefusal::AddressConnections);
                         continue;
@@ -328,10 +299,9 @@ impl ConnectionAcceptor {
 
     async fn accept_unix(&self, listener: Option<UnixListener>) {
         let Some(listener) = listener else { return std::future::pending().await };
-        let shares = Arc::new(Semaphore::new(self.core.config.connections_max));
         let mut warnings = AcceptWarnings::default();
         loop {
-            let Ok(share) = shares.clone().acquire_owned().await else { return };
+            let Some(share) = self.core.limits.unix_connections.wait_for_slot(NODE).await else { return };
             match listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
                 Ok((uid, stream)) => self
                     .serve_connection(share, self.connection_context(Peer::Unix { uid }).serve_plain(stream)),

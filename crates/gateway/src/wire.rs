@@ -50,7 +50,8 @@ pub(crate) fn api_revision(
 }
 
 pub(crate) fn api_tenant(tenant: TenantRecord) -> api::tenant::TenantResource {
-    api::tenant::TenantResource { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at }
+    let TenantRecord { id, handle, created_at, suspended_at } = tenant;
+    api::tenant::TenantResource { id, handle, created_at, suspended_at }
 }
 
 pub(crate) fn api_token(token: TokenRecord, now: Timestamp) -> api::token::TokenResource {
@@ -133,7 +134,7 @@ pub(crate) fn api_approval(approval: ApprovalRequest, now: Timestamp) -> api::ap
         expires_at: approval.expires_at,
         cools_until: approval.cools_until,
         cools_in_seconds: cooling,
-        opinion: approval.standing.opinion,
+        opinion: approval.provenance.opinion,
         // A person who refuses leaves an answer; the server, which refuses where it could ask no person, leaves none.
         unattended: state == ApprovalState::Denied && answer.is_none(),
         answered_by: answer.as_ref().map(|answer| answer.by.to_string()),

@@ -26,10 +26,11 @@ mod hop;
 mod pinning;
 mod slots;
 mod tunnel;
+mod withdrawal;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use dromia_contracts::egress::{Egress, EgressClient, EgressClientConfig, EgressPurpose, LineError};
 
@@ -57,7 +58,6 @@ pub struct EgressConfig {
 /// The way out of this process.
 #[derive(Debug)]
 pub struct GuardedEgress {
-    config: EgressConfig,
     around: Arc<EgressContext>,
     vault: Option<Arc<StoreVault>>,
 }
@@ -66,8 +66,10 @@ pub struct GuardedEgress {
 #[derive(Debug)]
 struct EgressContext {
     names: Arc<dyn NameResolver>,
+    /// What the operator opens now.
+    opened: RwLock<EgressConfig>,
     /// Where this server listens; a few at most.
-    doors: RwLock<Vec<SocketAddr>>,
+    listeners: RwLock<Vec<SocketAddr>>,
     /// What agents hold in addition to their grants, and within what runs stay.
     capabilities: OnceLock<Arc<LiveCapabilities>>,
     /// What the configurations of agents grant now.
@@ -79,12 +81,13 @@ impl GuardedEgress {
     pub fn new(config: EgressConfig, names: Arc<dyn NameResolver>) -> Self {
         let around = EgressContext {
             names,
-            doors: RwLock::default(),
+            opened: RwLock::new(config),
+            listeners: RwLock::default(),
             capabilities: OnceLock::new(),
             rights: OnceLock::new(),
         };
         let around = Arc::new(around);
-        Self { config, around, vault: None }
+        Self { around, vault: None }
     }
 
     /// Lets the requests of agents use secrets. Lines that were opened before have none.
@@ -105,10 +108,15 @@ impl GuardedEgress {
         self.around.rights.get_or_init(|| rights);
     }
 
+    /// Lets another list of opened networks count, for connections that every line there is and will be opens from now on.
+    pub fn replace_opened(&self, opened: EgressConfig) {
+        *self.around.opened.write().unwrap_or_else(PoisonError::into_inner) = opened;
+    }
+
     /// Refuses an address at which this server listens, for every line there is and will be.
-    pub fn keep_from(&self, door: SocketAddr) {
+    pub fn keep_from(&self, listener: SocketAddr) {
         // No code panics while it holds the lock.
-        self.around.doors.write().unwrap_or_else(PoisonError::into_inner).push(door);
+        self.around.listeners.write().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 }
 
@@ -118,8 +126,13 @@ impl EgressContext {
         self.rights.get_or_init(Arc::default).narrow_grants(grants)
     }
 
+    // No code panics while it holds the lock.
+    fn opened(&self) -> RwLockReadGuard<'_, EgressConfig> {
+        self.opened.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn own_listeners(&self) -> Vec<SocketAddr> {
-        self.doors.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.listeners.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -132,13 +145,11 @@ impl Egress for GuardedEgress {
         let has_secrets = is_for_tenants || matches!(route, EgressPurpose::Keyed(_));
         let vault = self.vault.clone().filter(|_| has_secrets);
         let clearance = match route {
-            EgressPurpose::Granted => {
-                EgressPolicy { named: None, private: self.config.private_granted.clone() }
-            }
+            EgressPurpose::Granted => EgressPolicy { named: None },
             EgressPurpose::Named(url) | EgressPurpose::Keyed(url) | EgressPurpose::Tool(url) => {
                 let named = RequestTarget::parse_url(&url)
                     .map_err(|refused| LineError { problem: refused.reason.to_owned() })?;
-                EgressPolicy { named: Some(named), private: self.config.private_named.clone() }
+                EgressPolicy { named: Some(named) }
             }
         };
         // What the configuration names is the operator's own, and no tenant's share.

@@ -10,19 +10,21 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::BoxFuture;
 use dromia_contracts::capability::{HOLDER, WITHIN};
 use dromia_contracts::egress::EgressTarget;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold};
+use dromia_contracts::gate::{ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::id::{AgentId, TenantId};
+use dromia_contracts::label::Label;
+use dromia_contracts::plan::PlanContext;
 use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{EffectSink, PreparedCall};
+use dromia_contracts::{BoxFuture, Scope};
 
 use crate::capability::{CapabilityDenied, CapabilityRequest, HOSTS, LiveCapabilities};
 use crate::egress::target::RequestTarget;
 use crate::grant::{Grant, find_covering_grant, parse_grants};
 use crate::policy::{PolicyDecision, PolicyEngine, PolicyVerdict, RuleVerdict};
-use crate::rights::CurrentRights;
+use crate::rights::{CurrentRights, await_denial};
 
 /// The rule that denies whatever no grant covers.
 pub const DEFAULT_DENY: &str = "default deny";
@@ -95,6 +97,22 @@ impl Gate for GrantGate {
         self.rights.note_rights(tenant, agent, number, grants)
     }
 
+    fn await_withdrawal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        grants: &'a [String],
+        call: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        let judge = move || {
+            let grants = &*self.rights.narrow_grants(grants);
+            let (author, context, plan) = (scope.actor(), Label::PUBLIC_FACT, PlanContext::OPEN);
+            let principal = Principal { scope, author, grants, context, endorsed: &[], plan };
+            self.check_capability(principal, GateAction::Tool(call))
+        };
+        let capabilities = self.capabilities.as_deref();
+        Box::pin(async move { await_denial(judge, &self.rights, capabilities).await.rule })
+    }
+
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {
         self.policies.call_sink(call)
     }
@@ -103,8 +121,8 @@ impl Gate for GrantGate {
         self.policies.is_irreversible(call)
     }
 
-    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
-        Some(self.policies.policy_standing(tenant))
+    fn tenant_policy(&self, tenant: TenantId) -> Option<ActivePolicy> {
+        Some(self.policies.active_policy(tenant))
     }
 
     fn evaluate_action<'a>(

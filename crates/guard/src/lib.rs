@@ -32,6 +32,8 @@ pub mod vault;
 
 pub mod audit;
 
+mod commit_fault;
+
 pub use crate::capability::StoreCapabilities;
 pub use crate::egress::names::{NameResolver, SystemNames};
 pub use crate::egress::private::{PrivateAllowance, PrivateError};

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dromia_contracts::digest::Digest;
-use dromia_contracts::gate::{GateAction, PolicyRefused, PolicyStanding, Principal};
+use dromia_contracts::gate::{ActivePolicy, GateAction, PolicyRefused, Principal};
 use dromia_contracts::id::TenantId;
 use dromia_contracts::tool::{EffectSink, PreparedCall, ToolManifest};
 use jiff::Timestamp;
@@ -188,10 +188,10 @@ impl PolicyEngine {
     }
 
     /// Tells what counts for a tenant.
-    pub fn policy_standing(&self, tenant: TenantId) -> PolicyStanding {
+    pub fn active_policy(&self, tenant: TenantId) -> ActivePolicy {
         let below = self.below.read().unwrap_or_else(PoisonError::into_inner);
         let layers = &below.layers;
-        PolicyStanding {
+        ActivePolicy {
             digest: self.layers_digest([layers.instance.as_ref(), layers.tenants.get(&tenant)]),
             files: layers.file_rules().map(|file| file.name.clone()).collect(),
             refused: below.refused.clone(),

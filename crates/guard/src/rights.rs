@@ -8,11 +8,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use dromia_contracts::gate::{RIGHTS_OF, RightsHold};
 use dromia_contracts::{AgentId, TenantId};
+use tokio::sync::watch;
 
+use crate::capability::LiveCapabilities;
 use crate::grant::Grant;
 
 /// After how many new lists those that no run holds are looked for.
@@ -22,6 +25,7 @@ const SWEEP_AFTER: usize = 1_024;
 #[derive(Debug, Default)]
 pub struct CurrentRights {
     lists: Mutex<HashMap<(TenantId, AgentId), Weak<RightsList>>>,
+    changes: watch::Sender<()>,
 }
 
 /// The current grants of one agent.
@@ -42,6 +46,7 @@ impl CurrentRights {
             let mut current = list.0.write().unwrap_or_else(PoisonError::into_inner);
             if number > current.0 {
                 *current = (number, grants.into());
+                self.changes.send_replace(());
             }
             drop(current);
             return RightsHold::new(list);
@@ -76,6 +81,34 @@ impl CurrentRights {
         let list = self.lists.lock().unwrap_or_else(PoisonError::into_inner).get(&key)?.upgrade()?;
         let current = list.0.read().unwrap_or_else(PoisonError::into_inner);
         Some(Arc::clone(&current.1))
+    }
+}
+
+/// Judges now and after each change of grants or capabilities, until the judgement is a refusal. A capability that
+/// expires is refused at the next change, or when something new begins.
+pub(crate) async fn await_denial<P, D>(
+    judge: impl Fn() -> Result<P, D>,
+    rights: &CurrentRights,
+    capabilities: Option<&LiveCapabilities>,
+) -> D {
+    // Before the first judgement, so that no change falls between.
+    let mut narrowed = rights.changes.subscribe();
+    let mut revoked = capabilities.map(LiveCapabilities::watch_changes);
+    loop {
+        if let Err(denied) = judge() {
+            return denied;
+        }
+        let revocation = async {
+            match &mut revoked {
+                // The sender is borrowed, so it is there.
+                Some(changes) => drop(changes.changed().await),
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            _ = narrowed.changed() => {}
+            () = revocation => {}
+        }
     }
 }
 

@@ -10,13 +10,16 @@
 mod adapter;
 mod config;
 mod draft;
+mod error;
 mod failure;
 mod format;
+mod reader;
 
 pub use adapter::HttpModel;
-pub use config::{HttpConfig, HttpError, HttpTimeouts, KeysOf, OutputLimit, TokenPrice, VaultKey};
-pub use draft::{EVENT_BYTES_MAX, StreamReader, whole_reply};
+pub use config::{HttpConfig, HttpTimeouts, KeysOf, OutputLimit, TokenPrice, VaultKey};
+pub use error::HttpError;
 pub use format::WireFormat;
+pub use reader::{EVENT_BYTES_MAX, StreamReader, whole_reply};
 
 pub(crate) use draft::{CallPiece, ReplyDraft};
 pub(crate) use failure::{cut_error, withheld_error};

@@ -214,6 +214,10 @@ impl LanguageModel for ModelRegistry {
         self.shared.adapters.contains_key(alias)
     }
 
+    fn list_aliases(&self) -> Vec<String> {
+        self.aliases().map(str::to_owned).collect()
+    }
+
     fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
         self.shared.prepare_first_ready(request)
     }

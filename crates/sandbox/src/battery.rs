@@ -283,6 +283,7 @@ impl AttackBattery {
             argv: Vec::new(),
             env: Vec::new(),
             workspace: stage.workspace_path().to_owned(),
+            reference: None,
             cwd: PathBuf::new(),
             mounts: vec![program],
             limits: attempt_limits(backend.isolation_tier(), attempt),

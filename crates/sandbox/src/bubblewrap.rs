@@ -10,9 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{
-    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
-};
+use dromia_contracts::sandbox::{IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxProcess};
 
 use crate::INSIDE_FLAG;
 use crate::helper::{self, DEVICES, SYSTEM, guarded_by_path};
@@ -95,7 +93,8 @@ impl BubblewrapSandbox {
             line.add_arguments(["--perms", "1777", "--size", &bytes.to_string(), "--tmpfs", path]);
         }
         let workspace = path_text(&spec.workspace)?;
-        line.add_arguments(["--bind", &workspace, WORKSPACE]);
+        let read_only = spec.reference.is_some_and(|meant| meant.read_only);
+        line.add_arguments([if read_only { "--ro-bind" } else { "--bind" }, &workspace, WORKSPACE]);
         if self.binds_by_path {
             let (fixed, frozen) = guarded_by_path(&spec.workspace);
             for (option, names) in [("--bind", fixed), ("--ro-bind", frozen)] {
@@ -138,7 +137,11 @@ fn meant_files(spec: &ProcessSpec) -> Result<Vec<MeantFile>, SandboxError> {
     let shown = spec.mounts.iter().map(|mount| (&mount.source, mount.target.clone(), "mounts"));
     let all = shown.chain([(&spec.workspace, PathBuf::from(WORKSPACE), "workspace")]);
     let of = |(source, path, place): (&PathBuf, PathBuf, &'static str)| {
-        let identity = helper::open_over_no_link(source).and_then(|found| helper::device_and_inode(&found));
+        let meant = spec.reference.filter(|_| path == Path::new(WORKSPACE));
+        let identity = match meant {
+            Some(meant) => Ok((meant.device, meant.inode)),
+            None => helper::open_over_no_link(source).and_then(|found| helper::device_and_inode(&found)),
+        };
         let (device, number) = identity.map_err(|problem| {
             let problem = format!("{}: {problem}", source.display());
             SandboxError::Spec { place, problem }
@@ -169,14 +172,6 @@ impl SandboxBackend for BubblewrapSandbox {
 
     fn isolation_tier(&self) -> IsolationTier {
         IsolationTier::Process
-    }
-
-    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
-        PathBuf::from(WORKSPACE)
-    }
-
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
-        &mount.target
     }
 
     fn start_process(

@@ -7,13 +7,13 @@
 pub(crate) mod engine;
 mod warm;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dromia_contracts::sandbox::{
     IsolationTier, NetworkAccess, ProcessEvent, ProcessExit, ProcessLimits, ProcessSpec, SandboxBackend,
-    SandboxError, SandboxMount, SandboxProcess,
+    SandboxError, SandboxProcess,
 };
 use dromia_contracts::{BoxFuture, RunId};
 
@@ -21,7 +21,7 @@ use self::warm::{ContainerKey, ContainerPool, PooledProcess, WarmContainer};
 use crate::order::{BackendSpec, DockerTask, HelperOrder, VERSION};
 use crate::process::RunningProcess;
 use crate::proxy_socket;
-use crate::spec::{self, WORKSPACE};
+use crate::spec;
 
 pub use self::engine::DockerEngine;
 pub(crate) use self::warm::IDLE;
@@ -56,6 +56,7 @@ impl DockerSandbox {
             argv: vec!["true".to_owned()],
             env: Vec::new(),
             workspace: PathBuf::from("/"),
+            reference: None,
             cwd: PathBuf::new(),
             mounts: Vec::new(),
             limits: ProcessLimits { wall_ms: 60_000, ..ProcessLimits::DEFAULT },
@@ -124,20 +125,13 @@ impl SandboxBackend for DockerSandbox {
         IsolationTier::Process
     }
 
-    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
-        PathBuf::from(WORKSPACE)
-    }
-
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
-        &mount.target
-    }
-
     fn start_process(
         &self,
         spec: ProcessSpec,
     ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
             spec::check_spec(&spec)?;
+            spec::refuse_reference(&spec, self.backend_name())?;
             proxy_socket::refuse_proxy(&spec, self.backend_name())?;
             let spec = spec::resolve_spec(spec)?;
             if let Some(process) = self.start_warm(&spec).await? {
@@ -156,6 +150,8 @@ impl SandboxBackend for DockerSandbox {
 
 #[cfg(test)]
 mod tests {
+    use dromia_contracts::sandbox::SandboxMount;
+
     use super::*;
 
     #[test]
@@ -167,6 +163,7 @@ mod tests {
                 argv: vec!["true".to_owned()],
                 env: Vec::new(),
                 workspace: workspace.into(),
+                reference: None,
                 cwd: PathBuf::new(),
                 mounts: vec![SandboxMount {
                     source: source.into(),

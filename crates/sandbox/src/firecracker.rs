@@ -10,16 +10,14 @@
 
 pub(crate) mod parts;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::order::{BackendSpec, HelperOrder, VERSION};
 use crate::process::RunningProcess;
 use crate::proxy_socket;
-use crate::spec::{self, WORKSPACE};
+use crate::spec;
 use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{
-    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
-};
+use dromia_contracts::sandbox::{IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxProcess};
 
 pub use self::parts::FirecrackerParts;
 pub use crate::helper::{RehearsalResult, rehearse_guest};
@@ -57,20 +55,13 @@ impl SandboxBackend for FirecrackerSandbox {
         IsolationTier::Machine
     }
 
-    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
-        PathBuf::from(WORKSPACE)
-    }
-
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
-        &mount.target
-    }
-
     fn start_process(
         &self,
         spec: ProcessSpec,
     ) -> BoxFuture<'_, Result<Box<dyn SandboxProcess>, SandboxError>> {
         Box::pin(async move {
             spec::check_spec(&spec)?;
+            spec::refuse_reference(&spec, self.backend_name())?;
             proxy_socket::refuse_proxy(&spec, self.backend_name())?;
             let order = self.helper_order(spec::resolve_spec(spec)?);
             let running = RunningProcess::start(&self.helper, &order).await?;

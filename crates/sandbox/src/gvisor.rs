@@ -4,17 +4,15 @@
 //! asks of it, from namespaces of its own. Inside, this program builds the same filter and counts as outside. The warden
 //! makes the bundle; no daemon, no root and no control group is needed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dromia_contracts::BoxFuture;
-use dromia_contracts::sandbox::{
-    IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxMount, SandboxProcess,
-};
+use dromia_contracts::sandbox::{IsolationTier, ProcessSpec, SandboxBackend, SandboxError, SandboxProcess};
 
 use crate::order::{BackendSpec, GuestReporter, HelperOrder, VERSION};
 use crate::process::RunningProcess;
 use crate::proxy_socket;
-use crate::spec::{self, WORKSPACE};
+use crate::spec;
 
 /// gVisor with our restrictions inside.
 #[derive(Debug, Clone)]
@@ -51,14 +49,6 @@ impl SandboxBackend for GvisorSandbox {
 
     fn isolation_tier(&self) -> IsolationTier {
         IsolationTier::Guest
-    }
-
-    fn workspace_path(&self, _spec: &ProcessSpec) -> PathBuf {
-        PathBuf::from(WORKSPACE)
-    }
-
-    fn mount_path<'mount>(&self, mount: &'mount SandboxMount) -> &'mount Path {
-        &mount.target
     }
 
     fn start_process(

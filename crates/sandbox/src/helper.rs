@@ -123,10 +123,10 @@ fn exit_code(code: i32) -> ExitCode {
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// Makes what another program left to this one: the door, and the guards of the workspace, after all that it mounted was
+/// Makes what another program left to this one: the proxy socket, and the guards of the workspace, after all that it mounted was
 /// seen to be what was meant.
 fn furnish_inside(order: &HelperOrder) -> Result<(), String> {
-    open_inside(order.spec.network).map_err(|problem| format!("the door of the proxy: {problem}"))?;
+    open_inside(order.spec.network).map_err(|problem| format!("the socket of the proxy: {problem}"))?;
     let BackendSpec::Foreign { meant, .. } = &order.walls else { return Ok(()) };
     for MeantFile { path, device, number } in meant {
         let seen = tree::open_no_links(path).and_then(|found| tree::device_and_inode(&found));

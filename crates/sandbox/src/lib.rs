@@ -8,7 +8,7 @@
 //! everything that the helper started is ended.
 //!
 //! What this crate refuses to do: decide who may run what (the gate does), give a process a network (one that is to
-//! have a proxy gets a socket to it (`door`), which the server serves), run anything where a restriction is missing.
+//! have a proxy gets a socket to it, which the server serves), run anything where a restriction is missing.
 //!
 //! Reading order: [`native`], [`bubblewrap`], [`docker`], [`firecracker`] and [`gvisor`] are the backends, [`probe`] says
 //! what this machine permits; `order` is what goes to the helper and what comes back, `helper` carries it out; [`battery`]
@@ -63,6 +63,12 @@ pub const ATTEMPT_FLAG: &str = "--sandbox-attempt";
 #[doc(hidden)]
 pub fn plant_binding_by_path() {
     helper::plant_binding_by_path();
+}
+
+/// Gives this thread less of a claim on a processor than the process has: it is nicer by so much, and gives way at once where
+/// another one wakes up. It is here because the system call has no safe wrapper.
+pub fn lower_thread_claim(by: i32) -> std::io::Result<()> {
+    sys::lower_thread_claim(by)
 }
 
 /// Does the work of the helper, or one attempt of the battery, if this process was started for it.

@@ -79,6 +79,7 @@ impl SandboxBackend for NativeSandbox {
                 // Its programs are in the network namespace of everybody else.
                 NativeLevel::Base => {
                     proxy_socket::refuse_proxy(&spec, self.backend_name())?;
+                    spec::refuse_reference(&spec, self.backend_name())?;
                     BackendSpec::Base
                 }
                 NativeLevel::Strict => BackendSpec::Strict,

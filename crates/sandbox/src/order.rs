@@ -218,6 +218,7 @@ mod tests {
             argv: vec!["true".to_owned()],
             env: Vec::new(),
             workspace: PathBuf::from("/w"),
+            reference: None,
             cwd: PathBuf::new(),
             mounts: Vec::new(),
             limits: ProcessLimits::DEFAULT,

@@ -55,7 +55,7 @@ pub(crate) struct RunningProcess {
     deadline: Instant,
     is_over: bool,
     /// Where the process's connections to its proxy are accepted.
-    door: Option<TcpListener>,
+    listener: Option<TcpListener>,
 }
 
 /// A helper that waits for its order, and has nothing so far but the socket by which that comes.
@@ -98,7 +98,7 @@ impl WaitingHelper {
         let text = order.encode()?;
         let told = tokio::time::timeout(ORDER_WAIT, control.write_all(&text));
         told.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let (door, report) = match order.spec.network {
+        let (listener, report) = match order.spec.network {
             NetworkAccess::None => (None, Vec::new()),
             NetworkAccess::Proxy => {
                 let handed = tokio::time::timeout(DOOR_WAIT, proxy_socket::receive_proxy_socket(&control));
@@ -120,7 +120,7 @@ impl WaitingHelper {
                 + order.walls.startup_time()
                 + GRACE,
             is_over: false,
-            door,
+            listener,
         })
     }
 }
@@ -220,7 +220,7 @@ impl SandboxProcess for RunningProcess {
         self.call_off();
     }
 
-    fn take_door(&mut self) -> Option<TcpListener> {
-        self.door.take()
+    fn take_proxy_socket(&mut self) -> Option<TcpListener> {
+        self.listener.take()
     }
 }

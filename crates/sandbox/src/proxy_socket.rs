@@ -80,9 +80,9 @@ pub(crate) async fn receive_proxy_socket(
 ) -> io::Result<(Option<TcpListener>, Vec<u8>)> {
     let (descriptor, said) = control.async_io(Interest::READABLE, || receive_descriptor(control)).await?;
     let Some(descriptor) = descriptor else { return Ok((None, said)) };
-    let door = TcpListener::from(descriptor);
-    door.set_nonblocking(true)?;
-    Ok((Some(door), Vec::new()))
+    let listener = TcpListener::from(descriptor);
+    listener.set_nonblocking(true)?;
+    Ok((Some(listener), Vec::new()))
 }
 
 /// Reads one byte, and the descriptor that comes with it.
@@ -115,12 +115,12 @@ mod tests {
         drop(made);
         ours.set_nonblocking(true).expect("a socket");
         let ours = tokio::net::UnixStream::from_std(ours).expect("a socket");
-        let (door, said) = receive_proxy_socket(&ours).await.expect("it comes");
-        let door = door.expect("a door");
+        let (listener, said) = receive_proxy_socket(&ours).await.expect("it comes");
+        let listener = listener.expect("a listener");
         assert!(said.is_empty());
         let mut program = TcpStream::connect(address).expect("somebody listens");
-        door.set_nonblocking(false).expect("a socket");
-        let (mut server, _) = door.accept().expect("it is the same socket");
+        listener.set_nonblocking(false).expect("a socket");
+        let (mut server, _) = listener.accept().expect("it is the same socket");
         server.write_all(b"x").expect("it is sent");
         let mut heard = [0];
         program.read_exact(&mut heard).expect("it is heard");
@@ -133,8 +133,8 @@ mod tests {
         theirs.write_all(b"{}").expect("it is sent");
         ours.set_nonblocking(true).expect("a socket");
         let ours = tokio::net::UnixStream::from_std(ours).expect("a socket");
-        let (door, said) = receive_proxy_socket(&ours).await.expect("it comes");
-        assert_eq!((door.is_none(), &said[..]), (true, &b"{"[..]));
+        let (listener, said) = receive_proxy_socket(&ours).await.expect("it comes");
+        assert_eq!((listener.is_none(), &said[..]), (true, &b"{"[..]));
         drop(theirs);
         let mut rest = [0; 4];
         assert_eq!(ours.try_read(&mut rest).expect("the rest is there"), 1);

@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path};
 
+pub(crate) use dromia_contracts::sandbox::WORKSPACE;
 use dromia_contracts::sandbox::{ProcessSpec, SandboxError, SandboxMount};
 
 use crate::helper::tree::open_no_links;
@@ -16,9 +17,6 @@ const MOUNTS_MAX: usize = 64;
 /// Names that the backends set, and names by which a variable would reach into every program that is started.
 const ENV_RESERVED: [&str; 7] =
     ["PATH", "HOME", "LANG", "TMPDIR", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"];
-
-/// Where the workspace lies for backends with a file system of their own.
-pub(crate) const WORKSPACE: &str = "/workspace";
 
 /// Directories of a file system of its own that a mount may not cover.
 const OWN: [&str; 10] =
@@ -77,6 +75,20 @@ pub(crate) fn check_spec(spec: &ProcessSpec) -> Result<(), SandboxError> {
     Ok(())
 }
 
+/// Refuses a directory of the operator's for a backend that cannot see to it that exactly this one is shown, with what
+/// programs outside execute guarded.
+pub(crate) fn refuse_reference(spec: &ProcessSpec, backend: &'static str) -> Result<(), SandboxError> {
+    match spec.reference {
+        None => Ok(()),
+        Some(_) => Err(SandboxError::Unavailable {
+            missing: format!("{backend} can't guard a workspace outside of the server's home"),
+            fix: "run `dromia doctor --only sandbox` to see what native/strict, bubblewrap or gVisor needs, or take \
+                  the directory away with `dromia agent set NAME workspace=`"
+                .to_owned(),
+        }),
+    }
+}
+
 /// Resolves the paths of this machine, so that no link is left in them, and says which is not there.
 pub(crate) fn resolve_spec(mut spec: ProcessSpec) -> Result<ProcessSpec, SandboxError> {
     let real = |place, path: &Path| {
@@ -86,7 +98,10 @@ pub(crate) fn resolve_spec(mut spec: ProcessSpec) -> Result<ProcessSpec, Sandbox
         };
         path.canonicalize().map_err(refused)
     };
-    spec.workspace = real("workspace", &spec.workspace)?;
+    // What a reference names was found over no link, and what is there when it is mounted must be that.
+    if spec.reference.is_none() {
+        spec.workspace = real("workspace", &spec.workspace)?;
+    }
     if !spec.workspace.is_dir() {
         let problem = format!("{} is not a directory", spec.workspace.display());
         return Err(SandboxError::Spec { place: "workspace", problem });
@@ -136,6 +151,7 @@ mod tests {
             argv: vec!["sh".to_owned(), "-c".to_owned(), "true".to_owned()],
             env: vec![("A".to_owned(), "1".to_owned())],
             workspace: PathBuf::from("/srv/w"),
+            reference: None,
             cwd: PathBuf::from("a/b"),
             mounts: vec![SandboxMount { source: "/srv/m".into(), target: "/opt/m".into(), writable: false }],
             limits: ProcessLimits::DEFAULT,

@@ -53,6 +53,31 @@ pub(crate) fn processor_time() -> io::Result<Duration> {
     Ok(Duration::new(seconds, nanoseconds))
 }
 
+/// How long a turn is of a thread that keeps a processor busy, in nanoseconds: the longest that Linux knows.
+const LONG_TURN: u64 = 100_000_000;
+
+/// What leaves a thread the policy that it has.
+const KEEP_POLICY: u64 = 8;
+
+/// Gives this thread less of a claim on a processor, and long turns: who has those gives way at once to a thread that wakes up
+/// and has short ones. Before Linux 6.12, only the claim has an effect.
+pub(crate) fn lower_thread_claim(by: i32) -> io::Result<()> {
+    let nice = rustix::process::getpriority_process(None)?.saturating_add(by).min(19);
+    let attributes = libc::sched_attr {
+        size: u32::try_from(size_of::<libc::sched_attr>()).map_err(io::Error::other)?,
+        sched_policy: 0,
+        sched_flags: KEEP_POLICY,
+        sched_nice: nice,
+        sched_priority: 0,
+        sched_runtime: LONG_TURN,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel reads as many bytes as the attributes say that they have, and writes none but their size.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Has a limit set in the process that a command starts, just before it becomes the program.
 pub(crate) fn limit_what_starts(command: &mut Command, resource: Resource, limit: Rlimit) {
     let set = move || Ok(setrlimit(resource, limit)?);
@@ -176,7 +201,10 @@ pub(crate) fn set_mount(path: &Path, attributes: MountAttributes) -> io::Result<
 
 /// The same for a tree that is held. What is mounted in it shows up in no other mount, and the other way round.
 pub(crate) fn set_tree(tree: &OwnedFd, attributes: MountAttributes) -> io::Result<()> {
-    set_attributes(tree.as_raw_fd(), c"", libc::AT_EMPTY_PATH, &attributes.raw_attributes(libc::MS_PRIVATE))
+    // What is mounted in a tree that is only read is only read, too.
+    let below = if attributes.read_only { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH | below;
+    set_attributes(tree.as_raw_fd(), c"", flags, &attributes.raw_attributes(libc::MS_PRIVATE))
 }
 
 impl MountAttributes {

@@ -102,6 +102,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
             grants: vec![],
             model_calls_max: None,
             description: String::new(),
+            workspace: None,
         },
     };
     let batch = WriteBatch::new(TENANT)

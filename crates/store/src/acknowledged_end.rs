@@ -93,7 +93,7 @@ impl AcknowledgedEnd {
     fn write_end(&mut self, frames: u32) -> io::Result<()> {
         let salts = match self.present {
             Some(present) if present.frames < frames => present.salts,
-            // The log may have begun anew, under other salts.
+            // SQLite may have restarted the log with other salts.
             _ => read_salts(&self.log)?,
         };
         let end = LogEnd { salts, frames };
@@ -162,7 +162,7 @@ pub(crate) fn log_loss(config: &StoreConfig) -> io::Result<Option<LogLoss>> {
             config,
             &format!("the header of the log is damaged, and {frames} frames were acknowledged"),
         )),
-        // SQLite begins a log anew only after all of the one before is in the main file.
+        // SQLite restarts a log only after all frames of the previous one are in the main file.
         Some(log) if log.salts != salts => None,
         Some(log) if log.frames < frames => {
             let whole = log.frames;
@@ -178,7 +178,7 @@ pub(crate) fn log_loss(config: &StoreConfig) -> io::Result<Option<LogLoss>> {
 /// Judges a log that is empty or not there.
 fn judge_missing_log(config: &StoreConfig, frames: u32) -> LogLoss {
     let gone = format!("the log is missing, but {frames} frames of it were acknowledged");
-    // Whoever removes the log by the rules of SQLite removes the index before.
+    // SQLite itself removes the index before it removes the log.
     if config.index_path().exists() {
         return lost_commits(config, &gone);
     }

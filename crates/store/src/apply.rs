@@ -10,6 +10,7 @@
 //! by their holder; deliveries by their ids, their attempts by holder and receipt; approvals by their ids and answers.
 
 mod agent;
+mod answer;
 mod append;
 mod approval;
 mod audit;
@@ -37,6 +38,7 @@ use dromia_contracts::id::TenantId;
 use dromia_contracts::store::{CommitReceipt, CommitRefusal, Mutation, WriteBatch};
 
 use agent::AgentDrafts;
+use answer::AnswerDrafts;
 use approval::ApprovalDrafts;
 use audit::ActList;
 use budget::BudgetDrafts;
@@ -108,7 +110,7 @@ pub(crate) struct BatchDraft<'b> {
     db: TenantDb<'b>,
     batch: &'b WriteBatch,
     receipt: CommitReceipt,
-    new_tenant: TenantDraft<'b>,
+    own_tenant: TenantDraft<'b>,
     tokens: TokenDrafts<'b>,
     agents: AgentDrafts<'b>,
     sessions: SessionDrafts<'b>,
@@ -121,6 +123,7 @@ pub(crate) struct BatchDraft<'b> {
     capabilities: CapabilityDrafts<'b>,
     files: FileDrafts<'b>,
     approvals: ApprovalDrafts<'b>,
+    answers: AnswerDrafts<'b>,
 }
 
 impl<'b> BatchDraft<'b> {
@@ -132,12 +135,12 @@ impl<'b> BatchDraft<'b> {
     ) -> Checked<Self> {
         BatchSize::from_batch(batch).check_bounds()?;
         budget::check_apart(batch)?;
-        let (new_tenant, body_key) = tenant::enter_tenant(connection, keys, batch)?;
+        let (own_tenant, body_key) = tenant::enter_tenant(connection, keys, batch)?;
         let mut draft = Self {
             db: TenantDb { connection, tenant: batch.tenant, body_key },
             batch,
             receipt: CommitReceipt { positions: Vec::new(), claimed: true, waiting: false },
-            new_tenant,
+            own_tenant,
             tokens: TokenDrafts::default(),
             agents: AgentDrafts::default(),
             sessions: SessionDrafts::default(),
@@ -150,6 +153,7 @@ impl<'b> BatchDraft<'b> {
             capabilities: CapabilityDrafts::default(),
             files: FileDrafts::default(),
             approvals: ApprovalDrafts::default(),
+            answers: AnswerDrafts::default(),
         };
         draft.apply_batch()?;
         Ok(draft)
@@ -191,6 +195,7 @@ impl<'b> BatchDraft<'b> {
             | Mutation::DeliveryRedrive(_)
             | Mutation::FeedNumber(_)
             | Mutation::CursorMove(_) => Ok(()),
+            Mutation::TenantSuspensionSet(since) => self.own_tenant.set_suspension(db, *since),
             Mutation::TokenCreate(create) => self.tokens.create_token(db, create),
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(db, revoke),
             Mutation::AgentCreate(create) => self.agents.create_agent(db, create, batch),
@@ -203,13 +208,13 @@ impl<'b> BatchDraft<'b> {
             Mutation::SessionOpen(open) => self.sessions.open_session(db, open, &mut self.agents),
             Mutation::ImportEnd(session) => self.sessions.end_import(db, *session),
             Mutation::InboxPut(put) => {
-                let standing = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
+                let claim = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
                 let mut owners = InboxOwners {
                     agents: &mut self.agents,
                     sessions: &mut self.sessions,
                     runs: &mut self.runs,
                 };
-                self.receipt.positions.push(self.inbox.put_item(db, put, standing, &mut owners)?);
+                self.receipt.positions.push(self.inbox.put_item(db, put, claim, &mut owners)?);
                 Ok(())
             }
             Mutation::PinPut(pin) => self.states.put_pin(db, pin),
@@ -233,6 +238,7 @@ impl<'b> BatchDraft<'b> {
                 self.approvals.rules.put_rule(db, rule, &mut self.agents, &mut self.sessions)
             }
             Mutation::ApprovalRuleRemove(remove) => self.approvals.rules.remove_rule(db, remove),
+            Mutation::AnswerPut(put) => self.answers.put_answer(db, put),
         }
     }
 
@@ -255,8 +261,9 @@ impl<'b> BatchDraft<'b> {
 
     /// Writes the rows. Returns how many.
     pub(crate) fn write_rows(&self) -> rusqlite::Result<u64> {
-        let drafts: [&dyn TableDraft; 13] = [
-            &self.new_tenant,
+        let drafts: [&dyn TableDraft; 14] = [
+            &self.answers,
+            &self.own_tenant,
             &self.tokens,
             &self.agents,
             &self.sessions,

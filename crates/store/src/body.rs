@@ -86,14 +86,29 @@ type SyncDir = fn(&File, &Path) -> io::Result<()>;
 /// How a file is read; a test gives one that fails.
 type ReadFile = fn(&Path) -> io::Result<Vec<u8>>;
 
+/// How many files are known to have a durable name.
+const WRITTEN_MAX: usize = 4096;
+
 /// What this process knows of the directories.
 #[derive(Debug, Default)]
 struct KnownDirectories {
     /// Tenants whose directory has a durable name.
     named: BTreeSet<TenantId>,
+    /// Files whose names are durable: those that were written last. Who sends the same again waits for no disk, nor does
+    /// anyone behind it.
+    written: BTreeSet<(TenantId, [u8; 32])>,
     /// Whether a sync failed. A second one could succeed without effect, so from then on no file is taken for durable
     /// because it is there.
     is_doubtful: bool,
+}
+
+impl KnownDirectories {
+    fn note_written(&mut self, tenant: TenantId, hash: [u8; 32]) {
+        if self.written.len() >= WRITTEN_MAX {
+            self.written.clear();
+        }
+        self.written.insert((tenant, hash));
+    }
 }
 
 impl FileBodies {
@@ -114,7 +129,11 @@ impl FileBodies {
         let dir = self.open_dir(tenant)?;
         let path = self.body_path(tenant, hash);
         let was_there = path.try_exists()?;
-        if !(was_there && !self.lock_known().is_doubtful && file_holds(&path, bytes)) {
+        if was_there && !self.lock_known().is_doubtful && file_holds(&path, bytes) {
+            if self.lock_known().written.contains(&(tenant, *hash)) {
+                return Ok(());
+            }
+        } else {
             // One name per tenant: a crash leaves at most one such file, and the next body writes over it.
             let incoming = self.tenant_dir(tenant).join("incoming");
             let mut file = File::create(&incoming)?;
@@ -122,7 +141,11 @@ impl FileBodies {
             file.sync_all()?;
             fs::rename(&incoming, &path)?;
         }
-        self.sync_path(&dir, &self.tenant_dir(tenant)).inspect_err(|_| {
+        let synced = self.sync_path(&dir, &self.tenant_dir(tenant));
+        if synced.is_ok() {
+            self.lock_known().note_written(tenant, *hash);
+        }
+        synced.inspect_err(|_| {
             // Rows may name a file that was there before, so it stays. A name that came just now goes: no row has it.
             if !was_there && let Err(error) = fs::remove_file(&path) {
                 tracing::error!(%error, "a body stays because its directory could not be synced");
@@ -169,6 +192,7 @@ impl FileBodies {
 
     /// Removes a file, after the row that named it is durably gone. Returns whether it was there.
     pub(crate) fn remove(&self, tenant: TenantId, hash: &[u8; 32]) -> io::Result<bool> {
+        self.lock_known().written.remove(&(tenant, *hash));
         match fs::remove_file(self.body_path(tenant, hash)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::agent::{AgentState, ErasureCounts};
 use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
-use dromia_contracts::store::WriteBatch;
+use dromia_contracts::store::{AnswerPut, WriteBatch};
 
 use crate::body::{BodyLocation, FileBodies};
 use crate::column_codes::{self, StoredEnum as _};
@@ -66,6 +66,15 @@ impl ErasurePage<'_> {
         if state != Some(AgentState::Deleting.stored_code()) {
             // Gone already, or not to be erased: either way there is nothing to come back for.
             return Ok(true);
+        }
+        // What changes gave may say what the agent was; that they were carried out is kept.
+        self.delete_rows(
+            "UPDATE answers SET answer = ?2 WHERE (tenant, key) IN \
+             (SELECT tenant, key FROM answers WHERE tenant = ?1 AND length(answer) > 1 LIMIT ?3)",
+            AnswerPut::NOT_KEPT,
+        )?;
+        if self.left == 0 {
+            return Ok(false);
         }
         if !self.erase_deliveries()? || !self.erase_approvals()? {
             return Ok(false);
@@ -353,7 +362,7 @@ impl ErasurePage<'_> {
     }
 
     /// Runs a statement that removes at most `?3` rows of `?2`.
-    fn delete_rows(&mut self, sql: &str, owner: &[u8; 16]) -> rusqlite::Result<usize> {
+    fn delete_rows(&mut self, sql: &str, owner: &[u8]) -> rusqlite::Result<usize> {
         let gone =
             self.db.prepare_cached(sql)?.execute(params![self.tenant.as_bytes(), owner, self.rows_left()])?;
         self.left -= gone;

@@ -1,6 +1,7 @@
 //! The reads, one file per noun. Each takes a [`ScopeView`], which is what a scope sees.
 
 pub(crate) mod agent;
+pub(crate) mod answer;
 pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod budget;
@@ -9,6 +10,7 @@ pub(crate) mod cost;
 pub(crate) mod delivery;
 pub(crate) mod file;
 pub(crate) mod ids;
+pub(crate) mod inbox;
 pub(crate) mod journal;
 pub(crate) mod key;
 pub(crate) mod openings;
@@ -34,6 +36,7 @@ pub(crate) mod answers {
         by_handle as agent_by_handle, by_id as agent, find_revision as agent_revision, list_agents as agents,
         list_deleting as deleting_agents, list_revisions as agent_revisions,
     };
+    pub(crate) use super::answer::by_key as kept_answer;
     pub(crate) use super::approval::{
         by_id as approval, list_approvals as approvals, list_delayed as cooling_approvals,
         list_rules as approval_rules,
@@ -47,6 +50,7 @@ pub(crate) mod answers {
     };
     pub(crate) use super::file::{find_known_file as file_label, list_files as file_labels};
     pub(crate) use super::ids::find_ids as ids_like;
+    pub(crate) use super::inbox::read_inbox as inbox_items;
     pub(crate) use super::journal::journal_page as journal_entries;
     pub(crate) use super::key::find_visible_key as find_keyed_item;
     pub(crate) use super::openings::read_openings as opening_inputs;
@@ -57,10 +61,13 @@ pub(crate) mod answers {
     pub(crate) use super::session::{
         by_id as session, by_key as session_by_key, find_pin as pinned_text,
         list_pending as pending_sessions, list_sessions as sessions, list_state as session_state,
-        read_inbox as inbox_items, state_entry,
+        state_entry,
     };
     pub(crate) use super::tail::read_tail as session_tail;
-    pub(crate) use super::tenant::{by_handle as tenant_by_handle, list_tenants as tenants};
+    pub(crate) use super::tenant::{
+        by_handle as tenant_by_handle, count_rows as tenant_counts, list_tenants as tenants,
+        of_scope as tenant_record,
+    };
     pub(crate) use super::token::{by_id as token_by_id, find_token_owner, list_tokens as tokens};
     pub(crate) use super::vault::{by_name as secret, find_vault_key as vault_key, list_secrets as secrets};
 }

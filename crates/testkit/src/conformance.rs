@@ -23,6 +23,7 @@ mod file;
 mod ids;
 mod import;
 mod journal;
+mod kept_answer;
 mod revision;
 mod scene;
 mod tenancy;
@@ -78,6 +79,7 @@ claims! {
     claim::a_terminal_head_frees_the_session,
     claim::an_agent_that_is_not_running_grants_no_claim,
     claim::a_paused_agent_grants_a_claim_that_begins_nothing,
+    claim::a_suspended_tenant_keeps_its_input_and_grants_no_claim,
     claim::a_session_with_waiting_items_and_no_turn_is_pending,
     claim::a_tail_holds_whole_runs_and_what_waits,
     ids::an_id_is_found_by_its_first_and_by_its_last_digits,
@@ -142,6 +144,10 @@ claims! {
     token::a_token_is_revoked_once_and_for_good,
     token::a_token_that_expired_is_found_and_says_so,
     token::a_stranger_sees_and_revokes_no_token,
+    kept_answer::one_claim_has_a_key_and_keeps_one_answer,
+    kept_answer::a_key_that_was_given_back_is_claimed_again,
+    kept_answer::a_tenant_keeps_a_bounded_number_of_answers,
+    kept_answer::a_key_belongs_to_its_tenant,
     vault::a_tenants_key_of_secrets_is_put_once,
     vault::a_tenants_key_of_secrets_gives_way_to_another_by_its_name,
     vault::a_version_of_a_secret_takes_the_place_of_the_one_before,

@@ -17,6 +17,7 @@ mod file;
 mod inbox;
 mod limits;
 mod node;
+mod page;
 mod peek;
 mod read;
 mod rows;

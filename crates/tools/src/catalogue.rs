@@ -53,6 +53,24 @@ impl BuiltinTool {
         Self::TimeNow,
     ];
 
+    /// Returns whether it works in a workspace.
+    pub(crate) fn uses_workspace(self) -> bool {
+        match self {
+            Self::Exec
+            | Self::FileAppend
+            | Self::FileDelete
+            | Self::FileEdit
+            | Self::FileList
+            | Self::FileRead
+            | Self::FileSearch
+            | Self::FileWrite
+            | Self::ShellExecute => true,
+            Self::HttpRequest | Self::MessageSend | Self::PastRead | Self::PlanDeclare | Self::TimeNow => {
+                false
+            }
+        }
+    }
+
     /// Finds a tool. Some providers allow no dots in names, so `file_read` is taken for `file.read`.
     pub(crate) fn find_by_name(name: &str) -> Option<Self> {
         let dotted = name.replace('_', ".");

@@ -53,6 +53,11 @@ pub(crate) enum FileError {
          first"
     )]
     OverQuota { limit: u64 },
+    #[error(
+        "refused: file tools have added {limit} bytes to this directory since the server started, which is the \
+         most; nothing was changed. Have a person look at what is there and raise tools.exec.disk_quota"
+    )]
+    GrownTooMuch { limit: u64 },
     #[error("failed: the disk is full; nothing was changed")]
     DiskFull,
     #[error(

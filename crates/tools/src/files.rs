@@ -92,12 +92,17 @@ pub(crate) fn replace_file(
     check_guarded(path)?;
     let (parent, name) = path.split_file_name();
     let parent = workspace.open_directory(&parent, MissingDirectory::Make)?.ok_or(FileError::Missing)?;
-    match entry_kind(parent.as_fd(), name)? {
-        None | Some(FileType::RegularFile) => {}
+    let mode = match entry_kind(parent.as_fd(), name)? {
+        // A script of the operator's stays one.
+        Some(FileType::RegularFile) if mode.is_none() && workspace.is_referenced() => {
+            let found = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            Some(Mode::from_raw_mode(found.st_mode))
+        }
+        None | Some(FileType::RegularFile) => mode,
         Some(FileType::Directory) => return Err(FileError::Directory),
         Some(FileType::Symlink) => return Err(FileError::Symlink),
         Some(_) => return Err(FileError::Special),
-    }
+    };
     let temporary = format!("{TEMPORARY_PREFIX}{}", &blake3::hash(key.as_bytes()).to_hex()[..16]);
     unlink_entry(parent.as_fd(), &temporary)?;
     let written = create_new(parent.as_fd(), &temporary).and_then(|mut file| {

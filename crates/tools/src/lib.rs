@@ -33,6 +33,7 @@ mod past_read;
 mod program;
 mod proxy;
 mod quota;
+mod reference;
 mod search;
 mod spilled_output;
 mod web;
@@ -46,4 +47,4 @@ pub mod home_wipe;
 
 pub use crate::external::{ExternalProblem, ExternalSpec, ExternalTool};
 pub use crate::home_wipe::AgentHomes;
-pub use crate::toolbox::{Toolbox, ToolsConfig, prepare_builtin};
+pub use crate::toolbox::{CallSettings, Toolbox, ToolsConfig, prepare_builtin};

@@ -8,12 +8,13 @@ use std::os::fd::OwnedFd;
 
 use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
+use dromia_contracts::workspace_files::{FileKind, WorkspaceName};
 use rustix::fs::{AtFlags, Dir, FileType};
 
 use crate::arguments::FileList;
 use crate::file_error::FileError;
 use crate::files::{Told, fact_part};
-use crate::path::TEMPORARY_PREFIX;
+use crate::path::{TEMPORARY_PREFIX, WorkspacePath};
 use crate::workspace::{MissingDirectory, Workspace};
 
 /// The most names of one page.
@@ -54,9 +55,46 @@ struct DirectoryListing {
     cut_short: bool,
 }
 
-fn scan_names(directory: &OwnedFd, after: &str) -> Result<DirectoryListing, FileError> {
+/// Lists the first names of a directory after one, and what they are.
+pub(crate) fn list_names(
+    workspace: Option<&Workspace>,
+    path: &WorkspacePath,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<WorkspaceName>, FileError> {
+    let directory = match workspace {
+        Some(workspace) => workspace.open_directory(path, MissingDirectory::Leave)?,
+        None => None,
+    };
+    let Some(directory) = directory else {
+        return if path.components().next().is_none() { Ok(Vec::new()) } else { Err(FileError::Missing) };
+    };
+    let named = |name: String| {
+        let stat = rustix::fs::statat(&directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => FileKind::File,
+            FileType::Directory => FileKind::Directory,
+            FileType::Symlink => FileKind::Link,
+            _ => FileKind::Special,
+        };
+        let bytes = if kind == FileKind::File { u64::try_from(stat.st_size).unwrap_or_default() } else { 0 };
+        Some(WorkspaceName { name, kind, bytes })
+    };
+    let first = first_names(&directory, after, limit)?.first.into_sorted_vec();
+    // What went away meanwhile is not there.
+    Ok(first.into_iter().filter_map(named).collect())
+}
+
+/// The first names of a directory after one, how many there are, and whether that is all.
+struct FirstNames {
+    first: BinaryHeap<String>,
+    seen: u64,
+    cut_short: bool,
+}
+
+fn first_names(directory: &OwnedFd, after: &str, limit: usize) -> Result<FirstNames, FileError> {
     // Of all names after the last page, the heap keeps the first in order; its top is the one to drop.
-    let mut first = BinaryHeap::with_capacity(ENTRIES_MAX + 1);
+    let mut first = BinaryHeap::with_capacity(limit + 1);
     let (mut seen, mut looked_at) = (0_u64, 0_u64);
     let mut cut_short = false;
     for entry in Dir::read_from(directory)? {
@@ -73,10 +111,15 @@ fn scan_names(directory: &OwnedFd, after: &str) -> Result<DirectoryListing, File
         }
         seen += 1;
         first.push(name);
-        if first.len() > ENTRIES_MAX {
+        if first.len() > limit {
             first.pop();
         }
     }
+    Ok(FirstNames { first, seen, cut_short })
+}
+
+fn scan_names(directory: &OwnedFd, after: &str) -> Result<DirectoryListing, FileError> {
+    let FirstNames { first, seen, cut_short } = first_names(directory, after, ENTRIES_MAX)?;
     let mut lines = String::new();
     let mut shown = 0;
     for name in first.into_sorted_vec() {

@@ -16,7 +16,8 @@ use dromia_contracts::egress::EgressDecision;
 use dromia_contracts::label::Label;
 use dromia_contracts::runtime::Clock;
 use dromia_contracts::sandbox::{
-    NetworkAccess, ProcessEvent, ProcessExit, ProcessSpec, SandboxBackend, SandboxError, SandboxFamily,
+    NetworkAccess, ProcessEvent, ProcessExit, ProcessSpec, ReferencedDirectory, SandboxBackend, SandboxError,
+    SandboxFamily,
 };
 use dromia_contracts::tool::CallProgressSink;
 use dromia_contracts::tool_policy::ToolTerms;
@@ -78,7 +79,7 @@ pub(crate) struct ProgramResult {
 /// Runs a program in a workspace to its end. Dropping the future ends it.
 pub(crate) async fn run_program(
     sandbox: &dyn SandboxBackend,
-    workspace: PathBuf,
+    (workspace, reference): (PathBuf, Option<ReferencedDirectory>),
     program: JudgedProgram,
     clock: &dyn Clock,
     pieces: &dyn CallProgressSink,
@@ -88,11 +89,11 @@ pub(crate) async fn run_program(
     let cwd = cwd.components().collect();
     let network = if way.is_some() { NetworkAccess::Proxy } else { NetworkAccess::None };
     let (env, mounts) = (Vec::new(), Vec::new());
-    let spec = ProcessSpec { argv, env, workspace, cwd, mounts, limits, network, family };
+    let spec = ProcessSpec { argv, env, workspace, reference, cwd, mounts, limits, network, family };
     let mut process = sandbox.start_process(spec).await?;
-    let proxy = match way.zip(process.take_door()) {
-        Some((way, door)) => {
-            let opened = EgressProxy::start_listening(door, way);
+    let proxy = match way.zip(process.take_proxy_socket()) {
+        Some((way, listener)) => {
+            let opened = EgressProxy::start_listening(listener, way);
             Some(opened.map_err(|problem| SandboxError::Start { problem: problem.to_string() })?)
         }
         None => None,

@@ -57,11 +57,11 @@ pub(crate) struct EgressProxy {
 
 impl EgressProxy {
     /// Begins to answer at a socket that does not block.
-    pub(crate) fn start_listening(door: TcpListener, way: ProxyUpstream) -> io::Result<Self> {
-        let door = tokio::net::TcpListener::from_std(door)?;
+    pub(crate) fn start_listening(listener: TcpListener, way: ProxyUpstream) -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
         let desk = Arc::new(ProxySession::new(way));
         let mut work = JoinSet::new();
-        work.spawn(accept_connections(door, Arc::clone(&desk)));
+        work.spawn(accept_connections(listener, Arc::clone(&desk)));
         Ok(Self { desk, work })
     }
 
@@ -76,7 +76,7 @@ impl EgressProxy {
 }
 
 /// Lets connections in, as many as may be at once. Dropping the future drops them all.
-async fn accept_connections(door: tokio::net::TcpListener, desk: Arc<ProxySession>) {
+async fn accept_connections(listener: tokio::net::TcpListener, desk: Arc<ProxySession>) {
     let mut connections = JoinSet::new();
     loop {
         if connections.len() >= CONNECTIONS_MAX {
@@ -84,7 +84,7 @@ async fn accept_connections(door: tokio::net::TcpListener, desk: Arc<ProxySessio
             continue;
         }
         while connections.try_join_next().is_some() {}
-        match door.accept().await {
+        match listener.accept().await {
             Ok((stream, _)) => {
                 let desk = Arc::clone(&desk);
                 connections.spawn(async move { exchange::serve_connection(stream, &desk).await });

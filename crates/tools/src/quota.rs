@@ -31,6 +31,8 @@ const BESIDE_BYTES: u64 = 8 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct WorkspaceQuotas {
     known: Mutex<HashMap<AgentId, u64>>,
+    /// What was added to directories of the operator's.
+    grown: Mutex<HashMap<(u64, u64), u64>>,
 }
 
 impl WorkspaceQuotas {
@@ -56,6 +58,22 @@ impl WorkspaceQuotas {
             known.clear();
         }
         known.insert(agent, after);
+        Ok(())
+    }
+
+    /// Admits so many bytes more to a directory of the operator's: what lies there is not the agents', so only what they add
+    /// is counted.
+    pub(crate) fn admit_growth(&self, directory: (u64, u64), more: u64, limit: u64) -> Result<(), FileError> {
+        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+        if grown.len() >= AGENTS_MAX {
+            grown.clear();
+        }
+        let before = grown.get(&directory).copied().unwrap_or_default();
+        let after = before.saturating_add(more).saturating_add(BESIDE_BYTES);
+        if after > limit {
+            return Err(FileError::GrownTooMuch { limit });
+        }
+        grown.insert(directory, after);
         Ok(())
     }
 

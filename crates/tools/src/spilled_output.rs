@@ -79,6 +79,12 @@ pub(crate) fn is_readable(grants: &[String]) -> bool {
     grants.iter().any(|grant| matches!(grant.as_str(), "file.read" | "file.*"))
 }
 
+/// Returns whether a path is that of a result that is kept, or was.
+pub(crate) fn is_spilled(path: &FilePath) -> bool {
+    let (parent, name) = path.split_file_name();
+    parent.as_str() == DIRECTORY && is_result(name)
+}
+
 fn spill_path(key: &str) -> Result<FilePath, FileError> {
     let name = &blake3::hash(key.as_bytes()).to_hex()[..DIGITS];
     let path = WorkspacePath::parse(&format!("{DIRECTORY}/{name}{SUFFIX}"));

@@ -10,11 +10,12 @@
 
 mod calls;
 mod generations;
+mod person_files;
 mod programs;
 mod workspaces;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use dromia_contracts::approval::{BoundFiles, ExecutableFiles};
@@ -31,6 +32,7 @@ use dromia_contracts::tool::{
 };
 use dromia_contracts::tool_policy::{OperatorTerms, ToolTerms};
 use dromia_contracts::vault::{LeakDetector, mask_secrets};
+use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference, WorkspaceRoots};
 use dromia_contracts::{AgentId, BoxFuture, RunId, TenantId};
 
 use self::generations::ToolGeneration;
@@ -44,8 +46,9 @@ use crate::files::{self, WORKSPACE_FACT};
 use crate::limits;
 use crate::program::{PROGRAMS_MAX, PROGRAMS_RESERVE};
 use crate::quota::WorkspaceQuotas;
+use crate::reference::HeldReference;
 use crate::workspace::PathResolver;
-use crate::workspace_lock::AgentLocks;
+use crate::workspace_lock::{AgentLocks, DirectoryTurns};
 
 /// The most file calls that run at once; more of them wait their turn.
 pub const FILE_WORK_MAX: usize = 32;
@@ -61,18 +64,29 @@ const WAITING_MAX: usize = 1024;
 pub struct ToolsConfig {
     /// The instance's home; workspaces lie below it.
     pub root: PathBuf,
-    /// Slows every tool call down by this much, for demonstrations.
-    pub pace: Option<Duration>,
-    /// The most messages between agents in a row; a message from outside begins a new row.
-    pub hops_max: u32,
+    /// What may change later.
+    pub calls: CallSettings,
     /// Who knows in which sandbox programs run.
     pub sandboxes: Arc<dyn SandboxSelector>,
     /// What the operator says about each tool.
     pub terms: Arc<dyn OperatorTerms>,
-    /// The line for what programs of agents reach through their proxy; a redirect must be its answer.
-    pub way_out: Arc<dyn EgressClient>,
     /// The scanner for secrets in the arguments and the results of tools.
     pub leaks: Arc<dyn LeakDetector>,
+    /// Where agents may have workspaces outside of the home.
+    pub workspace_roots: Arc<dyn WorkspaceRoots>,
+}
+
+/// What the operator may change while the tools are used.
+#[derive(Debug, Clone)]
+pub struct CallSettings {
+    /// Slows every tool call down by this much, for demonstrations.
+    pub pace: Option<Duration>,
+    /// The most messages between agents in a row; a message from outside begins a new row.
+    pub hops_max: u32,
+    /// The line for whatever agents are granted.
+    pub granted: Arc<dyn EgressClient>,
+    /// The line for what programs of agents reach through their proxy; a redirect must be its answer.
+    pub programs: Arc<dyn EgressClient>,
 }
 
 /// Whose call works on files, and who hears that it waits.
@@ -80,6 +94,8 @@ pub struct ToolsConfig {
 struct CallSite<'a> {
     tenant: TenantId,
     agent: AgentId,
+    /// The directory of the operator's that is its workspace, as this call found it.
+    held: Option<&'a Arc<HeldReference>>,
     pieces: &'a dyn CallProgressSink,
 }
 
@@ -88,35 +104,32 @@ struct CallSite<'a> {
 pub struct Toolbox {
     tools: ToolGeneration,
     config: ToolsConfig,
+    calls: RwLock<CallSettings>,
     resolver: PathResolver,
     store: Arc<dyn Store>,
     runtime: Runtime,
-    line: Arc<dyn EgressClient>,
     file_work: SlotPool,
     turns: Arc<AgentLocks>,
+    directories: DirectoryTurns,
     marks: FileLabelRegistry,
     quotas: Arc<WorkspaceQuotas>,
     programs: SlotPool,
 }
 
 impl Toolbox {
-    /// Sets the tools up. Nothing is made on disk. The line is the one for whatever agents are granted.
-    pub fn new(
-        config: ToolsConfig,
-        store: Arc<dyn Store>,
-        runtime: Runtime,
-        line: Arc<dyn EgressClient>,
-    ) -> Self {
+    /// Sets the tools up. Nothing is made on disk.
+    pub fn new(config: ToolsConfig, store: Arc<dyn Store>, runtime: Runtime) -> Self {
         Self {
             tools: ToolGeneration::new(Vec::new()),
+            calls: RwLock::new(config.calls.clone()),
             config,
             resolver: PathResolver::probe(),
             marks: FileLabelRegistry::new(Arc::clone(&store)),
             store,
             runtime,
-            line,
             file_work: SlotPool::new(FILE_WORK_MAX, FILE_WORK_RESERVE, WAITING_MAX),
             turns: Arc::new(AgentLocks::new()),
+            directories: DirectoryTurns::default(),
             quotas: Arc::default(),
             programs: SlotPool::new(PROGRAMS_MAX, PROGRAMS_RESERVE, WAITING_MAX),
         }
@@ -129,6 +142,16 @@ impl Toolbox {
         tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn EgressClient>)>,
     ) -> Self {
         Self { tools: ToolGeneration::new(register_tools(tools)), ..self }
+    }
+
+    /// Lets other settings count for calls that begin from now on.
+    pub fn replace_settings(&self, calls: CallSettings) {
+        *self.calls.write().unwrap_or_else(PoisonError::into_inner) = calls;
+    }
+
+    // No code panics while it holds the lock.
+    fn call_settings(&self) -> CallSettings {
+        self.calls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Registers others in their place, for calls that begin from now on.
@@ -265,10 +288,31 @@ impl ToolHost for Toolbox {
         &'a self,
         tenant: TenantId,
         agent: AgentId,
+        workspace: &'a RunWorkspace,
         call: &'a PreparedCall,
         extent: BoundFiles,
     ) -> BoxFuture<'a, Result<Option<ExecutableFiles>, String>> {
-        Box::pin(self.contents_of(CallSite { tenant, agent, pieces: &DiscardProgress }, call, extent))
+        Box::pin(async move {
+            if !Self::runs_programs(&call.tool) {
+                return Ok(None);
+            }
+            let held = self.hold_reference(tenant, workspace).await?;
+            let at = CallSite { tenant, agent, held: held.as_ref(), pieces: &DiscardProgress };
+            self.contents_of(at, call, extent).await
+        })
+    }
+
+    fn check_workspace<'a>(
+        &'a self,
+        tenant: TenantId,
+        workspace: &'a WorkspaceReference,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            match self.open_reference(tenant, workspace.clone()).await {
+                Ok(held) => held.check_access(workspace).map_err(|error| error.to_string()),
+                Err(problem) => Err(problem),
+            }
+        })
     }
 
     fn let_go(&self, run: RunId) {

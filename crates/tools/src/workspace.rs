@@ -5,7 +5,8 @@
 //! `RESOLVE_NO_SYMLINKS`, `RESOLVE_NO_MAGICLINKS`); on a kernel without it, a walk opens name after name with
 //! `O_NOFOLLOW`. Names never hold a slash or `..` here, which [`crate::path`] guarantees.
 //!
-//! A workspace is `HOME/agents/AGENT/workspace`. It is made by the first write, never by a read.
+//! A workspace is `HOME/agents/AGENT/workspace`, made by the first write, never by a read; or a directory of the operator's
+//! ([`crate::reference`]), which is never made.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -80,6 +81,8 @@ impl<T: rustix::path::Arg + Copy> PathName for T {}
 pub(crate) struct Workspace {
     handle: OwnedFd,
     resolver: PathResolver,
+    /// Whether it is a directory of the operator's, whose files keep their rights.
+    is_referenced: bool,
 }
 
 impl Workspace {
@@ -98,7 +101,18 @@ impl Workspace {
                 None => return Ok(None),
             }
         }
-        Ok(Some(Self { handle, resolver }))
+        Ok(Some(Self { handle, resolver, is_referenced: false }))
+    }
+
+    /// Holds a directory of the operator's as a workspace.
+    pub(crate) fn of_reference(held: BorrowedFd<'_>, resolver: PathResolver) -> Result<Self, FileError> {
+        let handle = rustix::io::fcntl_dupfd_cloexec(held, 0)?;
+        Ok(Self { handle, resolver, is_referenced: true })
+    }
+
+    /// Returns whether it is a directory of the operator's.
+    pub(crate) fn is_referenced(&self) -> bool {
+        self.is_referenced
     }
 
     /// Opens a directory of the workspace; `None` if it is not there and should be left so.
@@ -170,6 +184,31 @@ impl Workspace {
             | FileType::Unknown => Err(FileError::Special),
         }
     }
+}
+
+/// Opens a directory below a held one, over no link.
+pub(crate) fn open_below(
+    root: BorrowedFd<'_>,
+    path: &str,
+    resolver: PathResolver,
+) -> Result<OwnedFd, FileError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    if resolver == PathResolver::Kernel {
+        return match open_beneath(root, path, flags | ALWAYS, Mode::empty()) {
+            // What is no directory may be a link: only the kernel saw which.
+            Err(Errno::NOTDIR) if is_link(root, path) => Err(FileError::Symlink),
+            opened => Ok(opened?),
+        };
+    }
+    let mut handle = open_child(root, ".", flags, Mode::empty(), resolver)?;
+    for name in path.split('/').filter(|name| *name != ".") {
+        handle = open_child(handle.as_fd(), name, flags, Mode::empty(), resolver)?;
+    }
+    Ok(handle)
+}
+
+fn is_link(root: BorrowedFd<'_>, path: &str) -> bool {
+    entry_kind(root, path).is_ok_and(|kind| kind == Some(FileType::Symlink))
 }
 
 /// Returns what a name in a held directory is, without following it; `None` if there is nothing.

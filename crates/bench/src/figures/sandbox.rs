@@ -102,6 +102,7 @@ async fn time_sandboxed(sandbox: &dyn SandboxBackend, workspace: &Path) -> anyho
         argv: CALL.map(str::to_owned).into(),
         env: Vec::new(),
         workspace: workspace.to_owned(),
+        reference: None,
         cwd: PathBuf::new(),
         mounts: Vec::new(),
         limits: ProcessLimits::DEFAULT,

@@ -1,4 +1,5 @@
-//! P4 and P6 after many turns in many sessions: memory, and bytes on disk after the checkpoint of a clean stop.
+//! P4 and P6 after many turns in many sessions: memory, and bytes on disk after the checkpoint of a clean stop. What those
+//! turns left is what P14 lists and P15 backs up.
 
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use crate::measure::{count_as_f64, ratio_or_zero};
 use crate::report::BenchGoal;
 use crate::run::PhaseContext;
 
+use super::backup::measure_backup;
+use super::lists::measure_lists;
 use super::{CONNECTIONS, MEGABYTE};
 
 const TIME_MAX: Duration = Duration::from_secs(90);
@@ -46,7 +49,9 @@ pub(crate) async fn measure_turns(scene: &PhaseContext) -> anyhow::Result<Vec<Be
     // Fewer turns than the goal names show less than it asks, so the note gives the number of turns.
     let sessions = scene.scale.sessions.min(summary.answered);
     let done = format!("after {} turns in {sessions} sessions, {} failed", summary.answered, summary.failed);
-    Ok(vec![
+    let lists = measure_lists(scene, &home, summary.answered).await?;
+    let backup = measure_backup(scene, &home).await?;
+    let goals = vec![
         BenchGoal::with_target(
             "P4.rss_turns",
             resident,
@@ -61,5 +66,6 @@ pub(crate) async fn measure_turns(scene: &PhaseContext) -> anyhow::Result<Vec<Be
             format!("on disk per short turn {done}: < 1,500"),
             bytes < 1500.0,
         ),
-    ])
+    ];
+    Ok(goals.into_iter().chain(lists).chain([backup]).collect())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use dromia_api::{CapabilityId, HandleSlug, RunId, SessionId, TaskState};
+use dromia_api::{CapabilityId, HandleSlug, RunId, SessionId, TaskState, WorkspaceReference};
 
 use super::agent_change::{AgentHistory, ApplyAgents, DiffAgent, RenameAgent, RevertAgent, SetAgent};
 use super::value::{parse_label, task_state};
@@ -15,7 +15,7 @@ pub enum AgentCommand {
     /// Create an agent
     #[command(
         visible_alias = "new",
-        after_help = "Examples:\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md \\\n      --grant model --grant reply --grant 'file.*'"
+        after_help = "Examples:\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md \\\n      --grant model --grant reply --grant 'file.*'\n  dromia agent create writer --workspace /srv/work/site \\\n      --grant model --grant reply --grant 'file.*'"
     )]
     Create(CreateAgent),
     /// List agents
@@ -29,7 +29,7 @@ pub enum AgentCommand {
     Show(ShowAgent),
     /// Change an agent: its next revision counts for runs that begin afterwards
     #[command(
-        after_help = "Keys: model, instructions, grants, model_calls_max, description, display_name, labels. A value that begins with @ names a file, whose content is read now; @@ is the sign itself. Grants that you take away count at once, also for runs that go on.\n\nExamples:\n  dromia agent set ops model=fast\n  dromia agent set ops instructions=@ops.md description=\"runs the servers\"\n  dromia agent set ops grants+=exec grants-=net:example.com\n  dromia agent set ops labels+=team=infra model_calls_max="
+        after_help = "Keys: model, instructions, grants, model_calls_max, description, workspace, display_name, labels. A value that begins with @ names a file, whose content is read now; @@ is the sign itself. Grants that you take away count at once, also for runs that go on.\n\nExamples:\n  dromia agent set ops model=fast\n  dromia agent set ops instructions=@ops.md description=\"runs the servers\"\n  dromia agent set ops grants+=exec grants-=net:example.com\n  dromia agent set ops labels+=team=infra model_calls_max=\n  dromia agent set ops workspace=/srv/work/site:ro\n  dromia agent set ops workspace="
     )]
     Set(SetAgent),
     /// Change an agent in your editor
@@ -124,6 +124,10 @@ pub struct CreateAgent {
     /// Allow at most this many model calls in one run
     #[arg(long, value_name = "N")]
     pub model_calls_max: Option<u32>,
+    /// Let it work in this directory of the server's machine, with :ro behind it for reading only; workspaces.roots in
+    /// dromia.yaml says which are allowed
+    #[arg(long, value_name = "DIR[:ro]")]
+    pub workspace: Option<WorkspaceReference>,
     /// Show people this name
     #[arg(long, value_name = "NAME")]
     pub display_name: Option<String>,

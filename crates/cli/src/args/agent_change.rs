@@ -9,6 +9,7 @@ use clap::Args;
 use dromia_api::{AgentField, HandleSlug};
 
 use super::PageArguments;
+use crate::nearest_word::nearest_word;
 
 /// What to set of an agent.
 #[derive(Debug, Clone, Args)]
@@ -71,9 +72,8 @@ pub(crate) fn parse_field(name: &str) -> Result<AgentField, String> {
 /// Says which field, or other key, may be meant by a name; otherwise which there are.
 pub(crate) fn suggest_field(name: &str, others: &[&'static str]) -> String {
     let keys = || others.iter().copied().chain(AgentField::ALL.into_iter().map(AgentField::as_str));
-    let near = keys().map(|key| (strsim::damerau_levenshtein(name, key), key)).min();
-    match near.filter(|(steps, key)| *steps <= key.len() / 3) {
-        Some((_, key)) => format!("; did you mean {key:?}?"),
+    match nearest_word(name, keys()) {
+        Some(key) => format!("; did you mean {key:?}?"),
         None => format!("; the keys are {}", keys().collect::<Vec<_>>().join(", ")),
     }
 }

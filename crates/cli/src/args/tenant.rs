@@ -15,6 +15,24 @@ pub enum TenantCommand {
     /// List tenants
     #[command(visible_alias = "ls", after_help = "Examples:\n  dromia tenant list")]
     List(PageArguments),
+    /// Show a tenant: its state, what it has, what it spends and its budgets
+    #[command(
+        after_help = "Examples:\n  dromia tenant show acme\n  dromia tenant show acme --json=counts,spend"
+    )]
+    Show(NamedTenant),
+    /// Suspend a tenant: its tokens read, its runs rest, and nothing of it changes or calls a model
+    #[command(after_help = "Examples:\n  dromia tenant suspend acme\n  dromia run list --tenant acme")]
+    Suspend(NamedTenant),
+    /// Have a suspended tenant go on where it stopped
+    #[command(after_help = "Examples:\n  dromia tenant resume acme")]
+    Resume(NamedTenant),
+}
+
+/// A tenant that is there.
+#[derive(Debug, Clone, Args)]
+pub struct NamedTenant {
+    /// Its handle
+    pub handle: HandleSlug,
 }
 
 /// A tenant to register.

@@ -46,6 +46,7 @@ struct AskedCall {
 #[serde(default)]
 struct ActivityFields {
     attempt: u32,
+    attempts_max: Option<u32>,
     model: String,
     sent: Option<ActivitySender>,
     call: Option<CallId>,
@@ -103,8 +104,7 @@ impl RunActivity {
                 output.show_live(None)
             }
             ("model_failed", _) => {
-                let attempt = fields.attempt;
-                self.failure = format!("{} (attempt {attempt})", escape_hidden(&fields.message));
+                self.failure = failure_text(&fields);
                 output.show_live(None)
             }
             ("run_parked", call) => self.show_parked(entry, &fields, call, output),
@@ -178,6 +178,15 @@ impl RunActivity {
         };
         output.show_live(Some(text))
     }
+}
+
+/// Says why an attempt failed, and which of how many it was.
+fn failure_text(fields: &ActivityFields) -> String {
+    let count = match fields.attempts_max {
+        Some(most) => format!("{} of {most}", fields.attempt),
+        None => format!("attempt {}", fields.attempt),
+    };
+    format!("{} ({count})", escape_hidden(&fields.message))
 }
 
 fn show_since(before: &str, after: String, output: &mut CommandOutput<'_>) -> Outcome {
@@ -261,5 +270,15 @@ mod tests {
     fn an_id_is_shortened_to_its_last_digits() {
         assert_eq!(short_id("apr_0199c0de00000000000000001b2c3d4e"), "1b2c3d4e");
         assert_eq!(short_id("x"), "x");
+    }
+
+    #[test]
+    fn a_failed_attempt_says_of_how_many_it_was() {
+        for (fields, text) in [
+            (r#"{"attempt":2,"attempts_max":6,"message":"429 from openai"}"#, "429 from openai (2 of 6)"),
+            (r#"{"attempt":2,"message":"a crash"}"#, "a crash (attempt 2)"),
+        ] {
+            assert_eq!(failure_text(&serde_json::from_str(fields).expect("fields")), text);
+        }
     }
 }

@@ -105,6 +105,7 @@ async fn create_agent(
         grants: new.grants,
         model_calls_max: new.model_calls_max,
         description: String::new(),
+        workspace: new.workspace,
     };
     let labels = new.labels.into_iter().collect();
     let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };
@@ -269,6 +270,7 @@ fn agent_row(agent: &AgentResource) -> Vec<String> {
 fn agent_text(agent: &AgentResource) -> String {
     let labels: Vec<_> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let config = agent.config.as_ref();
+    let workspace = config.and_then(|config| config.workspace.as_ref());
     let calls = config.and_then(|config| config.model_calls_max).map(|max| max.to_string());
     draw_pairs(&[
         ("handle", agent.handle.to_string()),
@@ -281,6 +283,7 @@ fn agent_text(agent: &AgentResource) -> String {
         ("description", config.map(|config| config.description.clone()).unwrap_or_default()),
         ("model", config.map(|config| config.model.clone()).unwrap_or_default()),
         ("grants", config.map(|config| config.grants.join(" ")).unwrap_or_default()),
+        ("workspace", workspace.map(ToString::to_string).unwrap_or_default()),
         ("model calls", calls.unwrap_or_default()),
         ("instructions", config.map(|config| config.instructions.clone()).unwrap_or_default()),
     ])

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use dromia_api::agent::{AgentResource, RenameAgent, RevertAgent, RevisionResource};
-use dromia_api::{AgentConfig, AgentField, AgentPatch, ErrorCode, ListPage};
+use dromia_api::agent::{AgentResource, ModelAlias, RenameAgent, RevertAgent, RevisionResource};
+use dromia_api::{AgentConfig, AgentField, AgentPatch, ErrorCode, ListPage, ParseWorkspaceError};
 use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -17,6 +17,7 @@ use crate::args::{self, AgentSetting, SettingMode};
 use crate::client::percent_encode;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
+use crate::nearest_word::nearest_word;
 use crate::output::{CommandOutput, format_time};
 
 /// The longest file of a value, in bytes; the server takes no longer instructions.
@@ -52,7 +53,7 @@ impl AgentChanged {
         let fields: Vec<_> = self.fields.iter().map(|field| field.as_str()).collect();
         format!(
             "{handle} is at revision {revision}: changed {}\nruns that began before keep the earlier revision, except \
-             for grants that were taken away",
+             for grants and directories that were taken away",
             fields.join(", ")
         )
     }
@@ -66,6 +67,7 @@ fn changed_fields(before: &AgentResource, after: &AgentResource) -> Vec<AgentFie
         AgentField::Grants => old.grants != new.grants,
         AgentField::ModelCallsMax => old.model_calls_max != new.model_calls_max,
         AgentField::Description => old.description != new.description,
+        AgentField::Workspace => old.workspace != new.workspace,
         AgentField::DisplayName => before.display_name != after.display_name,
         AgentField::Labels => before.labels != after.labels,
     };
@@ -80,6 +82,7 @@ fn known_config(agent: &AgentResource) -> AgentConfig {
         grants: Vec::new(),
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     })
 }
 
@@ -95,7 +98,27 @@ pub(super) async fn send_patch(
     key: &str,
 ) -> Outcome<AgentResource> {
     let path = agent_url(&seen.id.to_string());
-    cli.client.change_json(Method::PATCH, &path, patch, key, Some(seen.revision)).await
+    let sent = cli.client.change_json(Method::PATCH, &path, patch, key, Some(seen.revision)).await;
+    match (&patch.config.model, sent) {
+        (Some(model), Err(Error::Problem(mut problem))) if problem.detail.starts_with("config.model") => {
+            problem.hint = Some(suggest_model(model, &list_models(cli).await?));
+            Err(Error::Problem(problem))
+        }
+        (_, sent) => sent,
+    }
+}
+
+/// Lists the models that an agent may use.
+pub(super) async fn list_models(cli: &Cli<'_>) -> Outcome<Vec<String>> {
+    let page: ListPage<ModelAlias> = cli.client.get("/v1/model-aliases").await?;
+    Ok(page.items.into_iter().map(|model| model.alias).collect())
+}
+
+/// Says which model may be meant, and which there are.
+fn suggest_model(typed: &str, known: &[String]) -> String {
+    let near = nearest_word(typed, known.iter().map(String::as_str));
+    let near = near.map(|near| format!("did you mean {near}? ")).unwrap_or_default();
+    format!("{near}this server has the models {}", known.join(", "))
 }
 
 pub(super) async fn set_fields(
@@ -154,6 +177,13 @@ fn build_patch(before: &AgentResource, settings: &[AgentSetting]) -> Outcome<Age
             (AgentField::Model, _) => patch.config.model = Some(text),
             (AgentField::Instructions, _) => patch.config.instructions = Some(Some(text)),
             (AgentField::Description, _) => patch.config.description = Some(Some(text)),
+            (AgentField::Workspace, _) => {
+                let workspace = (!value.is_empty()).then(|| value.parse()).transpose();
+                patch.config.workspace = Some(
+                    workspace
+                        .map_err(|error: ParseWorkspaceError| Error::Usage(format!("workspace: {error}")))?,
+                );
+            }
             (AgentField::DisplayName, _) => patch.display_name = Some(text),
             (AgentField::ModelCallsMax, _) => {
                 let number = (!value.is_empty()).then(|| value.parse()).transpose();

@@ -8,6 +8,7 @@ use dromia_api::{AgentConfig, AgentField, AgentPatch, ConfigPatch};
 use serde_json::{Map, Value};
 
 use crate::args::agent_change::suggest_field;
+use crate::output::write_scalar;
 
 /// The most bytes of a file of agents.
 pub(super) const FILE_BYTES_MAX: usize = 8 << 20;
@@ -50,6 +51,7 @@ impl AgentDocument {
             model_calls_max: config.model_calls_max.map(Some),
             description: Some(Some(config.description.clone()).filter(|text| !text.is_empty()))
                 .filter(Option::is_some),
+            workspace: config.workspace.clone().map(Some),
         };
         Self { name: None, patch: AgentPatch { config, ..AgentPatch::default() } }
     }
@@ -68,6 +70,7 @@ impl AgentDocument {
             grants: grants.unwrap_or_else(|| vec!["model".to_owned(), "reply".to_owned()]),
             model_calls_max: patch.config.model_calls_max.flatten(),
             description: patch.config.description.clone().flatten().unwrap_or_default(),
+            workspace: patch.config.workspace.clone().flatten(),
         };
         let labels = patch.labels.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         Ok(CreateAgent { handle, display_name: patch.display_name.clone(), labels: labels.collect(), config })
@@ -90,6 +93,7 @@ impl AgentDocument {
         config.grants.get_or_insert(None);
         config.model_calls_max.get_or_insert(None);
         config.description.get_or_insert(None);
+        config.workspace.get_or_insert(None);
         for name in before.labels.keys() {
             self.patch.labels.entry(name.clone()).or_insert(None);
         }
@@ -109,18 +113,28 @@ impl AgentDocument {
         line("display_name", patch.display_name.as_deref());
         line("description", config.description.as_ref().and_then(Option::as_deref));
         line("model", config.model.as_deref());
+        let workspace = config.workspace.as_ref().and_then(Option::as_ref).map(ToString::to_string);
+        line("workspace", workspace.as_deref());
         if let Some(Some(most)) = config.model_calls_max {
             text.extend(["model_calls_max: ", &most.to_string(), "\n"]);
         }
         if let Some(Some(grants)) = &config.grants {
             text.push_str(if grants.is_empty() { "grants: []\n" } else { "grants:\n" });
-            text.extend(grants.iter().map(|grant| format!("  -{}\n", yaml_flow_scalar(grant))));
+            for grant in grants {
+                text.push_str("  - ");
+                write_scalar(&mut text, grant);
+                text.push('\n');
+            }
         }
         if !patch.labels.is_empty() {
             text.push_str("labels:\n");
             for (name, value) in &patch.labels {
                 let value = value.as_deref().unwrap_or_default();
-                text.extend(["  ", yaml_flow_scalar(name).trim(), ":", &yaml_flow_scalar(value), "\n"]);
+                text.push_str("  ");
+                write_scalar(&mut text, name);
+                text.push_str(": ");
+                write_scalar(&mut text, value);
+                text.push('\n');
             }
         }
         if let Some(Some(instructions)) = &config.instructions {
@@ -227,44 +241,18 @@ fn yaml_scalar(text: &str) -> String {
         && text.chars().all(is_shown)
         && !text.starts_with([' ', '\n', '\t'])
         && !text.lines().any(|line| line.ends_with(' ') || line.trim().is_empty() && !line.is_empty());
-    if !fits_a_block {
-        return yaml_flow_scalar(text);
-    }
     let (sign, body) = match text.strip_suffix('\n') {
         None => ("|-", text),
-        Some(body) if body.ends_with('\n') => return yaml_flow_scalar(text),
         Some(body) => ("|", body),
     };
+    if !fits_a_block || sign == "|" && body.ends_with('\n') {
+        let mut quoted = " ".to_owned();
+        write_scalar(&mut quoted, text);
+        return quoted;
+    }
     let lines =
         body.split('\n').map(|line| if line.is_empty() { "\n".to_owned() } else { format!("\n  {line}") });
     format!(" {sign}{}", lines.collect::<String>())
-}
-
-/// Writes a text in one line.
-fn yaml_flow_scalar(text: &str) -> String {
-    let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"];
-    let is_plain = text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-*/".contains(c))
-        && !words.contains(&text);
-    if is_plain {
-        return format!(" {text}");
-    }
-    // JSON's form is YAML's for what is in quotes; what no reader shows is spelled out.
-    let mut quoted = String::from(" \"");
-    for c in text.chars() {
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            c if c.is_control() || dromia_api::is_hidden_char(c) || c == '\u{feff}' => {
-                quoted.extend([format!("\\U{:08X}", u32::from(c))]);
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 /// Compares two texts line by line. Returns the lines of which one has more, each after `-` or `+`, with those around them;

@@ -13,7 +13,7 @@ use super::followed_run::FollowedRun;
 use super::live::LiveCallOutput;
 use crate::client::parse_answer;
 use crate::error::Outcome;
-use crate::output::CommandOutput;
+use crate::output::{CommandOutput, print_json_row};
 use crate::sse::RunUpdate;
 
 /// What is shown of a run before its answer.
@@ -49,7 +49,7 @@ pub(super) async fn follow_run(
         match followed.next(output).await? {
             RunUpdate::Entry(entry) => {
                 match sight {
-                    ProgressView::Entries => super::run::print_json_line(&entry, output)?,
+                    ProgressView::Entries => print_json_line(&entry, output)?,
                     ProgressView::Person { .. } => {
                         heard.print_entry(&entry, output)?;
                         if streams {
@@ -157,6 +157,13 @@ pub(super) fn failure_from_entry(
         }
         _ => before,
     })
+}
+
+/// Prints an entry as one line of JSON.
+pub(super) fn print_json_line(entry: &JournalEntryResource, output: &mut CommandOutput<'_>) -> Outcome {
+    let value: serde_json::Value =
+        crate::client::parse_answer(&serde_json::to_vec(entry).unwrap_or_default())?;
+    print_json_row(&value, output)
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ struct MovedFields {
 }
 
 impl ApprovalPrompts {
-    /// Takes an approval that waits, if this person may be asked; else it is told as ever.
+    /// Takes an approval that waits, if this person may be asked. Otherwise the command prints it as it does without a prompt.
     pub(super) async fn take_approval(
         &mut self,
         cli: &Cli<'_>,
@@ -208,7 +208,7 @@ impl ApprovalPrompts {
     /// Gives the terminal back, and goes on to the next call.
     fn close(&mut self, output: &mut CommandOutput<'_>) {
         if let Some(prompt) = self.open.take() {
-            output.goes_on(prompt.before);
+            output.note_pending(prompt.before);
         }
         self.due = (!self.waiting.is_empty()).then(|| Instant::now() + QUIET);
     }
@@ -230,7 +230,7 @@ impl ApprovalPrompts {
             let Some(open_keys) = &output.context_mut().terminal.keys else { return Ok(()) };
             let keys = open_keys().map_err(Error::io_error("read keys from the terminal"))?;
             let before = output.noted_status();
-            output.goes_on(Some(waiting_status(&approval)));
+            output.note_pending(Some(waiting_status(&approval)));
             self.open = Some(OpenPrompt { approval, keys, rule, before });
         }
         match &self.open {

@@ -19,20 +19,18 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{ProgressView, follow_run};
-use super::event::{
-    EventWaitResult, PATIENCE, PLATFORM, print_answer, report_run_end, report_wait_end, send_and_wait,
-};
+use super::event::{EventWaitResult, PATIENCE, print_answer, report_run_end, report_wait_end, send_and_wait};
 use super::followed_run::{FollowedRun, InterruptAction};
 use super::question::read_question;
 use super::run_waits::is_waiting_for_person;
-use super::submit::{self, EventSubmission};
+use super::submit::{self, EventSubmission, PLATFORM};
 use super::{Cli, chat};
 use crate::answer_schema::AnswerSchema;
 use crate::args::AskArguments;
 use crate::client::parse_answer;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::CommandOutput;
+use crate::output::{CommandOutput, print_json_row};
 
 use self::summary::print_summary;
 use self::usage_report::UsageReport;
@@ -135,7 +133,7 @@ async fn send(
     let (_, bytes) =
         asked.sending.post_with_retries(cli, &asked.event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse_answer(&bytes)?;
-    output.goes_on(Some(submit::stored_status(&accepted, accepted.run)));
+    output.note_pending(Some(submit::stored_status(&accepted, accepted.run)));
     (used.run, used.session) = (accepted.run, Some(accepted.session));
     Ok(accepted)
 }
@@ -148,9 +146,7 @@ async fn ask_and_answer(
 ) -> Outcome<CommandExit> {
     if asked.by_line || output.is_jsonl() {
         let answered = stream_answer(cli, &asked, ProgressView::Entries, used, output).await?;
-        let line = AnswerLine { kind: "answer", answered: &answered };
-        let line = serde_json::to_string(&line).map_err(|error| Error::Broken(error.to_string()))?;
-        output.print_line(&line)?;
+        print_json_row(&AnswerLine { kind: "answer", answered: &answered }, output)?;
         return report_end(cli, &answered, output);
     }
     let context = output.context_mut();
@@ -200,7 +196,8 @@ fn report_end(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
     if answered.status == RunStatus::Cancelled && cli.interrupts.was_caught() {
-        output.print_notice(&format!("cancelled {}", answered.run))?;
+        let run = output.row_style().format_id(answered.run);
+        output.print_notice(&format!("cancelled run {run}"))?;
         return Ok(CommandExit::Interrupted);
     }
     report_run_end(answered, output)
@@ -234,7 +231,7 @@ async fn stream_answer(
             None => chat::find_taking_run(cli, accepted.session, accepted.item, output).await?,
         };
         used.run = Some(run);
-        output.goes_on(Some(submit::stored_status(&accepted, Some(run))));
+        output.note_pending(Some(submit::stored_status(&accepted, Some(run))));
         let followed = FollowedRun::follow_from(cli, run, 0, InterruptAction::CancelsRun);
         follow_run(&accepted, run, followed, sight, output).await
     };

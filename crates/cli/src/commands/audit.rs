@@ -13,7 +13,7 @@ use crate::client::{parse_answer, percent_encode};
 use crate::download::save_response;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
-use crate::output::{CommandOutput, RowStyle, draw_pairs, format_time};
+use crate::output::{CommandOutput, RowStyle, draw_pairs, format_time, print_json_row};
 use crate::sse::{EventStream, FollowedEvent, StreamEvent, StreamFollower};
 
 /// The columns of a listing; what has no bound of its own comes last.
@@ -144,7 +144,7 @@ async fn follow_records(
     while left > 0 {
         let record = tail.next(output).await?;
         if by_line {
-            output.print_line(&serde_json::to_string(&record).unwrap_or_default())?;
+            print_json_row(&record, output)?;
         } else {
             output.print_line(&record_line(&record))?;
         }

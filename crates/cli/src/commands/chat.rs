@@ -22,8 +22,8 @@ use dromia_api::{ListPage, SessionId};
 use tokio::task::yield_now;
 
 use super::Cli;
-use super::event::PLATFORM;
-use super::submit::{EventSubmission, stored_status, wait_result};
+use super::agent_change::list_models;
+use super::submit::{EventSubmission, PLATFORM, stored_status, wait_result};
 use super::terminal_input::{self, EndSignals};
 use crate::args::ChatArguments;
 use crate::client::{parse_answer, percent_encode};
@@ -121,14 +121,15 @@ async fn begin_state(
     Ok(())
 }
 
-/// Tells the editor which commands there are, and the names of agents.
+/// Tells the editor which commands there are, and the names of agents and models.
 async fn offer_completions(cli: &Cli<'_>, state: &mut ChatState) {
     let agents = cli.client.get::<ListPage<AgentResource>>("/v1/agents?limit=256").await;
     let names = agents.map(|page| page.items).unwrap_or_default();
     let names = names.iter().map(|agent| agent.handle.to_string()).collect();
+    let models = list_models(cli).await.unwrap_or_default();
     let commands = COMMANDS.iter().map(|row| row.name.to_owned()).collect();
     if let Some(editor) = &mut state.editor {
-        let arguments = [("/agent".to_owned(), names)].into();
+        let arguments = [("/agent".to_owned(), names), ("/model".to_owned(), models)].into();
         editor.set_completion_words(CompletionWords { commands, arguments });
     }
 }
@@ -142,7 +143,7 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
     }
     let mut last = CommandExit::Done;
     loop {
-        output.goes_on(state.session.map(idle_status));
+        output.note_pending(state.session.map(idle_status));
         let Some(line) = next_line(state, prompts, output).await? else { break };
         let message = match parse_line(&line) {
             TypedLine::Nothing => continue,
@@ -193,6 +194,7 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
         }
     }
     if let Some(session) = state.session {
+        let session = output.row_style().format_id(session);
         output.print_notice(&format!("continue with `dromia chat --session {session}`"))?;
     }
     // A person has seen which turn failed and went on; a script sees only this.
@@ -284,7 +286,7 @@ async fn play_turn(
     let (_, bytes) = sending.post_with_retries(cli, &event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse_answer(&bytes)?;
     state.session = Some(accepted.session);
-    output.goes_on(Some(conversation_status(stored_status(&accepted, accepted.run), accepted.session)));
+    output.note_pending(Some(conversation_status(stored_status(&accepted, accepted.run), accepted.session)));
     let mut taken = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let answer = async {
@@ -293,7 +295,7 @@ async fn play_turn(
             None => find_taking_run(cli, accepted.session, accepted.item, output).await?,
         };
         taken = Some(run);
-        output.goes_on(Some(conversation_status(stored_status(&accepted, taken), accepted.session)));
+        output.note_pending(Some(conversation_status(stored_status(&accepted, taken), accepted.session)));
         show_turn(cli, run, accepted.session, state, output).await
     };
     let ended = tokio::time::timeout(patience, answer).await;

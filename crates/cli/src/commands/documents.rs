@@ -9,13 +9,14 @@ use dromia_api::capability::{CallCheck, CapabilityMade, CapabilityResource};
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{DeliveryResource, DeliveryShown};
 use dromia_api::event::EventAccepted;
+use dromia_api::file::{FileResource, FileWritten};
 use dromia_api::overview::OverviewPage;
 use dromia_api::run::{RunExplanation, RunResource};
 use dromia_api::secret::SecretResource;
 use dromia_api::session::{SessionImport, SessionResource};
 use dromia_api::status::NodeStatus;
 use dromia_api::task::{KillReceipt, TaskResource, TaskSpawned};
-use dromia_api::tenant::{TenantCreated, TenantResource};
+use dromia_api::tenant::{TenantCreated, TenantDetails, TenantResource};
 use dromia_api::token::{TokenCreated, TokenResource};
 use dromia_api::tool::ToolResource;
 
@@ -51,6 +52,9 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<KillReceipt>("agent kill"),
         PublishedSchema::for_command::<TenantCreated>("tenant create"),
         PublishedSchema::for_command::<ListPage<TenantResource>>("tenant list"),
+        PublishedSchema::for_command::<TenantDetails>("tenant show"),
+        PublishedSchema::for_command::<TenantResource>("tenant suspend"),
+        PublishedSchema::for_command::<TenantResource>("tenant resume"),
         PublishedSchema::for_command::<context::ContextRow>("context add"),
         PublishedSchema::for_command::<ListPage<context::ContextRow>>("context list"),
         PublishedSchema::for_command::<context::ContextRow>("context use"),
@@ -67,6 +71,8 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<RunResource>("run cancel"),
         PublishedSchema::for_command::<RunResource>("run terminate"),
         PublishedSchema::for_command::<run::RunJournalExport>("run export"),
+        PublishedSchema::for_command::<ListPage<FileResource>>("file list"),
+        PublishedSchema::for_command::<FileWritten>("file put"),
         PublishedSchema::for_command::<TokenCreated>("token create"),
         PublishedSchema::for_command::<ListPage<TokenResource>>("token list"),
         PublishedSchema::for_command::<TokenResource>("token revoke"),

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::answer::{self, ProgressView};
 use super::followed_run::{FollowedRun, InterruptAction};
-use super::submit::{EventSubmission, stored_status, wait_result};
+use super::submit::{EventSubmission, PLATFORM, stored_status, wait_result};
 use super::{Cli, chat, read_text_argument};
 use crate::args::{self, EventCommand};
 use crate::client::parse_answer;
@@ -26,9 +26,6 @@ const MOMENT: Duration = Duration::from_secs(2);
 
 /// What the server may take beyond the wait itself.
 pub(super) const MARGIN: Duration = Duration::from_secs(10);
-
-/// The platform of events from the command line.
-pub(super) const PLATFORM: &str = "cli";
 
 pub(super) async fn run(
     cli: &Cli<'_>,
@@ -117,14 +114,14 @@ pub(super) async fn follow_to_answer(
         return Ok(None);
     }
     let input = accepted.clone();
-    output.goes_on(Some(stored_status(&input, input.run)));
+    output.note_pending(Some(stored_status(&input, input.run)));
     let answered = async {
         let run = match input.run {
             Some(run) => run,
             None => chat::find_taking_run(cli, input.session, input.item, output).await?,
         };
         accepted.run = Some(run);
-        output.goes_on(Some(stored_status(&input, Some(run))));
+        output.note_pending(Some(stored_status(&input, Some(run))));
         let followed = FollowedRun::follow_from(cli, run, 0, interrupt);
         answer::follow_run(&input, run, followed, ProgressView::Waits, output).await
     };

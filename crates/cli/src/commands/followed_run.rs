@@ -109,10 +109,7 @@ impl<'cli> FollowedRun<'cli> {
                     (self.is_cancelling, self.was_cancelled) = (true, true);
                     self.interrupt = None;
                     output.begin_notice_line()?;
-                    output.print_notice(&format!(
-                        "cancelling {}; press Ctrl-C again to leave at once",
-                        self.run
-                    ))?;
+                    output.print_notice("cancelling the run; press Ctrl-C again to leave at once")?;
                 }
                 () = wait_until(ending) => {
                     self.ending = None;
@@ -158,7 +155,7 @@ impl<'cli> FollowedRun<'cli> {
             known: format!("{run} was asked to end, and it is not known whether it has ended"),
             next: format!("look at it with `dromia run why {run}`{talk}"),
         };
-        output.goes_on(Some(asked.clone()));
+        output.note_pending(Some(asked.clone()));
         match self.cli.client.post::<RunResource>(&format!("/v1/runs/{run}/cancel")).await {
             Ok(_) => {
                 self.ending = Some(Instant::now() + ENDING_QUIET);

@@ -128,9 +128,13 @@ fn page_text(page: &OverviewPage, all_tenants: bool) -> String {
     text.push_str(if server.writable { "" } else { ", only answers reads" });
     text.push_str(if server.damaged { ", has damaged data" } else { "" });
     text.push_str(if server.config_refused { ", ignores dromia.yaml, which is wrong" } else { "" });
+    text.push_str(if server.restart_needed { ", needs a restart for edited keys" } else { "" });
     text.push_str(if server.draining { ", is stopping" } else { "" });
-    if !server.writable || server.damaged || server.config_refused {
+    if !server.writable || server.damaged || server.config_refused || server.restart_needed {
         text.push_str("\n  next: dromia status --node");
+    }
+    for disabled in &server.disabled {
+        let _ = write!(text, "\nDisabled: {}", escape_hidden(disabled));
     }
     text
 }
@@ -249,7 +253,7 @@ fn quoted(question: &str) -> String {
 }
 
 /// Writes what was spent. What has no price is never written as an amount.
-fn spend_text(spend: &SpendToday) -> String {
+pub(super) fn spend_text(spend: &SpendToday) -> String {
     let spent = &spend.spent;
     let calls = |count: u64| count_noun(usize::try_from(count).unwrap_or(usize::MAX), "call");
     if spent.model_calls == 0 {
@@ -337,6 +341,8 @@ mod tests {
                 writable: true,
                 damaged: false,
                 config_refused: false,
+                restart_needed: false,
+                disabled: Vec::new(),
             },
             tenants: vec![overview],
             next: None,

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 pub(super) use self::page::RunDetails;
 use self::page::{show_run, why_text};
 use super::agent_names::AgentHandles;
-use super::answer::AnswerCollector;
+use super::answer::{AnswerCollector, print_json_line};
 use super::followed_run::{FollowedRun, InterruptAction};
 use super::live::LiveCallOutput;
 use super::{Cli, listing_path, print_narrow};
@@ -312,13 +312,6 @@ async fn print_journal(
         output.print_document(&RunJournalExport { run, entries })?;
     }
     Ok(CommandExit::Done)
-}
-
-/// Prints an entry as one line of JSON.
-pub(super) fn print_json_line(entry: &JournalEntryResource, output: &mut CommandOutput<'_>) -> Outcome {
-    let value: serde_json::Value =
-        crate::client::parse_answer(&serde_json::to_vec(entry).unwrap_or_default())?;
-    output.print_line(&value.to_string())
 }
 
 /// The cells of a listing.

@@ -89,7 +89,7 @@ pub(super) async fn run(
             if file.len() > LARGE_BYTES && output.context_mut().err_is_terminal {
                 output.print_notice(&format!("importing {} MiB; this may take a while", file.len() >> 20))?;
             }
-            output.goes_on(Some(import_status()));
+            output.note_pending(Some(import_status()));
             let imported = cli.client.post_bytes(&path, file, cli.answer_timeout(IMPORT)).await;
             let imported: SessionImport = imported.map_err(add_import_hint)?;
             output.print_result(&imported, |imported| imported.session.to_string())?;

@@ -20,6 +20,9 @@ use crate::client::{ATTEMPTS, FIRST_REST};
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::output::CommandOutput;
 
+/// The platform of events from the command line.
+pub(super) const PLATFORM: &str = "cli";
+
 /// What is sent, and how it is sent once more by hand.
 #[derive(Debug, Clone)]
 pub(super) struct EventSubmission {
@@ -85,7 +88,7 @@ impl EventSubmission {
         let is_typed = self.session.is_some() && output.context_mut().input_is_terminal;
         loop {
             // A command that ends while the request is on its way can say no more than that.
-            output.goes_on(Some(self.unknown_status()));
+            output.note_pending(Some(self.unknown_status()));
             let left = patience.saturating_sub(began.elapsed()).saturating_add(margin);
             let why = match cli.client.post_keyed(path, body, &self.key, left).await {
                 Ok(answer) => {
@@ -95,11 +98,11 @@ impl EventSubmission {
                 Err(why) => why,
             };
             is_open |= leaves_open(&why);
-            let standing = match self.session {
+            let status = match self.session {
                 _ if is_open => self.unknown_status(),
                 Some(session) if why.is_away() => unsent_status(session),
                 Some(_) | None => {
-                    output.goes_on(None);
+                    output.note_pending(None);
                     return Err(why);
                 }
             };
@@ -110,12 +113,12 @@ impl EventSubmission {
             let has_attempts = attempt < ATTEMPTS || is_typed;
             let has_time = has_attempts && began.elapsed().saturating_add(rest) < patience;
             if !(has_time && (why.is_away() || leaves_open(&why))) {
-                return Err(Error::under_way(why, standing));
+                return Err(Error::under_way(why, status));
             }
             if matches!(why, Error::Unreachable { .. }) {
                 output.note_server_away()?;
             }
-            output.goes_on(Some(standing));
+            output.note_pending(Some(status));
             sleep(rest).await;
             attempt += 1;
         }

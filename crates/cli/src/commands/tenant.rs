@@ -1,8 +1,9 @@
-//! `tenant`: register and list tenants.
+//! `tenant`: register, list, show, suspend and resume tenants.
 
 use dromia_api::ListPage;
-use dromia_api::tenant::{CreateTenant, TenantCreated, TenantResource};
+use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDetails, TenantResource};
 
+use super::overview::spend_text;
 use super::{Cli, listing_path, print_list};
 use crate::args;
 use crate::error::Outcome;
@@ -32,9 +33,61 @@ pub(super) async fn run(
         args::TenantCommand::List(page) => {
             let list: ListPage<TenantResource> =
                 cli.client.get(&listing_path("/v1/tenants", &page, &[])).await?;
-            print_list(output, &list, &["handle", "created", "id"], |tenant| {
-                vec![tenant.handle.to_string(), format_time(tenant.created_at), tenant.id.to_string()]
+            print_list(output, &list, &["handle", "state", "created", "id"], |tenant| {
+                let created = format_time(tenant.created_at);
+                vec![tenant.handle.to_string(), state_text(tenant), created, tenant.id.to_string()]
             })
         }
+        args::TenantCommand::Show(args::NamedTenant { handle }) => {
+            let found: TenantDetails = cli.client.get(&format!("/v1/tenants/{handle}")).await?;
+            output.print_result(&found, details_text)?;
+            Ok(CommandExit::Done)
+        }
+        args::TenantCommand::Suspend(named) => set_suspension(cli, named, "suspend", output).await,
+        args::TenantCommand::Resume(named) => set_suspension(cli, named, "resume", output).await,
     }
+}
+
+async fn set_suspension(
+    cli: &Cli<'_>,
+    args::NamedTenant { handle }: args::NamedTenant,
+    verb: &str,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let path = format!("/v1/tenants/{handle}/{verb}");
+    let tenant: TenantResource = cli.client.post(&path).await?;
+    output.print_result(&tenant, |tenant| format!("{handle} is {}", state_text(tenant)))?;
+    if tenant.suspended_at.is_some() {
+        output.notice_wrapped(&format!(
+            "its runs rest at their next step; `dromia tenant resume {handle}` has them go on"
+        ))?;
+    }
+    Ok(CommandExit::Done)
+}
+
+fn state_text(tenant: &TenantResource) -> String {
+    tenant.suspended_at.map_or("active".to_owned(), |since| format!("suspended since {}", format_time(since)))
+}
+
+fn details_text(found: &TenantDetails) -> String {
+    let TenantDetails { tenant, counts, spend, budgets } = found;
+    let mut pairs = vec![
+        ("handle", tenant.handle.to_string()),
+        ("state", state_text(tenant)),
+        ("id", tenant.id.to_string()),
+        ("created", format_time(tenant.created_at)),
+        ("agents", counts.agents.to_string()),
+        ("sessions", counts.sessions.to_string()),
+        ("open runs", counts.open_runs.to_string()),
+        ("spent today", spend_text(spend)),
+    ];
+    pairs.extend(budgets.iter().map(|budget| {
+        let amount = |amount| budget.measure.format_amount(amount);
+        let used = format!("{} of {} used", amount(budget.used), amount(budget.limit));
+        (
+            "budget",
+            format!("{}: {used} ({} per {}, {})", budget.name, budget.measure, budget.per, budget.period),
+        )
+    }));
+    draw_pairs(&pairs)
 }

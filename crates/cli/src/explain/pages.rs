@@ -42,6 +42,11 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "the tenant does not exist, or the caller cannot see it",
             "`dromia tenant list` shows the tenants; choose one with -T",
         ),
+        ErrorCode::TenantSuspended => new_page(
+            "the operator suspended the tenant: it answers reads, its runs rest and keep what they have, and every \
+             request that would change something or call a model or a tool is refused",
+            "ask the operator of the server; `dromia tenant resume TENANT` has it go on where it stopped",
+        ),
         ErrorCode::AgentNotFound => new_page(
             "the agent does not exist in this tenant, or the caller cannot see it",
             "`dromia agent list` shows the agents; choose one with --agent, and the tenant with -T",
@@ -57,6 +62,10 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
         ErrorCode::StateNotFound => new_page(
             "the session has no state entry of this name",
             "list the session's state entries; names are exact",
+        ),
+        ErrorCode::FileNotFound => new_page(
+            "the agent's workspace has no file or directory of this path",
+            "`dromia file list` shows the files; paths start at the workspace, such as notes/today.md",
         ),
         ErrorCode::TokenNotFound => new_page(
             "the tenant has no token of this name or id",
@@ -145,7 +154,7 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "choose another handle, or use the existing tenant or agent",
         ),
         ErrorCode::IdempotencyConflict => new_page(
-            "the idempotency key was used for a different request within the last 24 hours",
+            "the idempotency key was used within the last 24 hours: for a different request, or for one whose answer is not kept",
             "use a new key for a new request; repeat a key only with the identical request",
         ),
         ErrorCode::CursorInFuture => new_page(

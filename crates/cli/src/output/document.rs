@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::CommandOutput;
 use super::yaml::format_yaml;
 use crate::error::{Error, Outcome};
+use crate::exit::CommandExit;
 use crate::format::{FieldSelection, OutputFormat};
 use crate::schema::ROWS;
 
@@ -30,6 +31,7 @@ impl CommandOutput<'_> {
                     .map_err(|error| serialization_error(&error))?
             }
         };
+        let text = filter_text(self, text)?;
         let told =
             if self.context.out_is_terminal { spelled_out(&text) } else { Cow::Borrowed(text.as_str()) };
         self.write_bytes(told.as_bytes())?;
@@ -38,9 +40,38 @@ impl CommandOutput<'_> {
 
     /// Prints the document of a failure that stderr shows in another form.
     pub fn print_failure(&mut self, error: &Error) -> Outcome {
+        if !matches!(self.jq, Ok(None)) {
+            // A filter is for results, and stderr says what went wrong.
+            return Ok(());
+        }
         self.fields = FieldSelection::default();
         self.print_document(&error.error_document())
     }
+}
+
+/// Prints one row of what never ends as a line of JSON.
+pub(crate) fn print_json_row(row: &impl Serialize, output: &mut CommandOutput<'_>) -> Outcome {
+    let text = serde_json::to_string(row).map_err(|error| serialization_error(&error))?;
+    match filter_text(output, text)? {
+        text if text.is_empty() => Ok(()),
+        text => output.print_line(&text),
+    }
+}
+
+/// Has what is printed as JSON pass the filter of `--jq`: the document, or each of its lines.
+fn filter_text(output: &CommandOutput<'_>, text: String) -> Outcome<String> {
+    let Ok(Some(filter)) = &output.jq else { return Ok(text) };
+    let filtered = if output.format == OutputFormat::Json {
+        filter.filter_document(&text, Some("  "))
+    } else {
+        let lines = text.lines().map(|line| filter.filter_document(line, None));
+        let lines = lines.filter(|line| line.as_ref().map_or(true, |line| !line.is_empty()));
+        lines.collect::<Result<Vec<_>, _>>().map(|lines| lines.join("\n"))
+    };
+    filtered.map_err(|problem| Error::Local {
+        exit: CommandExit::Failed,
+        message: format!("--jq: {problem}; the command was carried out"),
+    })
 }
 
 /// Writes a document as JSON, or as YAML where that is wanted.

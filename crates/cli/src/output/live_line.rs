@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anstyle::Style;
 use tokio::time::{Instant, sleep};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::words::strip_control_characters;
 use super::{CommandOutput, paint_word};
@@ -82,7 +83,7 @@ impl LiveText {
 pub(super) struct LiveLine {
     mode: LiveMode,
     text: Option<LiveText>,
-    /// What stands behind it: what a program prints, what a person types meanwhile.
+    /// The text after it: what a program prints, what a person types meanwhile.
     aside: String,
     /// What is on the screen.
     drawn: Option<String>,
@@ -115,7 +116,7 @@ impl CommandOutput<'_> {
         if self.live.text.is_none() { self.erase_live() } else { Ok(()) }
     }
 
-    /// Says what stands behind the text from now on.
+    /// Sets the text that is drawn after the line from now on.
     pub(crate) fn set_live_aside(&mut self, aside: String) {
         self.live.aside = aside;
     }
@@ -177,19 +178,19 @@ fn erasure(drawn: &str, has_escapes: bool) -> Cow<'static, str> {
     if has_escapes {
         Cow::Borrowed("\r\u{1b}[K")
     } else {
-        Cow::Owned(format!("\r{}\r", " ".repeat(drawn.chars().map(char_columns).sum())))
+        Cow::Owned(format!("\r{}\r", " ".repeat(drawn.width())))
     }
 }
 
 /// Cuts a line so that it stays one: between characters, with a column left, and an ellipsis where it was cut.
 pub(crate) fn cut_to_columns(text: &str, columns: usize) -> String {
     let room = columns.saturating_sub(1);
-    if text.chars().map(char_columns).sum::<usize>() <= room {
+    if text.width() <= room {
         return text.to_owned();
     }
     let (mut cut, mut taken) = (String::new(), 0);
     for c in text.chars() {
-        taken += char_columns(c);
+        taken += c.width().unwrap_or(0);
         if taken + 1 > room {
             break;
         }
@@ -199,25 +200,6 @@ pub(crate) fn cut_to_columns(text: &str, columns: usize) -> String {
         cut.push('…');
     }
     cut
-}
-
-/// How many columns a character takes at most.
-fn char_columns(c: char) -> usize {
-    match u32::from(c) {
-        0x1100..=0x115F
-        | 0x2329..=0x232A
-        | 0x2600..=0x27BF
-        | 0x2E80..=0xA4CF
-        | 0xA960..=0xA97F
-        | 0xAC00..=0xD7A3
-        | 0xF900..=0xFAFF
-        | 0xFE10..=0xFE6F
-        | 0xFF00..=0xFF60
-        | 0xFFE0..=0xFFE6
-        | 0x1F000..=0x1FAFF
-        | 0x20000..=0x3FFFD => 2,
-        _ => 1,
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ const HINT: Style = AnsiColor::Cyan.on_default();
 const ASIDE: Style = Style::new().dimmed();
 
 /// The commands that look at one tenant, by their first word.
-const OF_A_TENANT: [&str; 16] = [
+const OF_A_TENANT: [&str; 17] = [
     "agent",
     "approval",
     "ask",
@@ -29,6 +29,7 @@ const OF_A_TENANT: [&str; 16] = [
     "cost",
     "delivery",
     "event",
+    "file",
     "run",
     "secret",
     "session",
@@ -140,8 +141,8 @@ impl CommandOutput<'_> {
     }
 
     /// Notes what goes on in the server, for [`CommandOutput::report_interrupt`].
-    pub(crate) fn goes_on(&mut self, standing: Option<PendingStatus>) {
-        self.left = standing;
+    pub(crate) fn note_pending(&mut self, status: Option<PendingStatus>) {
+        self.left = status;
     }
 
     /// What was noted last.

@@ -62,17 +62,33 @@ fn begin_line(text: &mut String, depth: usize) {
 }
 
 /// Words that YAML reads as something else than a text.
-const NO_TEXTS: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+const NO_TEXTS: [&str; 11] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan", "inf"];
 
-fn write_scalar(text: &mut String, words: &str) {
+/// Writes a text in one line, in quotes where a reader could take it for something else.
+pub(crate) fn write_scalar(text: &mut String, words: &str) {
     let is_plain = words.starts_with(|c: char| c.is_ascii_alphabetic())
-        && words.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte))
+        && words.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./*".contains(&byte))
         && !NO_TEXTS.contains(&words.to_ascii_lowercase().as_str());
     if is_plain {
         text.push_str(words);
-    } else {
-        text.push_str(&Value::from(words).to_string());
+        return;
     }
+    // JSON's form is YAML's for what is in quotes; what no reader shows is spelled out.
+    text.push('"');
+    for c in words.chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            c if c.is_control() || dromia_api::is_hidden_char(c) || c == '\u{feff}' => {
+                // Writing to a string cannot fail.
+                let _infallible = write!(text, "\\U{:08X}", u32::from(c));
+            }
+            c => text.push(c),
+        }
+    }
+    text.push('"');
 }
 
 #[cfg(test)]
@@ -83,9 +99,10 @@ mod tests {
     fn a_document_is_written_in_blocks() {
         let document = serde_json::json!({
             "items": [{"id": "run_1", "cost": 3, "note": "a: b", "at": "2026-01-02T03:04:05Z"}, {"id": "no"}],
-            "next": null, "none": [], "two\nlines": {"deep": ["x", true]},
+            "next": null, "none": [], "hidden": "a\u{202e}b", "two\nlines": {"deep": ["x", true]},
         });
         insta::assert_snapshot!(format_yaml(&document), @r#"
+        hidden: "a\U0000202Eb"
         items:
           - at: "2026-01-02T03:04:05Z"
             cost: 3

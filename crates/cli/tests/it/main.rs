@@ -6,6 +6,7 @@
 mod agents;
 mod commands;
 mod cost;
+mod files;
 mod ids;
 mod narrow;
 mod server;

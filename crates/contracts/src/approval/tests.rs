@@ -14,7 +14,7 @@ fn approval() -> ApprovalRequest {
         author: Actor::new("cli:ada"),
         hops: 0,
         context: Label::PUBLIC_FACT,
-        standing: CallProvenance::default(),
+        provenance: CallProvenance::default(),
         tool: "t".to_owned(),
         arguments: "{}".to_owned(),
         action: Digest::from_bytes([5; 32]),

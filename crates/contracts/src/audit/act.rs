@@ -25,6 +25,11 @@ pub enum AuditChange {
         /// Its handle.
         handle: HandleSlug,
     },
+    /// A tenant was suspended, or goes on.
+    TenantSuspensionSet {
+        /// Whether it is suspended since then.
+        suspended: bool,
+    },
     /// A credential was registered.
     TokenCreated {
         /// Its id.
@@ -188,6 +193,15 @@ pub enum AuditChange {
         /// The session.
         session: SessionId,
     },
+    /// A person put a file into the workspace of an agent.
+    FilePut {
+        /// The agent.
+        agent: AgentId,
+        /// The path in the workspace.
+        path: String,
+        /// BLAKE3 of what it holds.
+        content: Digest,
+    },
     /// A session was read from a file, and its labels were taken at their word.
     SessionTrusted {
         /// The new session.
@@ -201,8 +215,9 @@ pub enum AuditChange {
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 23] = [
+    pub const KINDS: [&'static str; 25] = [
         "tenant_created",
+        "tenant_suspension_set",
         "token_created",
         "token_revoked",
         "agent_created",
@@ -223,6 +238,7 @@ impl AuditChange {
         "approval_rule_set",
         "approval_rule_removed",
         "session_exported",
+        "file_put",
         "session_trusted",
         "vault_key_replaced",
     ];
@@ -231,6 +247,7 @@ impl AuditChange {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::TenantCreated { .. } => "tenant_created",
+            Self::TenantSuspensionSet { .. } => "tenant_suspension_set",
             Self::TokenCreated { .. } => "token_created",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::AgentCreated { .. } => "agent_created",
@@ -251,6 +268,7 @@ impl AuditChange {
             Self::ApprovalRuleSet { .. } => "approval_rule_set",
             Self::ApprovalRuleRemoved { .. } => "approval_rule_removed",
             Self::SessionExported { .. } => "session_exported",
+            Self::FilePut { .. } => "file_put",
             Self::SessionTrusted { .. } => "session_trusted",
             Self::VaultKeyReplaced => "vault_key_replaced",
         }
@@ -264,12 +282,14 @@ impl AuditChange {
             | Self::AgentRevised { agent, .. }
             | Self::AgentRenamed { agent, .. }
             | Self::ApprovalAnswered { agent, .. }
+            | Self::FilePut { agent, .. }
             | Self::SessionTrusted { agent, .. } => Some(*agent),
             Self::CapabilityGranted { holder, .. }
             | Self::CapabilityDelegated { holder, .. }
             | Self::CapabilityRevoked { holder, .. } => Some(*holder),
             Self::ApprovalRuleSet { agent, .. } => *agent,
             Self::TenantCreated { .. }
+            | Self::TenantSuspensionSet { .. }
             | Self::TokenCreated { .. }
             | Self::TokenRevoked { .. }
             | Self::StatePut { .. }

@@ -62,8 +62,15 @@ fn replied(seconds: i64) -> NewEntry {
 
 fn failed(seconds: i64, code: ErrorCode, charged_micros: u64) -> NewEntry {
     let message = String::new();
-    let entry =
-        Entry::ModelFailed(ModelFailed { step: 1, attempt: 1, code, message, charged_micros, judged: None });
+    let entry = Entry::ModelFailed(ModelFailed {
+        step: 1,
+        attempt: 1,
+        code,
+        message,
+        charged_micros,
+        judged: None,
+        attempts_max: None,
+    });
     NewEntry { at: at(seconds), entry, body: None }
 }
 
@@ -85,7 +92,8 @@ fn tool(seconds: i64) -> [NewEntry; 2] {
         endorsed: Vec::new(),
         opinion: None,
     };
-    let finished = ToolFinished { call, status: CallStatus::Ok, egress: Vec::new(), result: None };
+    let finished =
+        ToolFinished { call, status: CallStatus::Ok, egress: Vec::new(), result: None, withdrawn: None };
     [(seconds, Entry::ToolStarted(started)), (seconds + 2, Entry::ToolFinished(finished))]
         .map(|(seconds, entry)| NewEntry { at: at(seconds), entry, body: None })
 }

@@ -78,6 +78,9 @@ pub struct ToolFinished {
     /// did not end by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Digest>,
+    /// The rule that denied the call while it ran, because the right to it was withdrawn; the server ended it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
 }
 
 /// Fields of [`Entry::ToolRefused`](super::Entry::ToolRefused).

@@ -122,6 +122,9 @@ pub struct ModelFailed {
     pub step: u32,
     /// The attempt.
     pub attempt: u32,
+    /// How many attempts a step has at most, where this one was not lost or abandoned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts_max: Option<u32>,
     /// What happened; `outcome_unknown` for an attempt that a crash cut off.
     pub code: ErrorCode,
     /// What happened, in words.

@@ -49,6 +49,12 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// Shares another number of slots from now on; more of them may be taken for a while.
+    pub fn resize(&mut self, capacity: usize, reserve: usize) {
+        self.capacity = capacity.max(1);
+        self.reserve = reserve.min(self.capacity - 1);
+    }
+
     /// Takes a slot at once, if the tenant may have one and nothing waits that may have it.
     pub fn try_take(&mut self, tenant: TenantId) -> bool {
         let is_free = self.may_take(self.held_by(tenant));
@@ -160,7 +166,7 @@ impl<T> FairQueue<T> {
     /// Returns whether a tenant that holds so many slots may have one more: less than its part of what is free. Alone,
     /// that is all but the reserve.
     fn may_take(&self, held: usize) -> bool {
-        let (free, part) = (self.capacity - self.taken, self.capacity - self.reserve);
+        let (free, part) = (self.capacity.saturating_sub(self.taken), self.capacity - self.reserve);
         held.saturating_mul(self.reserve) < free.saturating_mul(part)
     }
 

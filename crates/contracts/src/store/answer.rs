@@ -66,6 +66,9 @@ pub enum CommitRefusal {
         /// The number of that revision.
         number: u64,
     },
+    /// Another request claimed the key of a change.
+    #[error("the key was used for another change")]
+    AnswerClaimed,
     /// The key finds a session already.
     #[error("the key belongs to {session}")]
     SessionExists {

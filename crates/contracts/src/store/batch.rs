@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::control::{
-    AgentCreate, AgentRename, AgentRevise, AgentStateSet, ApprovalAnswer, ApprovalRuleRemove, BudgetRemove,
-    BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate, TokenCreate,
-    TokenRevoke, VaultKeyPut,
+    AgentCreate, AgentRename, AgentRevise, AgentStateSet, AnswerPut, ApprovalAnswer, ApprovalRuleRemove,
+    BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate,
+    TokenCreate, TokenRevoke, VaultKeyPut,
 };
 use super::deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
@@ -140,6 +140,9 @@ macro_rules! mutations {
 mutations! {
     /// Registers a tenant; the batch's tenant is the new one.
     TenantCreate(TenantCreate) = "tenant_create",
+    /// Suspends the tenant since a time, or has it go on where there is none. A tenant that is suspended already stays so
+    /// since when it was. As long as it is, no claim is granted to a run that would begin.
+    TenantSuspensionSet(Option<Timestamp>) = "tenant_suspension_set",
     /// Registers a credential.
     TokenCreate(TokenCreate) = "token_create",
     /// Takes a credential back.
@@ -216,4 +219,6 @@ mutations! {
     ApprovalRulePut(ApprovalRuleRecord) = "approval_rule_put",
     /// Removes a rule of approvals; one that is not there is removed already.
     ApprovalRuleRemove(ApprovalRuleRemove) = "approval_rule_remove",
+    /// Claims the key of a client's change, or keeps what the change gave.
+    AnswerPut(AnswerPut) = "answer_put",
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
+use super::answer::CommitRefusal;
 use crate::agent::{AgentConfig, AgentState, HandleSlug};
 use crate::approval::{AnswerRecord, ApprovalState};
 use crate::budget::BudgetDefinition;
@@ -196,6 +197,47 @@ pub struct CapabilityRevoke {
     pub capability: CapabilityId,
     /// When.
     pub at: Timestamp,
+}
+
+/// Claims the key of a client's change, or says with the claim what the change gave. A batch says one thing of a key.
+///
+/// The rows of a tenant are bounded: beyond the newest [`AnswerPut::KEPT_MAX`] and after a day they go with the next one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerPut {
+    /// The digest of the caller and its key.
+    pub key: Digest,
+    /// The digest of the request.
+    pub request: Digest,
+    /// Who claims the key: a number of this request alone.
+    pub claim: u128,
+    /// Since when.
+    pub at: Timestamp,
+    /// What it gave, in the words of the gateway; absent while that is not known. An empty one gives the key back.
+    pub answer: Option<Bytes>,
+}
+
+impl AnswerPut {
+    /// How many are kept of a tenant.
+    pub const KEPT_MAX: usize = 1_024;
+    /// How long one is kept.
+    pub const KEPT: SignedDuration = SignedDuration::from_hours(24);
+    /// The answer of a change that was carried out, where what it gave is not kept.
+    pub const NOT_KEPT: &[u8] = b"-";
+
+    /// Returns whether it is written in the place of what is there for its key. Refused with
+    /// [`CommitRefusal::AnswerClaimed`] while the key belongs to another claim.
+    pub fn replaces(&self, known: Option<&Self>) -> Result<bool, CommitRefusal> {
+        match known {
+            Some(known) if known.claim == self.claim => Ok(known.answer.is_none() && self.answer.is_some()),
+            Some(known)
+                if known.answer.as_ref().is_none_or(|answer| !answer.is_empty())
+                    && self.at.duration_since(known.at) < Self::KEPT =>
+            {
+                Err(CommitRefusal::AnswerClaimed)
+            }
+            Some(_) | None => Ok(true),
+        }
+    }
 }
 
 /// Lets go of a capability's row; one that is not there is let go of.

@@ -23,6 +23,12 @@ macro_rules! replay_store_reads {
                 handle: &'a $crate::agent::HandleSlug
             ) -> Option<$crate::agent::TenantRecord>;
 
+            /// Finds the scope's own tenant.
+            fn tenant_record(scope: Scope) -> Option<$crate::agent::TenantRecord>;
+
+            /// Counts what the scope's tenant has.
+            fn tenant_counts(scope: Scope) -> $crate::agent::TenantCounts;
+
             /// Finds whose credential a token is, by BLAKE3 of the token. One that expired or was revoked is
             /// found too: the store has no clock, so the caller judges by what the record says.
             fn find_token_owner(
@@ -44,7 +50,7 @@ macro_rules! replay_store_reads {
             ) -> Vec<$crate::store::OpenRun>;
 
             /// Lists sessions of running agents with waiting items and no active turn, in the order of tenant
-            /// and session.
+            /// and session. None of a tenant that is suspended.
             fn pending_sessions(
                 operator: OperatorScope,
                 page: $crate::store::PageRequest<($crate::id::TenantId, $crate::id::SessionId)>
@@ -295,6 +301,9 @@ macro_rules! replay_store_reads {
 
             /// Finds a secret by its name.
             fn secret(scope: Scope, name: &'a str) -> Option<$crate::vault::SealedSecret>;
+
+            /// Finds what is kept under the key of a client's change. A scope that is narrowed to an agent sees none.
+            fn kept_answer(scope: Scope, key: $crate::digest::Digest) -> Option<$crate::store::AnswerPut>;
 
             /// Lists capabilities by id. A scope that is narrowed to an agent sees those that it holds.
             fn capabilities(

@@ -1,4 +1,4 @@
-//! The notary of a served home: the lines are `guard`'s, the secrets those that this process knows.
+//! Signs the audit of a served home: `guard` writes the lines, this process knows the secrets to redact.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use crate::home::Home;
 use crate::redact::{Redactor, is_secret_name};
 
 /// Signs with the home's key.
-pub(crate) struct HouseNotary {
+pub(crate) struct HomeNotary {
     key: Arc<AuditKey>,
     redactor: Redactor,
 }
 
-impl fmt::Debug for HouseNotary {
+impl fmt::Debug for HomeNotary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HouseNotary").field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("HomeNotary").field("key", &self.key).finish_non_exhaustive()
     }
 }
 
-impl HouseNotary {
+impl HomeNotary {
     /// Learns what must not leave: variables that are named like secrets or that the configuration refers to, and the
     /// token of the home.
     pub(crate) fn new(key: Arc<AuditKey>, home: &Home, configuration: &str) -> Self {
@@ -43,7 +43,7 @@ impl HouseNotary {
     }
 }
 
-impl AuditSigner for HouseNotary {
+impl AuditSigner for HomeNotary {
     fn redact_secrets(&self, text: &str) -> String {
         self.redactor.redact_text(text)
     }

@@ -13,6 +13,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tar::{EntryType, Header};
 
+use super::paced_file::PacedFile;
+
 /// The form that this program writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
 const FIRST: &str = "dromia-backup.json";
@@ -85,7 +87,7 @@ fn digest_text(bytes: &[u8]) -> String {
 
 /// Writes a backup.
 pub(super) struct BackupWriter {
-    tar: tar::Builder<BufWriter<File>>,
+    tar: tar::Builder<BufWriter<PacedFile>>,
     manifest: Vec<u8>,
     pub(super) members: u64,
     pub(super) bytes: u64,
@@ -94,7 +96,7 @@ pub(super) struct BackupWriter {
 impl BackupWriter {
     /// Begins a file with what it is.
     pub(super) fn begin(file: File, header: &BackupHeader) -> io::Result<Self> {
-        let tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, file));
+        let tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, PacedFile::new(file)));
         let mut writer = Self { tar, manifest: Vec::new(), members: 0, bytes: 0 };
         let text = serde_json::to_vec(header)?;
         writer.add_file(FIRST, 0o600, None, &mut text.as_slice())?;
@@ -177,6 +179,7 @@ impl BackupWriter {
         header.set_size(self.manifest.len() as u64);
         self.tar.append_data(&mut header, MANIFEST, self.manifest.as_slice())?;
         let file = self.tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let file = file.into_file();
         file.sync_all()?;
         Ok(file)
     }

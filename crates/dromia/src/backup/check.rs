@@ -19,8 +19,8 @@ use super::place::{PartialPlace, with_suffix};
 use super::progress::CopyWatch;
 use crate::audit;
 use crate::home::Home;
+use crate::home_services;
 use crate::system::ExitError;
-use crate::up;
 
 /// How long one check of the store may take.
 const PATIENCE: Duration = Duration::from_hours(24);
@@ -154,7 +154,7 @@ pub(super) fn report_on(file: &Path, read: ReadBackup, unpacked: &Path) -> Backu
 
 fn check_store(home: &Home, report: &mut BackupReport, findings: &mut Vec<String>) -> anyhow::Result<()> {
     let inspector = StoreInspector::new(StoreConfig::new(home.store_dir()), PATIENCE);
-    let refused = |error| up::open_error(home, error);
+    let refused = |error| home_services::open_error(home, error);
     if let IntegrityStatus::Damaged(problem) = inspector.check_integrity().map_err(refused)? {
         findings.push(format!("the database is damaged: {problem}"));
     }

@@ -26,9 +26,9 @@ use super::progress::{CopyWatch, StoppedBySignal};
 use super::sources::HomeFiles;
 use crate::audit::{AuditDirectory, BoundedLines};
 use crate::home::Home;
+use crate::home_services;
 use crate::runtime;
 use crate::system::ExitError;
-use crate::up;
 
 /// How often a backup begins again because agents are being erased, and how long it waits in between.
 const TRIES_MAX: u32 = 6;
@@ -184,7 +184,7 @@ fn write_once(
     let config = StoreConfig::new(home.store_dir());
     let created_at = runtime::real_runtime().clock.now();
     let database = scratch.join("dromia.db");
-    let unreadable = |error| up::open_error(home, error);
+    let unreadable = |error| home_services::open_error(home, error);
     // Held as long as the database is copied: a server that starts after that is as good as one that ran before.
     let hold = StoreHold::acquire(&config).map_err(unreadable)?;
     let was_served = hold.is_served();
@@ -271,7 +271,7 @@ fn copy_store(
     });
     copied.map_err(|error| match error {
         CopyError::Stopped => StoppedBySignal.into(),
-        CopyError::Open(error) => up::open_error(home, error),
+        CopyError::Open(error) => home_services::open_error(home, error),
         CopyError::Outrun => ExitError::conflict_error(format!(
             "{error}; write to a faster disk, try again when the server has less to do, or stop it first"
         )),

@@ -21,9 +21,9 @@ use super::extract::HomeUnpacker;
 use super::place::{PartialPlace, with_suffix};
 use super::progress::CopyWatch;
 use crate::home::Home;
+use crate::home_services;
 use crate::runtime;
 use crate::system::ExitError;
-use crate::up;
 
 /// How long the store of a home that is in the way may take to say which one it is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -134,7 +134,7 @@ fn check_place(place: &Path, replace: bool) -> anyhow::Result<Option<StoreHold>>
         return Ok(None);
     }
     let hold = StoreHold::acquire(&StoreConfig::new(home.store_dir()));
-    let hold = hold.map_err(|error| up::open_error(&home, error))?;
+    let hold = hold.map_err(|error| home_services::open_error(&home, error))?;
     if hold.is_served() {
         return Err(ExitError::conflict_error(format!("a server uses {shown}; stop it first")));
     }

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::external::ExternalToolConfig;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// The most entries of one list.
 const ENTRIES_MAX: usize = 64;
@@ -24,24 +24,23 @@ const TIME_MS_MAX: u64 = 90 * 24 * 3600 * 1000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenApprovals {
-    /// How long a run waits for an answer before it goes on without the call, in milliseconds. A call that is approved
-    /// later runs by itself, and its session is notified.
+    /// How long a run waits for an answer before it continues without the call, in milliseconds. A call that is
+    /// approved later runs on its own, and its session is notified.
     pub(crate) hold_ms: u64,
-    /// How long an approval may be answered, in milliseconds.
+    /// How long an approval request can be answered, in milliseconds.
     pub(crate) expire_ms: u64,
-    /// Who may answer: a user of the socket (`cli:1000`), or a token by its id (`token:tok_…`, see `dromia token
-    /// list`), because any admin of a tenant can give a name again; if the list is empty, each holder of the scope
-    /// `approve`.
+    /// Who may answer: a socket user such as `cli:1000`, or a token by its id, such as `token:tok_…` from `dromia token
+    /// list`. If the list is empty, everyone with the scope `approve` may answer.
     pub(crate) approvers: Vec<String>,
-    /// The platforms of sessions that no person attends, such as `webhook`: what would be asked there is refused, and
-    /// listed.
+    /// Platforms whose sessions no person attends, such as `webhook`. A call that needs an approval there is refused
+    /// and listed.
     pub(crate) unattended: Vec<String>,
-    /// Which files an approval of a program is bound to: `all` of the workspace, or only those that the call has `named`, which
-    /// is for workspaces in which other runs write all the time.
+    /// Which workspace files an approval of a program is bound to; if one of them changes, the approval is void. `all`:
+    /// every file. `named`: only files that the call names; use it if other runs write to the workspace all the time.
     pub(crate) files: BoundFiles,
     /// Rules for calls that need no person's answer, such as `file.write path=notes/**`.
     pub(crate) allow: Vec<String>,
-    /// Rules for calls that are refused instead of being asked for; one of these goes before any that allows.
+    /// Rules for calls that are refused instead of being asked for. A rule here wins over one in `allow`.
     pub(crate) deny: Vec<String>,
 }
 

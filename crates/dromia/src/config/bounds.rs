@@ -3,19 +3,18 @@
 
 use std::path::Path;
 
+use super::environment::Environment;
 use super::file::WrittenConfig;
-use super::layers::{self, Environment};
+use super::layers;
 use super::origin::ValueOrigins;
+use super::type_words::FROM_ZERO;
 use super::{positions, resolve, schema};
-
-/// What the type of a value says; most keys take less.
-pub(super) const FROM_ZERO: &str = "a whole number from 0 to ";
 
 /// Says what belongs at a key, where that is less than its type takes; nothing where a zero is taken, and for keys below a name.
 pub(super) fn bounds_text(path: &str, wanted: &str) -> Option<String> {
     let most = wanted.strip_prefix(FROM_ZERO)?;
     let keys = schema::list_keys();
-    let key = keys.iter().find(|key| key.path == path && key.is_integer() && key.variable.is_some())?;
+    let key = keys.iter().find(|key| key.path == path && key.is_integer && key.variable.is_some())?;
     let zero = layers::set_key(&WrittenConfig::default(), key, "0").ok()?;
     let origins = ValueOrigins::of_file(Path::new("dromia.yaml"), positions::key_positions(""));
     let refused = resolve::resolve_config(&zero, &origins, &Environment::default()).err()?;

@@ -5,7 +5,7 @@ use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::{BUDGETS_MAX, BudgetDefinition, BudgetScope};
 
 use super::file::{WrittenBudget, WrittenConfig};
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// Resolves the budgets of all tenants. An agent that is named by its handle is found when the store is open.
 pub(super) fn resolve_budgets(

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use dromia_contracts::vault::SecretPlacement;
 use dromia_gateway::{ChannelKey, WebhookChannel, WebhookChannels};
 
+use super::environment::Environment;
 use super::file::{WrittenChannel, WrittenConfig};
-use super::layers::Environment;
 use super::problem::did_you_mean;
+use super::problem_collector::ProblemCollector;
 use super::providers::vault_name;
-use super::resolve::ProblemCollector;
 
 /// The longest time that a receiver may be given to answer, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 300_000;
@@ -60,8 +61,13 @@ fn resolve_channel(
         }
     }
     let key = channel_key(&here, &written.secret, environment, check)?;
+    let tenant = written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())?;
+    if let ChannelKey::InVault(secret) = &key {
+        let place = (written.url.as_str(), &SecretPlacement::Signature);
+        check.note_vault_key(&format!("{here}.secret"), &tenant, secret, place);
+    }
     Some(WebhookChannel {
-        tenant: written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())?,
+        tenant,
         agent: written.agent.clone(),
         url: written.url.clone(),
         key,

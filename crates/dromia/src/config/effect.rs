@@ -87,11 +87,11 @@ mod tests {
             ("engine: { active_max: 9, model_calls_max: 3 }\n", vec!["engine.active_max"]),
             (
                 "listen: 127.0.0.1:1\nengine: { active_max: 2, model_calls_max: 3 }\ntenants: { acme: { trust: hostile } }\n",
-                vec!["listen", "tenants.acme.trust"],
+                vec!["listen"],
             ),
             (
-                "engine: { active_max: 2, model_calls_max: 3 }\nlimits: { token_rate_max: 5, requests_max: 7 }\n",
-                vec!["limits.requests_max"],
+                "engine: { active_max: 2, model_calls_max: 3 }\nlimits: { requests_max: 7 }\nsandbox: { minimum: base }\n",
+                vec!["sandbox.minimum"],
             ),
         ] {
             assert_eq!(pending_keys(&boot, &loaded(text)), pending, "{text}");

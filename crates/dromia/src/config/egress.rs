@@ -7,7 +7,7 @@ use dromia_contracts::egress::LineLimits;
 use dromia_guard::{EgressConfig, PrivateAllowance};
 
 use super::file::WrittenEgress;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// How long a tool's request may take to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(5);

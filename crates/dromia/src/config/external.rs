@@ -11,8 +11,8 @@ use dromia_contracts::vault::SecretPlacement;
 use dromia_guard::egress::target::RequestTarget;
 use dromia_tools::{ExternalSpec, ExternalTool};
 
-use super::file::WrittenExternal;
-use super::resolve::ProblemCollector;
+use super::file::external::WrittenExternal;
+use super::problem_collector::ProblemCollector;
 
 /// The most tools of the operator's own: each is sent to models with every request.
 const TOOLS_MAX: usize = 128;

@@ -9,8 +9,8 @@
 mod budgets;
 mod edge;
 mod egress;
-mod external;
-mod models;
+pub(super) mod external;
+pub(super) mod models;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -26,13 +26,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::budgets::WrittenBudget;
 pub(crate) use self::edge::{WrittenHttp, WrittenLimits, WrittenTls};
 pub(crate) use self::egress::WrittenEgress;
-pub(crate) use self::external::WrittenExternal;
 pub(crate) use self::models::{
     ProviderKind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
 };
 pub(crate) use self::programs::{
-    SandboxMinimum, TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant,
-    WrittenTools,
+    TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant, WrittenTools,
+    WrittenWorkspaces,
 };
 use super::approvals::WrittenApprovals;
 use super::irreversible::WrittenIrreversible;
@@ -44,66 +43,76 @@ use super::tools::WrittenAgent;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenConfig {
-    /// The version of the file's form; this program reads 1.
+    /// Version of the file format. This program reads version 1 only.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) version: u32,
-    /// The TCP address to serve; port 0 takes a free one. One that is not of the loopback needs `http.tls`.
+    /// TCP address of the HTTP server, as `IP:PORT`. Port 0 takes a free port. An address that other machines can reach
+    /// needs `http.tls`. An edit needs a restart, because clients are connected to the bound address.
     #[schemars(extend("x-effect" = "restart"))]
     pub(crate) listen: SocketAddr,
-    /// The agent that answers where none is named.
+    /// Agent that answers a request that names none, by its handle. `dromia init` creates it.
     #[schemars(with = "String")]
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) default_agent: HandleSlug,
-    /// Servers of models, each under a name that models refer to.
+    /// Model servers, each under a name that entries of `models` refer to.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) providers: BTreeMap<String, WrittenProvider>,
-    /// Models, each under the alias that agents name. The alias `scripted` is always there.
+    /// Models, each under the alias that agents use. The alias `scripted` is built in and needs no entry.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) models: BTreeMap<String, WrittenModel>,
-    /// Channels by which other systems speak to agents and get their answers, each under its name.
-    #[schemars(extend("x-effect" = "restart"))]
+    /// Connections to other systems: a channel accepts signed events for one agent and posts its answers. Each has a
+    /// name.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) channels: BTreeMap<String, WrittenChannel>,
-    /// How far tenants are trusted, each under its handle. A tenant need not be here, and is not made by being here.
+    /// Trust level and budgets of tenants, each under the tenant's handle. A tenant without settings needs no entry,
+    /// and an entry does not create a tenant.
     pub(crate) tenants: BTreeMap<String, WrittenTenant>,
-    /// How runs are worked on.
+    /// Limits of runs.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) engine: WrittenEngine,
-    /// How much of a session's past a model is sent.
+    /// How much of a session's history is sent to a model.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) context: WrittenContext,
-    /// By which names and with what keys the TCP address is served.
-    #[schemars(extend("x-effect" = "restart"))]
+    /// Host names, web origins and TLS certificate of the TCP address.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) http: WrittenHttp,
-    /// Bounds of the HTTP edge.
-    #[schemars(extend("x-effect" = "restart"))]
+    /// Limits of the HTTP server: rates, request size and waiting times.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) limits: WrittenLimits,
-    /// The sandbox around programs that agents run.
+    /// Sandbox around the programs that agents run. An edit needs a restart, because the sandbox is tested once, before
+    /// the first program runs.
     #[schemars(extend("x-effect" = "restart"))]
     pub(crate) sandbox: WrittenSandbox,
-    /// The built-in tools, and those of the operator's own.
+    /// Directories outside of the home that agents may work in. An edit needs a restart, because agents got their
+    /// workspaces under these rules.
+    #[schemars(extend("x-effect" = "restart"))]
+    pub(crate) workspaces: WrittenWorkspaces,
+    /// Settings of the built-in tools, and HTTP tools of your own.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) tools: WrittenTools,
-    /// Tools that are kept from every agent, whatever it is granted. `agents` says it of one.
+    /// Tools that every agent must not call, or must ask for, whatever it is granted. `agents.NAME.permissions` sets
+    /// the same for one agent.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) permissions: WrittenPermissions,
-    /// Roles of tokens and of users of the socket, each under its name, beside `viewer`, `approver`, `operator` and `admin`.
+    /// Your own roles for tokens and socket users, each a name for a list of scopes. `viewer`, `approver`, `operator`
+    /// and `admin` always exist.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) roles: BTreeMap<String, WrittenRole>,
-    /// The Unix socket of this home.
+    /// Access to the server's Unix socket.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) socket: WrittenSocket,
-    /// How calls that need a person's approval are asked for, and rules that answer in a person's place.
+    /// Who answers approval requests, how long they wait, and rules that answer without a person.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) approvals: WrittenApprovals,
-    /// What becomes of calls that cannot be undone, and how long a delayed call may be refused.
+    /// Handling of calls that cannot be undone: requests that change something on other hosts, programs with network
+    /// access, and your own tools with `sink: outside`.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) irreversible: WrittenIrreversible,
-    /// What counts for single agents, each by its handle, or as TENANT/HANDLE where it is of another tenant than
-    /// `default`.
+    /// Settings of single agents, each under its handle, or TENANT/HANDLE for a tenant other than `default`.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) agents: BTreeMap<String, WrittenAgent>,
-    /// What may be reached on other hosts, and within which bounds.
-    #[schemars(extend("x-effect" = "restart"))]
+    /// Rules and limits for connections to other hosts.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) egress: WrittenEgress,
 }
 
@@ -122,6 +131,7 @@ impl Default for WrittenConfig {
             http: WrittenHttp::default(),
             limits: WrittenLimits::default(),
             sandbox: WrittenSandbox::default(),
+            workspaces: WrittenWorkspaces::default(),
             tools: WrittenTools::default(),
             permissions: WrittenPermissions::default(),
             roles: BTreeMap::new(),
@@ -138,7 +148,7 @@ impl Default for WrittenConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WrittenChannelKind {
-    /// Signed webhooks in both directions, as Standard Webhooks has them.
+    /// Signed webhooks in both directions, as the specification Standard Webhooks defines them.
     Webhook,
 }
 
@@ -146,29 +156,31 @@ pub(crate) enum WrittenChannelKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenChannel {
-    /// What it speaks.
+    /// Protocol of the channel. `webhook`: signed HTTP requests in both directions, as in Standard Webhooks.
     pub(crate) kind: WrittenChannelKind,
-    /// The tenant, by default `default`.
+    /// Handle of the tenant that the agent belongs to. Default: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub(crate) tenant: Option<HandleSlug>,
-    /// The agent that answers.
+    /// Handle of the agent that answers.
     #[schemars(with = "String")]
     pub(crate) agent: HandleSlug,
-    /// The address to which answers are posted.
+    /// URL to which answers are posted.
     pub(crate) url: String,
-    /// What signs in both directions, `whsec_` with 24 to 64 bytes in base64: `env:NAME` takes it from that environment
-    /// variable, `secret:NAME` from the tenant's vault, where it is set for the server of `url` with the placement
-    /// `signature`. A secret in the file is refused.
+    /// Reference to the secret that signs requests in both directions: `env:NAME` for an environment variable, or
+    /// `secret:NAME` for a secret of the tenant's vault. The value is `whsec_` followed by 24 to 64 bytes in base64. A
+    /// vault secret must be bound to the server in `url` with the placement `signature`. The value itself in the file
+    /// is an error.
     pub(crate) secret: String,
-    /// Whether the receiver counts each `webhook-id` once, by default yes. One that does not is sent no message twice:
-    /// what it refused is given up, and what it did not answer is `unknown_after_send`.
+    /// Whether the receiver ignores a `webhook-id` that it has already accepted. Default: true. Set it to false for a
+    /// receiver that would act twice: a message is then sent once only, and one without an answer ends as
+    /// `unknown_after_send`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idempotent: Option<bool>,
-    /// The most attempts at one message, by default 8.
+    /// Most attempts to deliver one message, from 1 to 100. Default: 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempts_max: Option<u32>,
-    /// How long the receiver may take to answer, by default 15000 milliseconds.
+    /// Time that the receiver has to answer, in milliseconds, up to 300000. Default: 15000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,
 }
@@ -177,15 +189,17 @@ pub(crate) struct WrittenChannel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenEngine {
-    /// The most runs at work at once.
+    /// Most runs that work at the same time; more wait in a queue. Lower it if the machine runs out of memory. An edit
+    /// needs a restart, because the queues are sized once.
     #[schemars(extend("x-effect" = "restart"))]
     pub(crate) active_max: usize,
-    /// The most model calls of one run, where its agent sets none; then it yields.
+    /// Most model calls of one run, for agents without a limit of their own. A run that reaches it yields and can be
+    /// resumed.
     pub(crate) model_calls_max: u32,
-    /// The most tokens of one answer.
+    /// Most tokens of one model answer. Raise it if long answers are cut off.
     pub(crate) output_tokens_max: u32,
-    /// How often the same call may be made among the last 24 calls of a run: with nothing new in between, or with the same
-    /// result. Then it is refused, and a run that goes on with it yields; 0 refuses none.
+    /// How often a run may repeat the same call without new information, counted over its last 24 calls. A further
+    /// repeat is refused, and a run that still continues yields. 0 turns the check off.
     pub(crate) loop_same: usize,
 }
 
@@ -205,13 +219,13 @@ impl Default for WrittenEngine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenContext {
-    /// The most inputs of the past.
+    /// Most earlier inputs of a session that are sent with a request.
     pub(crate) items_max: usize,
-    /// The most bytes of the past.
+    /// Most bytes of earlier inputs and answers that are sent with a request.
     pub(crate) bytes_max: usize,
-    /// How a model sees untrusted content of earlier turns: files of unknown origin, answers of other systems, and what
-    /// it said after it saw them. With `handle` a later turn is as trusted as what is left, until the model reads such
-    /// a thing again with `past.read`; with `whole` it is untrusted as long as one of them is in its context.
+    /// How later turns see untrusted content of earlier ones, such as files of unknown origin and answers of other
+    /// systems. `handle`: the model gets a reference and can read the content with `past.read`; until then the turn
+    /// stays trusted. `whole`: the model gets the content, so the turn is untrusted.
     pub(crate) tainted_past: WrittenTaintedPast,
 }
 

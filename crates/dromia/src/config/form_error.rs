@@ -13,19 +13,13 @@ use super::bounds;
 use super::positions::{self, KeyNode, KeyPath, NodeContent, TextPosition};
 use super::problem::{ConfigProblem, did_you_mean};
 use super::schema;
+use super::type_words::{ADDRESS, KEYS, NO_ADDRESS, expected_text, first_line};
 
 /// The longest text that is repeated, in characters.
 const TEXT_SHOWN: usize = 32;
 
-/// What the standard library says of an address that is none, and what one is.
-const NO_ADDRESS: &str = "socket address syntax";
-const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:7700";
-
 /// Before what a type repeats of the text that it was to be read from.
 const REPEATED: &str = "found \"";
-
-/// What a group of keys is.
-const KEYS: &str = "keys with their values, each on a line of its own below it";
 
 /// Says what is wrong with the form of a text.
 pub(super) fn form_problem(path: &Path, text: &str, error: &Error) -> ConfigProblem {
@@ -52,15 +46,6 @@ pub(super) fn problem_at(
         None => path.display().to_string(),
     };
     ConfigProblem { place: at, ..ConfigProblem::new(told, FormErrorText { at, nodes }.describe_error(error)) }
-}
-
-/// Says in our words why a value above the file does not fit, from the words of serde.
-pub(super) fn value_mismatch_text(words: &str) -> String {
-    match words.rsplit_once("expected ") {
-        Some((_, expected)) => format!("it must be {}", expected_text(expected)),
-        None if words.contains(NO_ADDRESS) => format!("it must be {ADDRESS}"),
-        None => words.to_owned(),
-    }
 }
 
 /// A place, and all keys and values of the text.
@@ -206,26 +191,6 @@ fn next(way: &KeyPath) -> String {
     format!("; `dromia config explain {named}` says more")
 }
 
-/// What belongs where the reader expected something of its own.
-fn expected_text(expected: &str) -> String {
-    let whole = |most: u64| format!("{}{most}", bounds::FROM_ZERO);
-    match expected.trim() {
-        "u8" => whole(u8::MAX.into()),
-        "u16" => whole(u16::MAX.into()),
-        "u32" => whole(u32::MAX.into()),
-        "u64" | "usize" => whole(u64::MAX),
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
-        "f32" | "f64" | "floating point" => "a number".to_owned(),
-        "bool" | "boolean" | "a boolean" => "true or false".to_owned(),
-        "a string" | "string" => "a text".to_owned(),
-        "a sequence" | "sequence" => "a list, such as [a, b]".to_owned(),
-        "a map" | "map" => KEYS.to_owned(),
-        group if group.starts_with("struct ") => KEYS.to_owned(),
-        "socket address" => ADDRESS.to_owned(),
-        other => first_line(other).to_owned(),
-    }
-}
-
 /// What is wrong with the text as a text.
 fn of_the_text(error: &Error) -> String {
     match error {
@@ -272,10 +237,6 @@ fn of_the_text(error: &Error) -> String {
 fn quote_if_short(text: &str) -> String {
     let length = text.chars().count();
     if length <= TEXT_SHOWN { format!("{text:?}") } else { format!("a text of {length} characters") }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }
 
 /// What a type says of a text, without the text.

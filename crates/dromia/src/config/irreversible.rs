@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use dromia_contracts::opinion::SAMPLES_MAX;
 use dromia_engine::{ApprovalsConfig, ObjectionAction, SecondOpinion};
 use dromia_guard::policy::PolicyVerdict;
+use dromia_models::ScriptedModel;
 use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::file::WrittenModel;
+use super::file::models::WrittenModel;
 use super::problem::did_you_mean;
-use super::providers::SCRIPTED;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// How often a second model is asked about a call, where the file does not say it.
 const SAMPLES: u32 = 3;
@@ -43,14 +43,14 @@ pub(crate) enum WrittenIrreversibleAction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenIrreversible {
-    /// `allow`, `delay` or `abort`. Where `permissions` or a policy say something stricter of a call, that counts.
+    /// What happens to these calls. `allow`: they are judged like all others. `delay`: each starts after `cooling_ms`,
+    /// unless a person refuses it. `abort`: all are refused. A stricter rule of `permissions` or a policy wins.
     pub(crate) action: WrittenIrreversibleAction,
-    /// How long a delayed call may be refused before it begins by itself, in milliseconds; also where `permissions` or a
-    /// policy delays it.
+    /// How long a delayed call can be refused before it starts, in milliseconds. It also applies to delays by
+    /// `permissions` and policies.
     pub(crate) cooling_ms: u64,
-    /// A second model that is asked about each of these calls before it begins, where it would be allowed or delayed.
+    /// A second model that checks each of these calls before it starts. It can only make the decision stricter.
     #[serde(skip_serializing_if = "WrittenSecondOpinion::is_absent")]
-    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) second_opinion: WrittenSecondOpinion,
 }
 
@@ -73,17 +73,17 @@ pub(crate) enum WrittenObjection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenSecondOpinion {
-    /// The alias of the model; without it none is asked. The agents' grants must cover it.
+    /// Alias of the checking model; without it no call is checked. The agents' grants must cover the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
-    /// How many times it is asked about a call, up to 5; each answer costs what a request costs.
+    /// How many times the model is asked about one call, from 1 to 5. Each answer costs as much as a request.
     pub(crate) samples: u32,
-    /// How many of its answers must have nothing against the call, more than half of them; all, if nothing is said. How far
-    /// they differ is how unsure the model is.
+    /// How many answers must agree to the call, more than half of `samples`. Default: all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) agree: Option<u32>,
-    /// `delay`, `ask` or `abort`: what becomes of a call that it does not agree to. An error, another word, and no answer
-    /// within a minute count as an answer against it.
+    /// What happens to a call without enough agreement. `delay`: it starts after `cooling_ms`, unless a person refuses
+    /// it. `ask`: a person must approve it. `abort`: it is refused. An error, an unclear answer, or none within a
+    /// minute, counts as an objection.
     pub(crate) objection: WrittenObjection,
 }
 
@@ -155,8 +155,8 @@ pub(super) fn second_opinion(
         }
         return None;
     };
-    if model != SCRIPTED && !models.contains_key(model) {
-        let known = models.keys().map(String::as_str).chain([SCRIPTED]);
+    if model != ScriptedModel::ALIAS && !models.contains_key(model) {
+        let known = models.keys().map(String::as_str).chain([ScriptedModel::ALIAS]);
         let near = did_you_mean(model, known);
         check.add_problem("irreversible.second_opinion.model", format!("there is no model `{model}`{near}"));
     }

@@ -4,51 +4,14 @@
 //! `engine.active_max` is `DROMIA_ENGINE_ACTIVE_MAX`. A value that does not fit is an error that names the variable
 //! or the flag; it is never passed over.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
+use super::environment::Environment;
 use super::file::WrittenConfig;
-use super::form_error;
 use super::origin::{ValueOrigin, ValueOrigins};
 use super::problem::{ConfigProblem, ConfigProblems, did_you_mean};
 use super::schema::{self, ConfigKey};
-
-/// The environment as a value, so that tests have their own.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Environment(BTreeMap<String, String>);
-
-impl Environment {
-    /// Takes the environment of this process.
-    pub(crate) fn of_process() -> Self {
-        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Self(std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect())
-    }
-
-    /// Finds the value of a variable.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// The same with one more variable.
-    pub(crate) fn with_variable(&self, name: &str, value: &str) -> Self {
-        let mut all = self.0.clone();
-        all.insert(name.to_owned(), value.to_owned());
-        Self(all)
-    }
-
-    /// Lists the variables.
-    pub(crate) fn variable_names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
-    }
-}
-
-#[cfg(test)]
-impl<const N: usize> From<[(&str, &str); N]> for Environment {
-    fn from(pairs: [(&str, &str); N]) -> Self {
-        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
-    }
-}
+use super::type_words;
 
 /// One value of the command line.
 #[derive(Debug, Clone)]
@@ -132,13 +95,13 @@ pub(super) fn set_key(
 ) -> Result<WrittenConfig, String> {
     let mut document = serde_json::to_value(written).map_err(|error| error.to_string())?;
     let mut place = &mut document;
-    for part in key.path_parts() {
+    for part in &key.parts {
         place = &mut place[part];
     }
-    *place = if key.is_integer() {
+    *place = if key.is_integer {
         let number: u64 = value.trim().parse().map_err(|_| format!("{value:?} is not a whole number"))?;
         Value::from(number)
-    } else if key.is_boolean() {
+    } else if key.is_boolean {
         let answer: bool =
             value.trim().parse().map_err(|_| format!("{value:?} is neither true nor false"))?;
         Value::from(answer)
@@ -146,12 +109,13 @@ pub(super) fn set_key(
         Value::from(value)
     };
     serde_json::from_value(document).map_err(|error| {
-        format!("{value:?} is not valid: {}", form_error::value_mismatch_text(&error.to_string()))
+        format!("{value:?} is not valid: {}", type_words::value_mismatch_text(&error.to_string()))
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::*;
@@ -228,7 +192,7 @@ mod tests {
             let value = match key.path.as_str() {
                 "listen" => "127.0.0.1:3",
                 "default_agent" => "ops",
-                _ if key.is_boolean() => "true",
+                _ if key.is_boolean => "true",
                 _ => "77",
             };
             let environment = Environment::from([(variable.as_str(), value)]);

@@ -10,7 +10,7 @@ use dromia_guard::policy::PolicyVerdict;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// The most tools of one list.
 const TOOLS_MAX: usize = 64;
@@ -19,10 +19,10 @@ const TOOLS_MAX: usize = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenPermissions {
-    /// Tools, or families such as `file.*`, whose calls begin after `irreversible.cooling_ms`, unless a person refuses them
-    /// before.
+    /// Tools, or families such as `file.*`, whose calls start only after `irreversible.cooling_ms`. A person can refuse
+    /// them until then.
     pub(crate) delay: Vec<String>,
-    /// Tools, or families such as `file.*`, whose calls need a person's approval; `approvals` says how it is asked for.
+    /// Tools, or families such as `file.*`, whose calls need a person's approval, as `approvals` describes.
     pub(crate) ask: Vec<String>,
     /// Tools, or families such as `file.*`, that no agent may call.
     pub(crate) deny: Vec<String>,
@@ -32,13 +32,13 @@ pub(crate) struct WrittenPermissions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenOwnPermissions {
-    /// Tools, or families such as `file.*`, that this agent is granted beside its own grants.
+    /// Tools, or families such as `file.*`, that this agent may call in addition to its own grants.
     pub(crate) allow: Vec<String>,
-    /// Tools, or families such as `file.*`, whose calls by this agent begin after `irreversible.cooling_ms`, unless a person
-    /// refuses them before.
+    /// Tools, or families such as `file.*`, whose calls by this agent start only after `irreversible.cooling_ms`. A
+    /// person can refuse them until then.
     pub(crate) delay: Vec<String>,
-    /// Tools, or families such as `file.*`, whose calls by this agent need a person's approval; `approvals` says how it is
-    /// asked for.
+    /// Tools, or families such as `file.*`, whose calls by this agent need a person's approval, as `approvals`
+    /// describes.
     pub(crate) ask: Vec<String>,
     /// Tools, or families such as `file.*`, that this agent may not call.
     pub(crate) deny: Vec<String>,

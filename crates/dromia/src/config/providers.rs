@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dromia_api::TENANT_DEFAULT;
 use dromia_contracts::vault::{self, GRANT};
 use dromia_guard::egress::target::RequestTarget;
 use dromia_models::{
@@ -14,12 +15,13 @@ use dromia_models::{
     OutputLimit, ProviderApiKey, ScriptedModel, TokenPrice, VaultKey,
 };
 
+use super::environment::Environment;
 use super::file::{
     ProviderKind, WrittenConfig, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
 };
-use super::layers::Environment;
 use super::problem::did_you_mean;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
+use crate::secret_command::placement_for_slot;
 
 /// How long an answer may take, where the file does not say it, in milliseconds: a model that reasons takes minutes.
 const TIMEOUT_MS: u64 = 600_000;
@@ -261,7 +263,7 @@ fn resolve_provider(
         check.at_least_one(&format!("{here}.timeout_ms"), ms);
     }
     let base_url = server.base_url.clone().unwrap_or_else(|| server.kind.base_url().to_owned());
-    match HttpConfig::new(format, base_url, "").endpoint_url() {
+    match HttpConfig::new(format, base_url.clone(), "").endpoint_url() {
         Err(error) => check.add_problem(&format!("{here}.base_url"), without_key(&error)),
         // What no line could be opened to would stop a start later.
         Ok(url) => {
@@ -273,7 +275,13 @@ fn resolve_provider(
     let reference = server.key.as_deref()?;
     match secret_from_environment(reference, environment) {
         Ok(secret) => Some(ProviderKey::Held(secret)),
-        Err(ProviderKeyError::InVault(name)) => Some(ProviderKey::InVault(name)),
+        Err(ProviderKeyError::InVault(name)) => {
+            if let Ok(tenant) = TENANT_DEFAULT.parse() {
+                let placement = placement_for_slot(format.key_slot());
+                check.note_vault_key(&format!("{here}.key"), &tenant, &name, (&base_url, &placement));
+            }
+            Some(ProviderKey::InVault(name))
+        }
         Err(ProviderKeyError::Literal) => {
             check.add_problem(
                 &format!("{here}.key"),

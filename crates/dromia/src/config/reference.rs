@@ -1,4 +1,5 @@
-//! What each key is, for people: the words of `dromia config explain` and the page `docs/configuration.md`.
+//! The page `docs/configuration.md`: a template with prose and examples, and tables that follow from the schema. It refuses to
+//! say anything about a key that the schema does not say.
 
 use std::fmt::Write as _;
 
@@ -6,110 +7,52 @@ use serde_json::Value;
 
 use super::schema::{self, ConfigKey, KeyEffect};
 
-/// The text above the keys on the page.
-const HEAD: &str = "\
-# Configuration
+/// The page without the tables of keys and the list of its sections.
+const TEMPLATE: &str = include_str!("reference/page.md");
 
-`dromia.yaml` in the home (`$DROMIA_HOME`, by default `~/.dromia`). Every key is optional and unknown keys are errors. This
-page is written by `dromia config schema --markdown`; `dromia config explain KEY` says the same about one key, with the
-value that counts and where it comes from.
-
-A value is taken from the first that has one: the flag `--set KEY=VALUE`, the environment variable, the file, the default.
-A running server follows the file: a good edit counts within two seconds, a bad one leaves the last good configuration
-counting. Some keys wait for the next start, which `dromia status` and `dromia config check` say. `dromia config history` lists
-what counted, and `dromia config revert N` goes back.
-
-```yaml
-version: 1
-providers:
-  openai: { kind: openai, key: \"env:OPENAI_API_KEY\" }
-  local: { kind: openai, base_url: \"http://127.0.0.1:11434/v1\" }
-models:
-  default: { provider: openai, model: \"gpt-5-mini\", fallback: [spare] }
-  spare: { provider: local, model: \"qwen3\", price: { input: 0, output: 0 } }
-```
-
-The same in short, without a provider of its own: `default: { kind: openai, base_url: \"…\", model: \"…\", key: \"env:NAME\" }`.
-The built-in price table covers a few well known models and has a date; the price in the file wins, and a model without
-any costs 0 and is shown as `unpriced`. The windows of these models are built in too: what of a conversation does not fit
-a model's window is left out from its beginning, each input with its answer. A stand-in answers where its model is overloaded, too slow or unreachable.
-
-An address that other machines reach is served with TLS only. A renewed certificate is taken within a minute, without a
-restart; `dromia doctor` says when one expires.
-
-```yaml
-listen: 0.0.0.0:7700
-http:
-  hosts: [agents.example]
-  tls: { cert: tls/cert.pem, key: tls/key.pem }
-limits: { token_rate_max: 50 }
-```
-
-What programs of agents may use is said for a tool, or for one agent's use of it; sizes are in B, KiB, MiB, GiB or TiB, times in
-ms, s, m or h. A privileged tool is for the agents that list it here beside their own grant.
-
-```yaml
-tools:
-  exec: { mem_limit: 512MiB, time_limit: 30s }
-  privileged: [exec]
-agents:
-  dev: { tools: { exec: { mem_limit: 4GiB }, net: [docs.rs], privileged: [exec] } }
-  acme/ops: { tools: { privileged: [exec] } }     # of the tenant acme
-```
-
-Servers of your own become tools under `tools.external`; [how](external-tools.md).
-
-Tools are kept from every agent, or from one, by `permissions`, whatever the agents are granted. More, and rules of your own,
-are in [permissions and policy](policy.md).
-
-```yaml
-permissions: { deny: [exec] }
-agents:
-  dev: { permissions: { allow: [time.now], deny: ['http.*'] } }
-```
-
-Tokens, and users of this machine on the socket, may have roles; your own are names for scopes. More is in
-[capabilities](capabilities.md#roles).
-
-```yaml
-roles: { courier: { scopes: [invoke] } }
-socket: { users: [{ uid: 1001, role: viewer }] }
-```
-
-| command | what it does |
-|---|---|
-| `dromia config validate` | says whether the file can be served, or what is wrong with line and column |
-| `dromia config show --origin` | prints every value that counts and where it comes from |
-| `dromia config schema` | prints the JSON Schema for editors, as in [dromia.schema.json](dromia.schema.json) |
-| `dromia provider add`, `list`, `test`, `remove` | edits and tries the providers |
-| `dromia model set`, `list`, `test`, `route show` | edits and tries the models |
-
-The edits keep comments and order, check the new text before it replaces the old one, and keep the old one as
-`dromia.yaml.bak`.
-
-## Keys
-| key | takes | default | variable | an edit counts | what it is |
-|---|---|---|---|---|---|
-";
-
-/// Writes the page.
+/// Writes the page: the template, with a list of its sections and the tables that it asks for.
 pub(crate) fn reference_page() -> String {
-    let mut page = HEAD.to_owned();
-    for key in schema::list_keys() {
-        let ConfigKey { path, takes, description, .. } = &key;
+    let keys = schema::list_keys();
+    let lines = TEMPLATE.lines().map(|line| {
+        let Some(order) = line.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")) else {
+            return format!("{line}\n");
+        };
+        match order.strip_prefix("keys ") {
+            Some(names) => {
+                names.split(' ').map(|name| key_tables(&keys, name)).collect::<Vec<_>>().join("\n")
+            }
+            None => section_list(),
+        }
+    });
+    lines.collect()
+}
+
+fn section_list() -> String {
+    let titles = TEMPLATE.lines().filter_map(|line| line.strip_prefix("## "));
+    titles.map(|title| format!("- [{title}](#{})\n", title.to_lowercase().replace(' ', "-"))).collect()
+}
+
+/// Writes the table of a key and those below it, and a table of what each entry of a list has.
+fn key_tables(keys: &[ConfigKey], top: &str) -> String {
+    let mut keys_table =
+        "| key | takes | default | effect of an edit | meaning |\n|---|---|---|---|---|\n".to_owned();
+    let mut entry_tables = String::new();
+    for key in keys.iter().filter(|key| key.parts.first().is_some_and(|first| first == top)) {
+        let ConfigKey { path, takes, description, .. } = key;
         let default =
             key.default.as_ref().map_or_else(String::new, |value| format!("`{}`", yaml_value(value)));
-        let variable = key.variable.as_ref().map_or_else(String::new, |name| format!("`{name}`"));
-        let counts = match key.effect.filter(|_| !key.is_group) {
-            Some(KeyEffect::Live) => "in two seconds",
-            Some(KeyEffect::Restart) => "at the next start",
-            None => "",
-        };
-        // Writing to a string cannot fail.
+        let effect = key.effect.filter(|_| !key.is_group).map_or("", KeyEffect::as_str);
         let _infallible =
-            writeln!(page, "| `{path}` | {takes} | {default} | {variable} | {counts} | {description} |");
+            writeln!(keys_table, "| `{path}` | {takes} | {default} | {effect} | {description} |");
+        if !key.entry_keys.is_empty() {
+            let head = "| key of an entry | takes | meaning |\n|---|---|---|";
+            let _infallible = writeln!(entry_tables, "\nEach entry of `{path}` has these keys:\n\n{head}");
+        }
+        for (name, takes, description) in &key.entry_keys {
+            let _infallible = writeln!(entry_tables, "| `{name}` | {takes} | {description} |");
+        }
     }
-    page
+    keys_table + &entry_tables
 }
 
 /// Writes a value as the file would.
@@ -117,5 +60,34 @@ pub(crate) fn yaml_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Environment, parse_and_resolve};
+
+    #[test]
+    fn the_page_has_every_key_once() {
+        let page = reference_page();
+        for ConfigKey { path, .. } in schema::list_keys() {
+            assert_eq!(page.matches(&format!("\n| `{path}` | ")).count(), 1, "{path}");
+        }
+        assert!(!page.contains("{{"), "an order is left");
+    }
+
+    #[test]
+    fn every_example_of_the_page_is_valid() {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let environment = Environment::from([("SUPPORT_WEBHOOK_SECRET", secret)]);
+        let mut examples = TEMPLATE.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let valid = |text| parse_and_resolve(Path::new("dromia.yaml"), text, &environment, &[]);
+        assert!(examples.clone().count() > 8);
+        if let Some((text, problems)) = examples.find_map(|text| Some((text, valid(text).err()?))) {
+            panic!("{text}{problems}");
+        }
     }
 }

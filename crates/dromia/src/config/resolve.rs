@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Component, PathBuf};
 use std::time::Duration;
 
+use dromia_contracts::active_config::VaultReference;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::store::TailLimits;
@@ -17,23 +18,24 @@ use dromia_guard::policy::PolicyVerdict;
 use dromia_models::ModelsConfig;
 use dromia_sandbox::firecracker::UID_DEFAULT;
 use dromia_sandbox::{DockerEngine, FirecrackerParts};
+use dromia_tools::Toolbox;
 
 use super::approvals;
 use super::budgets;
 use super::channels;
 use super::egress::{self, EgressRules};
+use super::environment::Environment;
 use super::external::{self, ExternalToolConfig};
-use super::file::{
-    SandboxMinimum, TenantTrust, WrittenConfig, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls,
-};
+use super::file::{TenantTrust, WrittenConfig, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls};
 use super::irreversible;
-use super::layers::Environment;
 use super::origin::ValueOrigins;
 use super::problem::{ConfigProblem, ConfigProblems};
+use super::problem_collector::ProblemCollector;
 use super::providers;
 use super::references::{self, NameMention};
 use super::roles;
-use super::tools::{self, ToolSettings};
+use super::tools::{self, SandboxMinimum, ToolSettings};
+use super::workspaces::{self, WorkspaceRootTable};
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -60,6 +62,8 @@ pub(crate) struct ResolvedConfig {
     pub(crate) external: Vec<ExternalToolConfig>,
     pub(crate) sandbox_minimum: SandboxMinimum,
     pub(crate) said: ToolSettings,
+    /// Below which directories agents may have workspaces.
+    pub(crate) workspace_roots: WorkspaceRootTable,
     /// The Docker engine whose containers may be used.
     pub(crate) containers: Option<DockerEngine>,
     /// The parts of virtual machines that may be used.
@@ -80,6 +84,8 @@ pub(crate) struct ResolvedConfig {
     pub(crate) mentions: Vec<NameMention>,
     /// The keys that the environment does not give; each disables its provider or channel alone.
     pub(crate) missing_keys: Vec<ConfigProblem>,
+    /// The keys that are to be in the vault.
+    pub(crate) in_vault: Vec<VaultReference>,
 }
 
 impl ResolvedConfig {
@@ -101,53 +107,6 @@ impl ResolvedConfig {
             drain_ms: limits.drain_ms,
             token_rate_max: limits.token_rate_max,
             ..GatewayConfig::with_requests_max(limits.requests_max)
-        }
-    }
-}
-
-/// Gathers mistakes, each with the place of its key.
-pub(crate) struct ProblemCollector<'origins> {
-    origins: &'origins ValueOrigins,
-    problems: Vec<ConfigProblem>,
-    missing: Vec<ConfigProblem>,
-}
-
-impl<'origins> ProblemCollector<'origins> {
-    /// Begins with no mistake.
-    pub(super) fn new(origins: &'origins ValueOrigins) -> Self {
-        Self { origins, problems: Vec::new(), missing: Vec::new() }
-    }
-
-    /// Ends with what was noted, if anything was.
-    pub(super) fn into_result(self) -> Result<(), ConfigProblems> {
-        if self.problems.is_empty() { Ok(()) } else { Err(ConfigProblems::from_list(self.problems)) }
-    }
-
-    /// Notes a mistake at a key.
-    pub(crate) fn add_problem(&mut self, key: &str, message: impl std::fmt::Display) {
-        let problem = self.problem_at(key, message);
-        self.problems.push(problem);
-    }
-
-    /// Notes a key that the environment does not give. That disables whom the key is for and nothing else, so it is no
-    /// mistake of the file.
-    pub(crate) fn add_missing_key(&mut self, key: &str, message: impl std::fmt::Display, variable: String) {
-        let problem = self.problem_at(key, message);
-        self.missing.push(ConfigProblem { unset: Some(variable), ..problem });
-    }
-
-    fn problem_at(&self, key: &str, message: impl std::fmt::Display) -> ConfigProblem {
-        ConfigProblem {
-            key: Some(key.to_owned()),
-            place: self.origins.place_in_file(key),
-            ..ConfigProblem::new(self.origins.location_text(key), format!("{key}: {message}"))
-        }
-    }
-
-    /// Notes a bound of zero.
-    pub(crate) fn at_least_one(&mut self, key: &str, value: u64) {
-        if value == 0 {
-            self.add_problem(key, "must be at least 1");
         }
     }
 }
@@ -178,13 +137,19 @@ pub(crate) fn resolve_config(
     }
     check.at_least_one("context.items_max", count(written.context.items_max));
     check.at_least_one("context.bytes_max", count(written.context.bytes_max));
-    let own_roles = roles::resolve_roles(written, &mut check);
-    let socket_users = roles::socket_users(written, &own_roles, &mut check);
+    let own_roles = roles::resolve_roles(&written.roles, &mut check);
+    let socket_users = roles::socket_users(&written.socket, &own_roles, &mut check);
     let reachable = egress::resolve_egress(&written.egress, &mut check);
     let external = external::resolve_external_tools(&written.tools.external, &reachable.limits, &mut check);
     let (irreversible, cooling) = irreversible::resolve_irreversible(&written.irreversible, &mut check);
     let second_opinion =
         irreversible::second_opinion(&written.irreversible.second_opinion, &written.models, &mut check);
+    let external_names = written.tools.external.keys().map(String::as_str);
+    let known_tools: Vec<_> = Toolbox::builtin_names().into_iter().chain(external_names).collect();
+    let (workspace_roots, unfit) = workspaces::resolve_roots(&written.workspaces.roots);
+    for (number, problem) in unfit {
+        check.add_problem(&format!("workspaces.roots.{number}"), problem);
+    }
     let mut resolved = ResolvedConfig {
         listen: written.listen,
         default_agent: written.default_agent.clone(),
@@ -212,7 +177,15 @@ pub(crate) fn resolve_config(
         external,
         reachable,
         sandbox_minimum: written.sandbox.minimum,
-        said: tools::resolve_tools(written, &mut check),
+        said: tools::resolve_tools(
+            &written.tools.tool_flags(),
+            &written.permissions,
+            &written.agents,
+            written.sandbox.minimum,
+            &known_tools,
+            &mut check,
+        ),
+        workspace_roots,
         containers: docker_engine(&written.sandbox.docker, &mut check),
         monitor: machine_monitor(&written.sandbox.firecracker, &mut check),
         control_groups: control_groups(&written.sandbox.control_groups, &mut check),
@@ -223,6 +196,7 @@ pub(crate) fn resolve_config(
         irreversible,
         mentions: references::collect_mentions(written, origins),
         missing_keys: Vec::new(),
+        in_vault: Vec::new(),
     };
     for error in resolved.gateway_config(None).list_problems() {
         match &error {
@@ -236,6 +210,7 @@ pub(crate) fn resolve_config(
         }
     }
     resolved.missing_keys = std::mem::take(&mut check.missing);
+    resolved.in_vault = std::mem::take(&mut check.in_vault);
     check.into_result().map(|()| resolved)
 }
 

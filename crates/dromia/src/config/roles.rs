@@ -8,8 +8,7 @@ use dromia_gateway::SocketUser;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::file::WrittenConfig;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// The most roles, and the most users of the socket.
 const MAX: usize = 64;
@@ -18,7 +17,7 @@ const MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenRole {
-    /// What its holder may do: `read`, `invoke`, `operate`, `approve`, `admin`.
+    /// Scopes of the role: `read`, `invoke`, `operate`, `approve`, `metrics` and `admin`.
     pub(crate) scopes: Vec<TokenScope>,
 }
 
@@ -26,7 +25,8 @@ pub(crate) struct WrittenRole {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenSocket {
-    /// Who may speak on it beside root and the owner of the server. The directory of the socket must let them pass.
+    /// Users of this machine that may use the socket, besides root and the owner of the server. The directory of the
+    /// socket must be accessible to them.
     pub(crate) users: Vec<WrittenSocketUser>,
 }
 
@@ -34,11 +34,11 @@ pub(crate) struct WrittenSocket {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenSocketUser {
-    /// The number of the user, as the kernel has it.
+    /// Number of the user.
     pub(crate) uid: u32,
-    /// The role: one that every server has, or one of `roles`.
+    /// Role of the user: a built-in one or one of `roles`.
     pub(crate) role: String,
-    /// The one tenant that the user sees, by default `default`.
+    /// The one tenant that the user can access. Default: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub(crate) tenant: Option<HandleSlug>,
@@ -46,14 +46,14 @@ pub(crate) struct WrittenSocketUser {
 
 /// Resolves the roles beside those that every server has.
 pub(super) fn resolve_roles(
-    written: &WrittenConfig,
+    written: &BTreeMap<String, WrittenRole>,
     check: &mut ProblemCollector<'_>,
 ) -> BTreeMap<String, TokenScopes> {
     let mut roles = BTreeMap::new();
-    if written.roles.len() > MAX {
+    if written.len() > MAX {
         check.add_problem("roles", format!("has more than {MAX} roles"));
     }
-    for (name, WrittenRole { scopes }) in &written.roles {
+    for (name, WrittenRole { scopes }) in written {
         let key = format!("roles.{name}");
         if let Err(error) = name.parse::<HandleSlug>() {
             check.add_problem(&key, error);
@@ -71,16 +71,16 @@ pub(super) fn resolve_roles(
 
 /// Resolves who may speak on the socket.
 pub(super) fn socket_users(
-    written: &WrittenConfig,
+    written: &WrittenSocket,
     roles: &BTreeMap<String, TokenScopes>,
     check: &mut ProblemCollector<'_>,
 ) -> BTreeMap<u32, SocketUser> {
     let mut users = BTreeMap::new();
-    if written.socket.users.len() > MAX {
+    if written.users.len() > MAX {
         check.add_problem("socket.users", format!("has more than {MAX} users"));
     }
     let own: HandleSlug = "default".parse().unwrap_or_else(|_| unreachable!("the literal is a handle"));
-    for (index, user) in written.socket.users.iter().enumerate() {
+    for (index, user) in written.users.iter().enumerate() {
         let key = format!("socket.users.{index}");
         let Some(scopes) = find_role(&user.role).or_else(|| roles.get(&user.role).copied()) else {
             check.add_problem(&key, format!("there is no role {:?}", user.role));

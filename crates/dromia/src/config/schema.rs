@@ -102,27 +102,17 @@ pub(crate) struct ConfigKey {
     pub(crate) is_group: bool,
     /// When a change of it takes effect; a key without it is a mistake of this program.
     pub(crate) effect: Option<KeyEffect>,
-    integer: bool,
-    boolean: bool,
-    parts: Vec<String>,
+    /// Where it takes a list of groups: the keys of one, with what each takes and what it is for.
+    pub(crate) entry_keys: Vec<(String, String, String)>,
+    /// Whether its value is a whole number.
+    pub(crate) is_integer: bool,
+    /// Whether its value is true or false.
+    pub(crate) is_boolean: bool,
+    /// The names on the way to it; one of them may have dots in it, as `shell.execute` has.
+    pub(crate) parts: Vec<String>,
 }
 
 impl ConfigKey {
-    /// Tells whether its value is a whole number.
-    pub(crate) fn is_integer(&self) -> bool {
-        self.integer
-    }
-
-    /// Tells whether its value is true or false.
-    pub(crate) fn is_boolean(&self) -> bool {
-        self.boolean
-    }
-
-    /// The names on the way to it; one of them may have dots in it, as `shell.execute` has.
-    pub(crate) fn path_parts(&self) -> &[String] {
-        &self.parts
-    }
-
     /// Tells whether a path is this key, with names in the places of `NAME` and `ALIAS`.
     pub(crate) fn is_meant_by(&self, path: &str) -> bool {
         let placeholder = [".NAME", ".ALIAS"].into_iter().find_map(|mark| self.path.split_once(mark));
@@ -176,8 +166,9 @@ fn collect_keys(
             variable,
             is_group,
             effect,
-            integer: schema["type"] == "integer",
-            boolean: schema["type"] == "boolean",
+            entry_keys: list_entry_keys(&schema["items"]),
+            is_integer: schema["type"] == "integer",
+            is_boolean: schema["type"] == "boolean",
             path: path.clone(),
             parts: parts.clone(),
         });
@@ -193,6 +184,14 @@ fn collect_keys(
             collect_keys(&[parts, vec![name.to_owned()]].concat(), effect, named, keys);
         }
     }
+}
+
+fn list_entry_keys(entry: &Value) -> Vec<(String, String, String)> {
+    let described = |(name, schema): (&String, &Value)| {
+        let description = schema["description"].as_str().unwrap_or_default().to_owned();
+        (name.clone(), accepted_values_text(schema, false), description)
+    };
+    entry["properties"].as_object().into_iter().flatten().map(described).collect()
 }
 
 fn accepted_values_text(schema: &Value, is_group: bool) -> String {
@@ -230,12 +229,12 @@ mod tests {
         assert_eq!(
             repository("docs/dromia.schema.json"),
             schema_text(),
-            "write it anew: dromia config schema > docs/dromia.schema.json"
+            "write it again: dromia config schema > docs/dromia.schema.json"
         );
         assert_eq!(
             repository("docs/configuration.md"),
             super::super::reference::reference_page(),
-            "write it anew: dromia config schema --markdown > docs/configuration.md"
+            "write it again: dromia config schema --markdown > docs/configuration.md"
         );
     }
 
@@ -248,7 +247,7 @@ mod tests {
             assert!(!key.takes.is_empty() && key.takes != "one of ", "{key:?}");
         }
         let price = keys.iter().find(|key| key.path == "models.ALIAS.price.input").expect("it is there");
-        assert!(price.is_integer() && price.variable.is_none());
+        assert!(price.is_integer && price.variable.is_none());
         assert!(!schema_text().contains("null"), "no editor should offer null");
     }
 

@@ -8,22 +8,20 @@ use std::collections::BTreeMap;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::sandbox::{IsolationLevel, NetworkAccess};
 use dromia_contracts::tool_policy::{ToolTerms, privileged_grant};
-use dromia_tools::Toolbox;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::file::{SandboxMinimum, WrittenConfig};
-use super::permissions::{self, WrittenOwnPermissions};
+use super::permissions::{self, WrittenOwnPermissions, WrittenPermissions};
 use super::problem::did_you_mean;
-use super::resolve::ProblemCollector;
+use super::problem_collector::ProblemCollector;
 
 /// What is set for one agent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenAgent {
-    /// What this agent's tools may use, where it is not what `tools` says.
+    /// Tool settings of this agent. What is not set here is taken from `tools`.
     pub(crate) tools: WrittenFlags,
-    /// Tools that this agent is granted, must ask for, or is denied.
+    /// Tools that this agent may call, must ask for, or must not call.
     pub(crate) permissions: WrittenOwnPermissions,
 }
 
@@ -31,39 +29,52 @@ pub(crate) struct WrittenAgent {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenFlags {
-    /// What programs may use that `exec` and `shell.execute` run.
+    /// Limits of the programs that the tools `exec` and `shell.execute` run.
     #[serde(skip_serializing_if = "ProgramFlags::is_absent")]
     pub(crate) exec: ProgramFlags,
-    /// Hosts that this agent may reach beside those which its `net:` grants name, spelled as behind `net:`.
+    /// Hosts that this agent may reach, in addition to its `net:` grants and in the same notation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) net: Vec<String>,
-    /// The privileged tools that this agent may call, if its grants cover them.
+    /// Tools of `tools.privileged` that this agent may call, if its grants cover them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) privileged: Vec<String>,
+}
+
+/// How strong the sandbox must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SandboxMinimum {
+    /// Landlock, a filter of system calls and limits; programs see the names of this machine's files, and can change
+    /// what programs outside execute from a workspace.
+    Base,
+    /// The same inside namespaces with a file system of their own.
+    #[default]
+    Strict,
 }
 
 /// What programs may use.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ProgramFlags {
-    /// The weakest sandbox that will do, where `sandbox.minimum` would allow a weaker one.
+    /// Weakest sandbox for these programs, `base` or `strict`, if it must be stronger than `sandbox.minimum`. Default:
+    /// `sandbox.minimum`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sandbox: Option<SandboxMinimum>,
-    /// What its programs reach: nothing (`none`), or through a proxy what the agent's `net:` grants cover (`proxy`). By
-    /// default nothing.
+    /// Network access of the programs. `none`: no network. `proxy`: HTTP through a proxy, to the hosts that the agent's
+    /// `net:` grants name. Default: `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<NetworkAccess>,
-    /// The most processor time of one call, from 100ms to 4h; by default four times its time.
+    /// Most processor time of one call, from 100ms to 4h. Default: four times the time limit of the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_limit: Option<String>,
-    /// The most memory of one call, from 16MiB to 1TiB; by default 1GiB.
+    /// Most memory of one call, from 16MiB to 1TiB. Default: 1GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mem_limit: Option<String>,
-    /// The most time of one call, from 100ms to 10m, by default 10m; a call asks for its own with `timeout_s`.
+    /// Most time of one call, from 100ms to 10m. A call can ask for less with `timeout_s`. Default: 10m.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) time_limit: Option<String>,
-    /// The most that may lie in the workspace, and in each temporary directory, while a program runs, from 1MiB to 1TiB;
-    /// by default 1GiB.
+    /// Most disk space of the workspace, and of each temporary directory, while a program runs, from 1MiB to 1TiB.
+    /// Default: 1GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) disk_quota: Option<String>,
 }
@@ -133,30 +144,34 @@ impl ToolSettings {
     }
 }
 
-/// Resolves what the file says.
-pub(super) fn resolve_tools(written: &WrittenConfig, check: &mut ProblemCollector<'_>) -> ToolSettings {
-    let minimum = written.sandbox.minimum;
-    let external = written.tools.external.keys().map(String::as_str);
-    let known: Vec<_> = Toolbox::builtin_names().into_iter().chain(external).collect();
-    let all = resolve_flags("tools", &written.tools.tool_flags(), minimum, &known, check);
-    let rows = permissions::of_all(&written.permissions, &known, check);
+/// Resolves what the file says of the tools that there are: for all agents (`flags`, `permissions`) and for single ones.
+pub(super) fn resolve_tools(
+    flags: &WrittenFlags,
+    permissions: &WrittenPermissions,
+    written_agents: &BTreeMap<String, WrittenAgent>,
+    minimum: SandboxMinimum,
+    known: &[&str],
+    check: &mut ProblemCollector<'_>,
+) -> ToolSettings {
+    let all = resolve_flags("tools", flags, minimum, known, check);
+    let rows = permissions::of_all(permissions, known, check);
     let (mut agents, mut own_rows) = (BTreeMap::new(), BTreeMap::new());
-    for (name, agent) in &written.agents {
+    for (name, agent) in written_agents {
         let here = format!("agents.{name}");
         let Some(named) = parse_agent_key(name) else {
             check.add_problem(&here, "write an agent's handle, or TENANT/HANDLE for one of another tenant");
             continue;
         };
-        let own = resolve_flags(&format!("{here}.tools"), &agent.tools, minimum, &known, check);
+        let own = resolve_flags(&format!("{here}.tools"), &agent.tools, minimum, known, check);
         for (index, tool) in agent.tools.privileged.iter().enumerate() {
-            if !written.tools.privileged.contains(tool) {
+            if !flags.privileged.contains(tool) {
                 let problem = format!("{tool} is not privileged; list it under tools.privileged too");
                 check.add_problem(&format!("{here}.tools.privileged.{index}"), problem);
             }
         }
         own_rows.insert(
             named.clone(),
-            permissions::of_one(&format!("{here}.permissions"), &agent.permissions, &known, check),
+            permissions::of_one(&format!("{here}.permissions"), &agent.permissions, known, check),
         );
         if agents.insert(named, own).is_some() {
             check.add_problem(&here, "this agent appears twice; keep one entry");

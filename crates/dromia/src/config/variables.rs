@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::layers::Environment;
+use super::environment::Environment;
 use super::problem::ConfigProblem;
 use super::schema;
 

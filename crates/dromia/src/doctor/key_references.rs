@@ -12,7 +12,7 @@ use super::edge::{resolved_config, unchecked_result};
 use super::environment::SecretRow;
 use super::{CheckContext, CheckResult, ServerProbe, error_result, ok_result};
 use crate::config::ResolvedConfig;
-use crate::vault_keys;
+use crate::secret_command;
 
 /// A key that the configuration names.
 struct ConfiguredSecret {
@@ -50,7 +50,10 @@ pub(super) fn check_secrets(scene: &CheckContext<'_>) -> CheckResult {
     };
     let ConfiguredSecret { tenant, secret, url, placement, .. } = first;
     let told: Vec<_> = wrong.iter().map(|(_, problem)| problem.as_str()).collect();
-    error_result(told.join("; "), format!("`{}`", vault_keys::set_command(tenant, secret, url, placement)))
+    error_result(
+        told.join("; "),
+        format!("`{}`", secret_command::set_command(tenant, secret, url, placement)),
+    )
 }
 
 /// The keys that are to be in the vault: of models in the tenant `default`, of channels in theirs.
@@ -62,7 +65,7 @@ fn configured_secrets(resolved: &ResolvedConfig) -> Vec<ConfiguredSecret> {
             tenant: TENANT_DEFAULT.to_owned(),
             secret: http.vault_key.as_ref()?.name.clone(),
             url: http.base_url.clone(),
-            placement: vault_keys::placement_for_slot(http.format.key_slot()),
+            placement: secret_command::placement_for_slot(http.format.key_slot()),
         })
     });
     let channels = resolved.channels.named_channels().filter_map(|(name, channel)| {

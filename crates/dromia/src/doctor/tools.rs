@@ -89,8 +89,8 @@ fn check_encrypted(scene: &CheckContext<'_>) -> CheckResult {
     )
 }
 
-/// A listing tells what others wrote: who can add to it writes what the model is told. Where it is declared trusted, that text
-/// is taken for the operator's own, and no plan freezes.
+/// A listing returns text of others: a stranger who can add to it writes into the model's context. Where the operator
+/// declares it trusted, the engine treats that text as the operator's own, and no plan freezes.
 fn check_labels(scene: &CheckContext<'_>) -> CheckResult {
     let external = scene.raw_config().and_then(|written| written.get("tools")?.get("external")?.as_object());
     let listings = external.into_iter().flatten().filter(|(name, tool)| is_trusted_listing(name, tool));

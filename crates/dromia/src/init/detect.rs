@@ -91,7 +91,7 @@ impl fmt::Debug for TypedKey {
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Detected {
+pub(super) struct DetectedModels {
     /// The models that could be used.
     pub(super) models: Vec<DetectedModel>,
     /// What else was found, and what to do to use it.
@@ -123,8 +123,8 @@ impl DetectedModel {
 }
 
 /// Looks at the environment and at the given servers; keys come first.
-pub(super) async fn detect_models(environment: &Environment, locals: &[LocalServer]) -> Detected {
-    let mut found = Detected { models: models_from_keys(environment), hints: Vec::new() };
+pub(super) async fn detect_models(environment: &Environment, locals: &[LocalServer]) -> DetectedModels {
+    let mut found = DetectedModels { models: models_from_keys(environment), hints: Vec::new() };
     let mut asked = Vec::new();
     for local in locals.iter().copied() {
         asked.push(tokio::spawn(ask_local_server(local)));
@@ -230,7 +230,7 @@ mod tests {
             local("empty", server("200 OK", r#"{"data":[]}"#).await),
             local("llama_cpp", server("200 OK", LIST).await),
         ];
-        let Detected { models: found, hints } = detect_models(&environment, &locals).await;
+        let DetectedModels { models: found, hints } = detect_models(&environment, &locals).await;
         assert_eq!(names(&found), ["openai", "llama_cpp"]);
         assert!(
             matches!(hints.as_slice(), [hint] if hint.starts_with("empty on 127.0.0.1:") && hint.contains("`get one`")),

@@ -57,7 +57,7 @@ impl ConfigFileWatch {
     }
 }
 
-/// Who owns the file, as a history names the author of a text that nobody says more about.
+/// Names the owner of the file: the author of a text, where the history has no better one.
 pub(super) fn file_author(home: &Home) -> String {
     match file_identity(&home.config_path()) {
         Ok((_, owner)) => format!("file of user {owner}"),

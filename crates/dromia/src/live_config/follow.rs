@@ -6,25 +6,30 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use dromia_gateway::GatewayHandle;
+use dromia_gateway::{GatewayHandle, Outbox};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
+use dromia_tools::CallSettings;
 use jiff::Timestamp;
 
 use super::file_watch::{ConfigFileWatch, FoundText, LOOK};
 use super::{ConfigHistory, ConfigRevision, LiveConfig, OfferedConfig};
 use crate::audit::seal_configuration;
 use crate::config::{ConfigProblem, ResolvedConfig};
+use crate::egress_client;
 use crate::home::Home;
-use crate::up::{self, ConnectedTool, HomeServices};
+use crate::home_services::{self, ConnectedTool, HomeServices};
+use crate::up;
 use crate::vault_keys;
 
 /// What a changed configuration reaches.
 pub(crate) struct LiveServices {
     /// The services of the home.
-    pub(crate) house: Arc<HomeServices>,
+    pub(crate) of_home: Arc<HomeServices>,
     /// The gateway.
     pub(crate) gateway: GatewayHandle,
+    /// The outbox.
+    pub(crate) outbox: Outbox,
 }
 
 /// Follows the file in the background, as long as the server runs.
@@ -43,7 +48,7 @@ pub(crate) fn follow_file(live: Arc<LiveConfig>, services: LiveServices) {
                 return;
             };
             watch = next;
-            let now = services.house.runtime.clock.now();
+            let now = services.of_home.runtime.clock.now();
             let applied = match found {
                 None => continue,
                 Some(Err(problem)) => Err(problem),
@@ -71,9 +76,12 @@ async fn apply_text(
         live.note_agreed();
         return Ok(());
     };
-    let is_retooled =
-        live.current.load().loaded.written.tools.external != offered.loaded.written.tools.external;
-    let built = BuiltParts::build(&services.house, &offered.resolved, is_retooled).await;
+    let (current, next) = (live.current.load_full(), &offered.loaded.written);
+    let before = &current.loaded.written;
+    // The bounds of egress are those of the lines to external tools.
+    let is_rerouted = before.egress != next.egress && !next.tools.external.is_empty();
+    let is_retooled = is_rerouted || before.tools.external != next.tools.external;
+    let built = BuiltParts::build(&services.of_home, &offered.resolved, is_retooled).await;
     let built = built.map_err(|problem| format!("{problem:#}"))?;
     let OfferedConfig { text, author, loaded, resolved } = offered;
     built.swap_in(services, &resolved)?;
@@ -81,10 +89,13 @@ async fn apply_text(
     let recorded = tokio::task::spawn_blocking(move || history.record_or_warn(&text, &author)).await;
     let record = recorded.map_err(|error| error.to_string())?;
     let (number, digest, author) = (record.number, record.digest, record.author.clone());
-    let revision = ConfigRevision { record, loaded, missing_keys: resolved.missing_keys.clone() };
+    let revision = ConfigRevision::new(record, loaded).with_keys(&resolved);
     let pending = live.note_applied(revision, now).join(", ");
-    tracing::warn!(revision = number, %digest, author, pending, "the configuration changed and counts now");
-    finish_change(&live.home, &services.house, &resolved, digest, now).await;
+    tracing::warn!(revision = number, %digest, author, "the configuration changed and counts now");
+    if !pending.is_empty() {
+        tracing::warn!(keys = pending, "edited keys take effect only at the next start of the server");
+    }
+    finish_change(&live.home, &services.of_home, &resolved, digest, now).await;
     Ok(())
 }
 
@@ -94,35 +105,42 @@ struct BuiltParts {
     gate: GrantGate,
     /// The tools of others, where they changed.
     external: Option<Vec<ConnectedTool>>,
+    calls: CallSettings,
 }
 
 impl BuiltParts {
     async fn build(
-        house: &HomeServices,
+        services: &HomeServices,
         resolved: &ResolvedConfig,
         is_retooled: bool,
     ) -> anyhow::Result<Self> {
-        let models = ModelRegistry::new(resolved.models.clone(), &house.runtime.clock, &*house.egress)
+        let models = ModelRegistry::new(resolved.models.clone(), &services.runtime.clock, &*services.egress)
             .context("the models cannot be built")?;
-        vault_keys::find_provider_scopes(house, &resolved.models).await?;
-        let external =
-            is_retooled.then(|| up::connect_external_tools(resolved, &*house.egress)).transpose()?;
-        let gate = up::build_gate(&house.policies, &house.capabilities, resolved);
-        Ok(Self { models, gate, external })
+        vault_keys::find_provider_scopes(services, &resolved.models).await?;
+        let external = is_retooled
+            .then(|| home_services::connect_external_tools(resolved, &*services.egress))
+            .transpose()?;
+        let calls = egress_client::call_settings(resolved, &*services.egress)?;
+        let gate = home_services::build_gate(&services.policies, &services.capabilities, resolved);
+        Ok(Self { models, gate, external, calls })
     }
 
     /// Swaps the parts in, first the one that may refuse. The engine comes last: it forgets what it read under the earlier
     /// ones.
     fn swap_in(self, services: &LiveServices, resolved: &ResolvedConfig) -> Result<(), String> {
-        let parts = &services.house.parts;
+        let parts = &services.of_home.parts;
         if let Some(external) = self.external {
             parts.toolbox.replace_external(external).map_err(|error| error.to_string())?;
         }
+        services.of_home.egress.replace_opened(resolved.reachable.opened.clone());
+        parts.toolbox.replace_settings(self.calls);
+        parts.sandboxes.replace_hostile(resolved.hostile.clone());
         parts.models.replace_models(self.models);
         parts.gate.replace_gate(self.gate);
         parts.terms.replace_settings(resolved.said.clone());
+        services.outbox.replace_channels(resolved.channels.clone());
         services.gateway.replace_settings(resolved.gateway_config(None));
-        services.house.engine.replace_config(resolved.engine.clone());
+        services.of_home.engine.replace_config(resolved.engine.clone());
         Ok(())
     }
 }
@@ -130,17 +148,20 @@ impl BuiltParts {
 /// Does what may take time or fail without harm to what counts already.
 async fn finish_change(
     home: &Home,
-    house: &HomeServices,
+    services: &HomeServices,
     resolved: &ResolvedConfig,
     digest: dromia_contracts::Digest,
     now: Timestamp,
 ) {
-    if let Err(error) = house.engine.budgets_declare(&resolved.budgets).await {
+    if let Err(error) = services.engine.budgets_declare(&resolved.budgets).await {
         tracing::error!(%error, "failed to set the budgets of dromia.yaml; the next change or start sets them");
     }
-    let operator = house.authority.issue_operator();
-    if let Err(error) = seal_configuration(&*house.store, &*house.store, &operator, digest, now).await {
+    let operator = services.authority.issue_operator();
+    if let Err(error) = seal_configuration(&*services.store, &*services.store, &operator, digest, now).await {
         tracing::warn!(%error, "failed to record the configuration; the next start records it");
+    }
+    if let Err(error) = vault_keys::check_channel_keys(services, &resolved.channels).await {
+        tracing::warn!(%error, "failed to check the secrets of channels");
     }
     for ConfigProblem { at, message, .. } in &resolved.missing_keys {
         tracing::warn!(%at, problem = %message, "a provider or channel is disabled, because it has no key");

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dromia_contracts::encoded_request::RequestEncoding;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold};
+use dromia_contracts::gate::{ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
 use dromia_contracts::tool::{EffectSink, PreparedCall};
-use dromia_contracts::{AgentId, BoxFuture, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, Scope, TenantId};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
 use dromia_tools::Toolbox;
 
+use crate::sandbox_choice::TenantSandboxes;
 use crate::tool_policy::ToolTermsTable;
 
 /// The parts that are replaced.
@@ -29,6 +30,8 @@ pub(crate) struct ReplaceableParts {
     pub(crate) terms: Arc<ToolTermsTable>,
     /// The tools, of which those of others are replaced.
     pub(crate) toolbox: Arc<Toolbox>,
+    /// Which tenants need a kernel of their own for their programs.
+    pub(crate) sandboxes: Arc<TenantSandboxes>,
 }
 
 /// The models of the newest configuration.
@@ -50,6 +53,10 @@ impl LiveModels {
 impl LanguageModel for LiveModels {
     fn knows_alias(&self, alias: &str) -> bool {
         self.0.load().knows_alias(alias)
+    }
+
+    fn list_aliases(&self) -> Vec<String> {
+        self.0.load().list_aliases()
     }
 
     fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
@@ -97,6 +104,16 @@ impl Gate for LiveGate {
         self.0.load().note_rights(tenant, agent, number, grants)
     }
 
+    fn await_withdrawal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        grants: &'a [String],
+        call: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        let gate = self.0.load_full();
+        Box::pin(async move { gate.await_withdrawal(scope, grants, call).await })
+    }
+
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {
         self.0.load().call_sink(call)
     }
@@ -105,7 +122,7 @@ impl Gate for LiveGate {
         self.0.load().is_irreversible(call)
     }
 
-    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+    fn tenant_policy(&self, tenant: TenantId) -> Option<ActivePolicy> {
         self.0.load().tenant_policy(tenant)
     }
 

@@ -62,6 +62,12 @@ impl StartConfig {
 
 impl ConfigRevision {
     pub(super) fn new(record: ConfigRecord, loaded: LoadedConfig) -> Self {
-        Self { record, loaded, missing_keys: Vec::new() }
+        Self { record, loaded, missing_keys: Vec::new(), in_vault: Vec::new() }
+    }
+
+    /// The same, with the keys that it names.
+    pub(super) fn with_keys(self, resolved: &ResolvedConfig) -> Self {
+        let (missing_keys, in_vault) = (resolved.missing_keys.clone(), resolved.in_vault.clone());
+        Self { missing_keys, in_vault, ..self }
     }
 }

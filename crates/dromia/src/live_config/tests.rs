@@ -106,9 +106,9 @@ fn keeps_the_last_good(take: impl Fn(&LiveConfig, &str)) -> bool {
     let (_dir, home) = served_home();
     let live = live(&home);
     take(&live, "modles: {}\n");
-    let standing = live.config_standing();
-    standing.digest == text_digest(GOOD)
-        && standing.refused.is_some_and(|refused| refused.problem.contains("modles"))
+    let active = live.active_config();
+    active.digest == text_digest(GOOD)
+        && active.refused.is_some_and(|refused| refused.problem.contains("modles"))
 }
 
 fn offer(live: &LiveConfig, text: &str) {
@@ -116,7 +116,7 @@ fn offer(live: &LiveConfig, text: &str) {
         Ok(None) => live.note_agreed(),
         Ok(Some(offered)) => {
             let record = ConfigHistory::of_home(&live.home).record_or_warn(&offered.text, &offered.author);
-            let revision = ConfigRevision { record, loaded: offered.loaded, missing_keys: Vec::new() };
+            let revision = ConfigRevision::new(record, offered.loaded);
             live.note_applied(revision, Timestamp::UNIX_EPOCH);
         }
         Err(problem) => {
@@ -141,21 +141,17 @@ fn a_bad_file_that_counts_as_empty_is_caught() {
 fn an_edit_counts_and_names_the_keys_that_wait() {
     let (_dir, home) = served_home();
     let live = live(&home);
-    assert_eq!(live.config_standing().revision, 1);
+    assert_eq!(live.active_config().revision, 1);
     offer(&live, &GOOD.replace("7700", "7701"));
-    let standing = live.config_standing();
-    assert_eq!((standing.revision, standing.pending), (2, vec!["listen".to_owned()]));
+    let active = live.active_config();
+    assert_eq!((active.revision, active.pending), (2, vec!["listen".to_owned()]));
     offer(&live, "");
-    assert!(live.config_standing().refused.is_some_and(|refused| refused.problem.contains("empty")));
+    assert!(live.active_config().refused.is_some_and(|refused| refused.problem.contains("empty")));
     offer(&live, &GOOD.replace("7700", "7701"));
-    assert_eq!(live.config_standing().refused, None, "the file says again what counts");
+    assert_eq!(live.active_config().refused, None, "the file says again what counts");
     offer(&live, GOOD);
-    let standing = live.config_standing();
-    assert_eq!(
-        (standing.revision, standing.pending),
-        (3, Vec::new()),
-        "an edit taken back waits for nothing"
-    );
+    let active = live.active_config();
+    assert_eq!((active.revision, active.pending), (3, Vec::new()), "an edit taken back waits for nothing");
 }
 
 /// A small generator, so that a failure names its seed.
@@ -210,7 +206,7 @@ fn a_thousand_mutations_are_refused_with_a_place_or_count() {
     let (mut refused, mut counted) = (0, 0);
     for number in 0..1_000 {
         let text = mutate_text(GOOD, &mut MutationSeed(number));
-        let before = live.config_standing();
+        let before = live.active_config();
         let read = live.read_offer(text.clone(), "test".to_owned());
         match read {
             Ok(None) => {}
@@ -227,7 +223,7 @@ fn a_thousand_mutations_are_refused_with_a_place_or_count() {
                 assert!(is_placed, "seed {number}: {problem}\n{text}");
             }
         }
-        assert_eq!(live.config_standing(), before, "nothing counts before it is built");
+        assert_eq!(live.active_config(), before, "nothing counts before it is built");
     }
     assert!(refused > 100 && counted > 100, "{refused} were refused and {counted} counted");
 }

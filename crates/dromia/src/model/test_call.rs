@@ -31,6 +31,8 @@ const QUESTION: &str = "Reply with the single word: ready";
 const OUTPUT_TOKENS_MAX: u32 = 512;
 /// The most characters of the answer that are shown.
 const ANSWER_CHARS_MAX: usize = 200;
+/// The most characters of it in one sentence.
+const SUMMARY_CHARS: usize = 40;
 
 /// What one real call came to.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -147,11 +149,15 @@ impl ModelTrial {
     /// Says in one sentence what the call came to.
     pub(crate) fn summary_text(&self) -> String {
         let cost = match self.cost_micros {
-            None => "an unknown price".to_owned(),
-            Some(0) => "nothing".to_owned(),
-            Some(cost) => format_money(cost),
+            None => "for an unknown price".to_owned(),
+            Some(0) => "free of charge".to_owned(),
+            Some(cost) => format!("for {}", format_money(cost)),
         };
-        format!("{} answered {:?} in {} ms for {cost}.", self.answers, self.answer, self.total_ms)
+        let mut answer = self.answer.split_whitespace().collect::<Vec<_>>().join(" ");
+        if answer.chars().count() > SUMMARY_CHARS {
+            answer = answer.chars().take(SUMMARY_CHARS - 1).chain(['…']).collect();
+        }
+        format!("{} answered in {} ms, {cost}: {answer}", self.answers, self.total_ms)
     }
 }
 

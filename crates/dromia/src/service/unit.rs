@@ -62,29 +62,17 @@ impl UnitFile {
         if let Some(user) = &self.user {
             let _ = writeln!(text, "User={user}");
         }
+        let variables = escape_percent(&self.home.join("service.env"));
+        let (directory, stop_seconds) = (escape_percent(&self.home), self.stop_seconds);
+        // A template from a file takes no variables by itself.
         let _ = write!(
             text,
-            "ExecStart={program} --home {home} up\n\
-             EnvironmentFile=-{}\n\
-             WorkingDirectory={}\n\
-             Restart=on-failure\n\
-             RestartSec=2\n\
-             # A configuration that is not valid does not mend by itself.\n\
-             RestartPreventExitStatus=2\n\
-             TimeoutStartSec=300\n\
-             TimeoutStopSec={}\n\
-             KillMode=mixed\n\
-             # A program that runs out of memory in its sandbox does not end the server.\n\
-             OOMPolicy=continue\n\
-             LimitNOFILE=65536\n\
-             UMask=0077\n\
-             # Control groups of its own for programs; docs/sandbox.md says how to use them. Before version\n\
-             # 254, systemd warns that it does not know the second line.\n\
-             Delegate=yes\n\
-             DelegateSubgroup=server\n",
-            escape_percent(&self.home.join("service.env")),
-            escape_percent(&self.home),
-            self.stop_seconds,
+            include_str!("unit.service"),
+            program = program,
+            home = home,
+            variables = variables,
+            directory = directory,
+            stop_seconds = stop_seconds
         );
         if self.user.is_some() {
             text.push_str(

@@ -63,45 +63,13 @@ pub(crate) fn add_completion_hook(shell: Shell, script: String) -> String {
     }
 }
 
-const BASH: &str = r#"
-# Names and ids that exist, from `dromia __complete`; everything else from above.
-_dromia_live() {
-    local found name
-    found=$("${COMP_WORDS[0]}" __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
-    if [[ -z $found ]]; then
-        _dromia "$@"
-        return
-    fi
-    COMPREPLY=()
-    while IFS= read -r name; do
-        COMPREPLY+=("$name")
-    done <<< "$found"
-}
-complete -F _dromia_live -o nosort -o bashdefault -o default dromia 2>/dev/null ||
-    complete -F _dromia_live -o bashdefault -o default dromia
-"#;
+const BASH: &str = include_str!("completion/hook.bash");
 
-const FISH: &str = r#"
-# Names and ids that exist.
-function __dromia_live
-    set -l words (commandline -opc)
-    set -l current (commandline -ct)
-    command $words[1] __complete -- $words[2..-1] "$current" 2>/dev/null
-end
-complete -c dromia -k -a '(__dromia_live)'
-"#;
+const FISH: &str = include_str!("completion/hook.fish");
 
 const ZSH_ANCHOR: &str = "_dromia() {\n";
 
-const ZSH: &str = r#"    # Names and ids that exist, from `dromia __complete`; everything else from below.
-    local -a found
-    found=("${(@f)$("${words[1]}" __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
-    if [[ -n ${found[1]} ]]; then
-        compadd -V names -a found
-        return
-    fi
-
-"#;
+const ZSH: &str = include_str!("completion/hook.zsh");
 
 /// Finds the names of a kind that begin so.
 fn matching_names(place: &CompletionPlace, typed: &str) -> Vec<String> {

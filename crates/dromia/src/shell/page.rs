@@ -16,7 +16,7 @@ use crate::ProgramArguments;
 const GROUPS: [(&str, &[&str]); 8] = [
     ("Start", &["init", "up", "demo", "service"]),
     ("Talk", &["ask", "chat", "event"]),
-    ("Agents", &["agent", "tool"]),
+    ("Agents", &["agent", "tool", "file"]),
     ("Runs", &["run", "session", "delivery"]),
     ("Safety", &["approval", "policy", "capability", "secret", "sandbox"]),
     ("Money", &["cost", "budget"]),
@@ -85,7 +85,7 @@ fn overview_page(command: &Command) -> StyledStr {
         });
         page.push_str(&rows.collect::<Vec<_>>().join("\n"));
     }
-    page.push_str("\n\nExample: dromia init && dromia up. Topics: dromia help --help");
+    page.push_str("\nExample: dromia init && dromia up. Topics: dromia help --help");
     page.into()
 }
 

@@ -17,7 +17,7 @@ const VALUE: &str = "a-value-51c0ffee-of-acts";
 const SAID: &str = "said-51c0ffee-of-acts";
 
 /// Every kind of act that the walk leaves, and how often.
-const LEFT: [(&str, usize); 20] = [
+const LEFT: [(&str, usize); 22] = [
     ("agent_created", 2),
     ("agent_state_set", 4),
     ("agent_revised", 1),
@@ -35,9 +35,11 @@ const LEFT: [(&str, usize); 20] = [
     ("session_exported", 1),
     ("session_trusted", 1),
     ("state_put", 1),
+    ("file_put", 1),
     ("token_created", 2),
     ("token_revoked", 1),
     ("tenant_created", 1),
+    ("tenant_suspension_set", 2),
 ];
 
 /// The records of a kind, oldest first.
@@ -88,6 +90,10 @@ fn walked(home: &Home, server: &Server) -> String {
     left(home, "agent_state_set", by, "", Some("terminated"));
     document(home, &["agent", "delete", "clerk", "--yes"]);
     left(home, "agent_state_set", by, "", Some("deleting"));
+    for (verb, outcome) in [("suspend", "suspended"), ("resume", "resumed")] {
+        document(home, &["tenant", verb, "default"]);
+        left(home, "tenant_suspension_set", "operator", "", Some(outcome));
+    }
     document(home, &["tenant", "create", "acme"]);
     let theirs = good(home, &["--tenant", "acme", "audit", "query"]);
     assert_eq!(
@@ -153,6 +159,10 @@ fn talk(home: &Home, server: &Server, by: &str) {
     assert_eq!(record["action"].as_str().map(str::len), Some(64), "the rule is told by its digest: {record}");
     document(home, &["approval", "rule", "remove", "notes"]);
     left(home, "approval_rule_removed", by, "notes", None);
+    let plan = home.path().join("plan.md");
+    std::fs::write(&plan, SAID).expect("written");
+    document(home, &["file", "put", plan.to_str().expect("a path"), "notes/plan.md", "--agent", "clerk"]);
+    left(home, "file_put", by, "notes/plan.md", None);
     let file = home.path().join("talk.session");
     let written = home.run(&["session", "export", session, "--file", file.to_str().expect("a path")]);
     assert!(written.status.success(), "{}", stderr(&written));

@@ -60,7 +60,7 @@ fn check_interrupt(line: &[&str], goes_on: &[&str]) -> Result<(), String> {
     let status = newest_status(&home);
     match (ended.code(), status.as_str()) {
         (Some(130), "cancelled") => {
-            asked.sees("cancelled run_");
+            asked.sees("cancelled run ");
             Ok(())
         }
         (code, status) => Err(format!("{code:?}, {:?}, {status}: {}", ended.signal(), asked.seen)),
@@ -240,7 +240,7 @@ fn an_answer_at_a_terminal_is_summed_up_beside_it() {
     let home = Home::new();
     let _server = home.serve();
     let mut asked = Asked::of(&home, &["ask", "@say forty-two"], "forty-two\r\n");
-    asked.sees(" tokens · unpriced · ");
+    asked.sees(" tokens · $0 · ");
     asked.sees("(continue with: dromia ask -c ");
     assert!(asked.child.wait().expect("it ends").success());
     assert_eq!(asked.seen.matches("forty-two").count(), 1, "it is printed once: {}", asked.seen);

@@ -13,7 +13,8 @@ use serde_json::Value;
 use self::elsewhere::{REFUSED, TESTS};
 use crate::approvals::document;
 use crate::egress::create;
-use crate::home::{Home, Server, stderr};
+use crate::home::{Home, Server, block_on, stderr};
+use crate::reloads::{until, write};
 
 /// A running server on its home.
 struct ServedHome {
@@ -122,31 +123,69 @@ fn serve(file: &str, heard: &probes::HeardServer) -> ServedHome {
     ServedHome { home, server, page: heard.url.clone() }
 }
 
-#[test]
-fn what_a_file_changes_is_seen_on_its_server() {
-    let heard = probes::HeardServer::start();
-    let plain = serve(&probes::plain_file(&heard), &heard);
-    let changed = serve(&probes::changed_file(&heard), &heard);
+/// Names the keys of which the two servers show the same.
+fn blind_keys(plain: &ServedHome, changed: &ServedHome, sights: &[(&str, Sight)]) -> Vec<String> {
     let mut blind = Vec::new();
-    for (key, sight) in SIGHTS {
+    for (key, sight) in sights {
         let (before, after) = match sight {
             Sight::Tool(tool, at) => {
                 let of = |served| shown(served, "other", tool, at).to_string();
-                (of(&plain), of(&changed))
+                (of(plain), of(changed))
             }
             Sight::Own(tool, at) => {
-                let [dev, other] = ["dev", "other"].map(|agent| shown(&changed, agent, tool, at).to_string());
-                let is_own = shown(&plain, "dev", tool, at) == shown(&plain, "other", tool, at);
+                let [dev, other] = ["dev", "other"].map(|agent| shown(changed, agent, tool, at).to_string());
+                let is_own = shown(plain, "dev", tool, at) == shown(plain, "other", tool, at);
                 assert!(is_own, "{key}: without it both are the same");
                 (other, dev)
             }
-            Sight::Probe(probe) => (probe(&plain), probe(&changed)),
+            Sight::Probe(probe) => (probe(plain), probe(changed)),
         };
         if before == after {
             blind.push(format!("{key}: {before}"));
         }
     }
+    blind
+}
+
+/// Starts a server on the plain file, changes the file under it, and waits until the change counts.
+fn serve_edited(heard: &probes::HeardServer, file: &str) -> ServedHome {
+    let served = serve(&probes::plain_file(heard), heard);
+    write(&served.home, file);
+    block_on(until(&served.server, |found| found["revision"] == 2));
+    served
+}
+
+#[test]
+fn what_a_file_changes_is_seen_on_its_server() {
+    let heard = probes::HeardServer::start();
+    let plain = serve(&probes::plain_file(&heard), &heard);
+    let changed = serve(&probes::changed_file(&heard), &heard);
+    let blind = blind_keys(&plain, &changed, SIGHTS);
     assert!(blind.is_empty(), "these keys have no effect: {blind:#?}");
+}
+
+#[test]
+fn an_edit_is_seen_on_a_server_that_runs() {
+    let heard = probes::HeardServer::start();
+    let plain = serve(&probes::plain_file(&heard), &heard);
+    let edited = serve_edited(&heard, &probes::changed_file(&heard));
+    let blind = blind_keys(&plain, &edited, SIGHTS);
+    assert!(blind.is_empty(), "an edit of these keys has no effect: {blind:#?}");
+}
+
+/// Planted fault: the edited text says what the server started with.
+#[test]
+fn an_edit_that_changes_nothing_is_caught() {
+    let heard = probes::HeardServer::start();
+    let plain = serve(&probes::plain_file(&heard), &heard);
+    let edited = serve_edited(&heard, &(probes::plain_file(&heard) + "# edited\n"));
+    let quick = [
+        ("permissions.deny", Sight::Tool("time.now", "/granted")),
+        ("http.hosts", Sight::Probe(probes::named_host)),
+        ("channels.NAME.agent", Sight::Probe(probes::channel_agents)),
+        ("limits.body_bytes_max", Sight::Probe(probes::large_body)),
+    ];
+    assert_eq!(blind_keys(&plain, &edited, &quick).len(), quick.len());
 }
 
 #[test]

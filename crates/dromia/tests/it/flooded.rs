@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::home::DEADLINE;
 use crate::mutations::directory;
-use crate::mutations::house::House;
+use crate::mutations::process::TestProcess;
 
 /// Sessions of one tenant with an input in line.
 const WAITING: usize = 2_000;
@@ -34,10 +34,12 @@ struct Party {
 }
 
 impl Party {
-    async fn new(house: &House, name: &str) -> Self {
+    async fn new(process: &TestProcess, name: &str) -> Self {
         let handle = name.parse().expect("a handle");
-        let made =
-            house.engine.tenant_create(house.authority.issue_operator(), handle, "first".to_owned()).await;
+        let made = process
+            .engine
+            .tenant_create(process.authority.issue_operator(), handle, "first".to_owned())
+            .await;
         let tenant = made.expect("nothing fails").0.id;
         let new = NewAgent {
             handle: "ada".parse().expect("a handle"),
@@ -49,9 +51,10 @@ impl Party {
                 grants: ["model", "reply"].map(str::to_owned).to_vec(),
                 model_calls_max: None,
                 description: String::new(),
+                workspace: None,
             },
         };
-        let agent = house.engine.agent_create(house.scope(tenant), new).await.expect("nothing fails").id;
+        let agent = process.engine.agent_create(process.scope(tenant), new).await.expect("nothing fails").id;
         Self { tenant, agent }
     }
 
@@ -72,16 +75,17 @@ impl Party {
         }
     }
 
-    async fn say(self, house: &House, channel: &str, text: &str) -> InputReceipt {
-        let submitted = house.engine.submit_input(house.scope(self.tenant), self.input(channel, text)).await;
+    async fn say(self, process: &TestProcess, channel: &str, text: &str) -> InputReceipt {
+        let submitted =
+            process.engine.submit_input(process.scope(self.tenant), self.input(channel, text)).await;
         submitted.expect("nothing fails")
     }
 
     /// Says something in so many sessions.
-    async fn flood(self, house: &House, sessions: usize) {
+    async fn flood(self, process: &TestProcess, sessions: usize) {
         let mut sent = JoinSet::new();
         for number in 0..sessions {
-            let (engine, scope) = (house.engine.clone(), house.scope(self.tenant));
+            let (engine, scope) = (process.engine.clone(), process.scope(self.tenant));
             let input = self.input(&format!("c{number}"), "hello");
             sent.spawn(async move { engine.submit_input(scope, input).await.map(|submitted| submitted.run) });
             if sent.len() >= AT_ONCE {
@@ -95,29 +99,29 @@ impl Party {
     }
 
     /// Waits until a run took an input.
-    async fn taken(self, house: &House, submitted: &InputReceipt) -> RunId {
-        let scope = house.scope(self.tenant);
+    async fn taken(self, process: &TestProcess, submitted: &InputReceipt) -> RunId {
+        let scope = process.scope(self.tenant);
         let until = Instant::now() + DEADLINE;
         loop {
-            let inbox = house.store.inbox_items(&scope, InboxOwner::Session(submitted.session), 0, 1).await;
+            let inbox = process.store.inbox_items(&scope, InboxOwner::Session(submitted.session), 0, 1).await;
             if let Some(run) = inbox.expect("a read").first().and_then(|item| item.taken_by) {
                 return run;
             }
             assert!(
                 Instant::now() < until,
                 "nobody takes the input; there is {:?}",
-                house.engine.engine_load()
+                process.engine.engine_load()
             );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     /// Counts the runs of the tenant that began before another one.
-    async fn begun_before(self, house: &House, run: RunId) -> usize {
-        let scope = house.scope(self.tenant);
+    async fn begun_before(self, process: &TestProcess, run: RunId) -> usize {
+        let scope = process.scope(self.tenant);
         let (mut page, mut begun) = (PageRequest::first_page(PAGE), 0);
         loop {
-            let runs = house.store.runs(&scope, RunFilter::default(), page).await.expect("a read");
+            let runs = process.store.runs(&scope, RunFilter::default(), page).await.expect("a read");
             begun += runs.iter().filter(|other| other.id < run).count();
             page.after = runs.last().map(|run| run.id);
             if runs.len() < PAGE {
@@ -133,22 +137,23 @@ fn turns_before(waiting: usize, last: impl FnOnce(Party, Party) -> Party) -> usi
     let directory = directory();
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let turns = tokio.block_on(async {
-        let house = House::open_with(directory.path(), |_| {}, |config| config.active_max = 1);
-        let (flood, quiet) = (Party::new(&house, "flood").await, Party::new(&house, "quiet").await);
-        let held = flood.say(&house, "held", "@slow 600000\n@say never").await.run.expect("it has the slot");
-        flood.flood(&house, waiting).await;
-        let load = house.engine.engine_load();
+        let process = TestProcess::open_with(directory.path(), |_| {}, |config| config.active_max = 1);
+        let (flood, quiet) = (Party::new(&process, "flood").await, Party::new(&process, "quiet").await);
+        let held =
+            flood.say(&process, "held", "@slow 600000\n@say never").await.run.expect("it has the slot");
+        flood.flood(&process, waiting).await;
+        let load = process.engine.engine_load();
         assert_eq!((load.active, load.active_max), (1, 1));
         assert!(load.ready >= waiting, "{load:?}");
         let last = last(flood, quiet);
-        let submitted = last.say(&house, "last", "hello").await;
+        let submitted = last.say(&process, "last", "hello").await;
         assert_eq!(submitted.run, None, "there is no slot");
-        let ended = house.engine.end_run(house.scope(flood.tenant), held, RunEndMode::Terminate).await;
+        let ended = process.engine.end_run(process.scope(flood.tenant), held, RunEndMode::Terminate).await;
         ended.expect("nothing fails");
-        let run = last.taken(&house, &submitted).await;
-        house.engine.drain();
+        let run = last.taken(&process, &submitted).await;
+        process.engine.drain();
         // The one that held the slot began before the count.
-        flood.begun_before(&house, run).await - 1
+        flood.begun_before(&process, run).await - 1
     });
     tokio.shutdown_timeout(Duration::from_secs(10));
     turns

@@ -36,7 +36,7 @@ const fn guard(stage: &'static str, place: &'static str, sign: &'static str, tes
     Guard { stage, place, sign, test }
 }
 
-const GUARDS: [Guard; 55] = [
+const GUARDS: [Guard; 56] = [
     guard(
         "canonical form",
         "tools/src/toolbox.rs",
@@ -319,6 +319,12 @@ const GUARDS: [Guard; 55] = [
         "tools/src/workspace.rs",
         "ResolveFlags::BENEATH",
         "a_check_followed_by_an_open_is_caught",
+    ),
+    guard(
+        "execution",
+        "tools/src/reference.rs",
+        "open_below(root.as_fd()",
+        "a_workspace_outside_its_root_is_caught",
     ),
     guard("execution", "sandbox/src/helper/landlock.rs", "restrict_self", "a_planted_hole_is_caught"),
     guard("execution", "guard/src/egress/client.rs", "fn judge_hop(", "a_way_out_without_a_guard_is_caught"),

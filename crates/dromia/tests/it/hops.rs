@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::home::{DEADLINE, Home, Server, block_on, count};
 use crate::model::{Model, Say, is_asked};
+use crate::reloads::{read, until, write};
 
 /// Two agents with a session each; asked anything, each sends a message to the other's session.
 struct Pair {
@@ -168,6 +169,21 @@ fn two_agents_messaging_each_other_stop_at_the_hop_bound() {
             let (_, session) = server.get(&format!("/v1/sessions/{session}")).await;
             assert_eq!((&session["waiting"], &session["active"]), (&json!(0), &Value::Null));
         }
+    });
+}
+
+#[test]
+fn an_edited_hop_bound_counts_without_a_restart() {
+    let pair = Pair::new(1);
+    let server = pair.home.serve();
+    block_on(async {
+        let sessions = pair.meet(&server).await;
+        write(&pair.home, &read(&pair.home).replace("message_hops_max: 1 ", "message_hops_max: 3 "));
+        until(&server, |found| found["revision"] == 2).await;
+        let (status, _) = server.event(&json!({"text": "go", "session": sessions[0]})).await;
+        assert_eq!(status, 202);
+        // 2 hellos, the input from outside and 3 messages.
+        assert_eq!(completed(&server, &sessions, 6).await, [3, 3]);
     });
 }
 

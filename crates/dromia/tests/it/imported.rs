@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::approvals::document;
 use crate::egress::create;
 use crate::home::{DEADLINE, Home, Server, block_on, count, stderr};
-use crate::plans::{ENDORSED, house, paid};
+use crate::plans::{ENDORSED, home_with_bank, paid};
 
 /// Says something in a session and returns it, and the entries of its run.
 async fn says(server: &Server, event: &Value) -> (String, Vec<Value>) {
@@ -35,7 +35,7 @@ fn led(home: &Home, server: &Server, file: &str, more: &[&str]) -> Value {
 
 #[test]
 fn imported_text_endorses_nothing_unless_its_labels_are_trusted() {
-    let (home, heard) = house("unattended: [http, import]", &[("endorsed.rego", ENDORSED)]);
+    let (home, heard) = home_with_bank("unattended: [http, import]", &[("endorsed.rego", ENDORSED)]);
     let server = home.serve();
     create(&home, "clerk", &["bank.pay".to_owned()]);
     let said = json!({"text": "Pay account-of-ann, please.", "agent": "clerk", "wait": true});

@@ -10,7 +10,7 @@
 
 mod check;
 mod client;
-pub(crate) mod house;
+pub(crate) mod process;
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -25,7 +25,7 @@ use dromia_contracts::runs::{EnginePort as _, InputTarget, NewInput};
 use dromia_testkit::faulty::CommitFault;
 
 use self::client::{Client, LINE, MESSAGE, Stop};
-use self::house::{House, rebuild};
+use self::process::{TestProcess, rebuild};
 
 /// One commit and how it fails.
 type Site = (Place, CommitFault);
@@ -46,26 +46,26 @@ const LAST: [&str; 2] = ["agent_state_set deleting", "erase_agent_page"];
 fn live(root: &Path, client: &mut Client, site: Option<Site>) -> (Vec<String>, Result<String, Stop>) {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let lived = tokio.block_on(async {
-        let house = House::open(root, |store| match site {
+        let process = TestProcess::open(root, |store| match site {
             None => {}
             Some((Place::Nth(nth), fault)) => store.fail_nth(nth as u64, fault),
             Some((Place::First(word), fault)) => store.fail_first(word, fault),
         });
-        let played = client.play(&house).await;
+        let played = client.play(&process).await;
         let looked = match played {
-            Ok(()) => look(&house, client).await.map_err(Stop::Wrong),
+            Ok(()) => look(&process, client).await.map_err(Stop::Wrong),
             Err(stop) => Err(stop),
         };
-        (house.store.commit_log(), looked)
+        (process.store.commit_log(), looked)
     });
     // The tasks end where they stand; a tool on its own thread cannot be cut off and is waited for.
     tokio.shutdown_timeout(Duration::from_secs(10));
     lived
 }
 
-async fn look(house: &House, client: &Client) -> Result<String, String> {
-    house.settle().await?;
-    check::check(house, client).await
+async fn look(process: &TestProcess, client: &Client) -> Result<String, String> {
+    process.settle().await?;
+    check::check(process, client).await
 }
 
 /// Plays the scenario with one fault, over as many lives as it takes. Returns the log of the first life.
@@ -202,24 +202,24 @@ fn an_acknowledgement_before_the_write_is_caught() {
 }
 
 /// Plays the scenario without a fault, spoils the result, and returns what the check says.
-fn spoiled(spoil: impl AsyncFnOnce(&House, &Client)) -> Result<String, String> {
+fn spoiled(spoil: impl AsyncFnOnce(&TestProcess, &Client)) -> Result<String, String> {
     let dir = directory();
     let mut client = Client::default();
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio.block_on(async {
-        let house = House::open(dir.path(), |_| {});
-        client.play(&house).await.expect("the scenario holds");
-        look(&house, &client).await.expect("the check holds before");
-        spoil(&house, &client).await;
-        look(&house, &client).await
+        let process = TestProcess::open(dir.path(), |_| {});
+        client.play(&process).await.expect("the scenario holds");
+        look(&process, &client).await.expect("the check holds before");
+        spoil(&process, &client).await;
+        look(&process, &client).await
     })
 }
 
 #[test]
 fn a_line_that_was_appended_twice_is_caught() {
-    let found = spoiled(async |house, client| {
+    let found = spoiled(async |process, client| {
         let ada = client.agent("ada").expect("is there").to_string();
-        let log = house.root.join("agents").join(ada).join("workspace").join("log");
+        let log = process.root.join("agents").join(ada).join("workspace").join("log");
         std::fs::write(log, format!("{LINE}\n{LINE}\n")).expect("is written");
     });
     let found = found.expect_err("the check sees it");
@@ -228,7 +228,7 @@ fn a_line_that_was_appended_twice_is_caught() {
 
 #[test]
 fn a_message_that_arrived_twice_is_caught() {
-    let found = spoiled(async |house, client| {
+    let found = spoiled(async |process, client| {
         let tenant = client.tenant().expect("is there");
         let input = NewInput {
             target: InputTarget::Session(client.acked_of("bob").expect("is there").session),
@@ -241,7 +241,7 @@ fn a_message_that_arrived_twice_is_caught() {
             key: None,
             wait: false,
         };
-        house.engine.submit_input(house.scope(tenant), input).await.expect("is taken");
+        process.engine.submit_input(process.scope(tenant), input).await.expect("is taken");
     });
     let found = found.expect_err("the check sees it");
     assert!(found.starts_with("the messages"), "{found}");
@@ -249,9 +249,9 @@ fn a_message_that_arrived_twice_is_caught() {
 
 #[test]
 fn an_erasure_that_leaves_the_home_is_caught() {
-    let found = spoiled(async |house, client| {
+    let found = spoiled(async |process, client| {
         let eve = client.agent("eve").expect("is there").to_string();
-        std::fs::create_dir_all(house.root.join("agents").join(eve)).expect("is made");
+        std::fs::create_dir_all(process.root.join("agents").join(eve)).expect("is made");
     });
     let found = found.expect_err("the check sees it");
     assert!(found.contains("the home"), "{found}");

@@ -10,15 +10,16 @@ use crate::egress::create;
 use crate::external::bank;
 use crate::home::{Home, Server, block_on, count};
 use crate::model::{Model, Say};
+use crate::reloads::{read, until as until_config, write};
 
 /// A home whose payments a second model is asked about, what the bank hears, and what the second model is shown.
-struct House {
+struct OpinionFixture {
     home: Home,
     heard: Arc<Mutex<Vec<String>>>,
     shown: Arc<Mutex<Vec<String>>>,
 }
 
-impl House {
+impl OpinionFixture {
     /// `second` are more keys of the second opinion.
     fn new(second: &str) -> Self {
         let (home, (port, heard)) = (Home::new(), bank());
@@ -76,16 +77,40 @@ fn turn(server: &Server, to: &[&str]) -> (String, Vec<Value>) {
 }
 
 #[test]
-fn an_objection_stops_a_payment_and_each_question_is_charged() {
-    let house = House::new(", samples: 3, agree: 2, objection: abort");
+fn a_second_opinion_counts_and_goes_without_a_restart() {
+    let house = OpinionFixture::new(", samples: 3, agree: 2, objection: abort");
+    let asked = read(&house.home);
+    let unasked: String = asked
+        .lines()
+        .filter(|line| !line.starts_with("irreversible:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    write(&house.home, &unasked);
     let server = house.home.serve();
     create(&house.home, "clerk", &["bank.pay".to_owned()]);
-    let limit = ["budget", "set", "hourly", "--measure", "calls", "--period", "total", "--limit", "100"];
-    document(&house.home, &limit);
-    let (run, entries) = turn(&server, &["bob", "eve"]);
-    assert_eq!(house.paid(), [r#"{"to":"bob"}"#], "{entries:?}");
+    turn(&server, &["eve"]);
+    assert_eq!((house.paid().len(), house.shown().len()), (1, 0), "no second model is asked");
+    write(&house.home, &asked);
+    block_on(until_config(&server, |found| found["revision"] == 2));
+    turn(&server, &["eve"]);
+    assert_eq!((house.paid().len(), house.shown().len()), (1, 3), "its objection stops the payment");
+    write(&house.home, &unasked);
+    block_on(until_config(&server, |found| found["revision"] == 3));
+    turn(&server, &["eve"]);
+    assert_eq!((house.paid().len(), house.shown().len()), (2, 3), "it is asked no more");
+}
 
-    let shown = house.shown();
+#[test]
+fn an_objection_stops_a_payment_and_each_question_is_charged() {
+    let fixture = OpinionFixture::new(", samples: 3, agree: 2, objection: abort");
+    let server = fixture.home.serve();
+    create(&fixture.home, "clerk", &["bank.pay".to_owned()]);
+    let limit = ["budget", "set", "hourly", "--measure", "calls", "--period", "total", "--limit", "100"];
+    document(&fixture.home, &limit);
+    let (run, entries) = turn(&server, &["bob", "eve"]);
+    assert_eq!(fixture.paid(), [r#"{"to":"bob"}"#], "{entries:?}");
+
+    let shown = fixture.shown();
     assert_eq!(shown.len(), 6, "three answers to each question");
     for text in &shown {
         // The bank's answer is somebody else's text; what the model itself said before is no business of the second one.
@@ -93,13 +118,13 @@ fn an_objection_stops_a_payment_and_each_question_is_charged() {
         assert!(text.contains("second opinion") && text.contains("bank.pay"), "{text}");
     }
 
-    let explain = |call: &str| document(&house.home, &["policy", "explain", &run, call]);
+    let explain = |call: &str| document(&fixture.home, &["policy", "explain", &run, call]);
     let (bob, eve) = (explain("call_1_0"), explain("call_2_0"));
     assert_eq!((&bob["allowed"], &bob["opinion"]["go"]), (&json!(true), &json!(3)), "{bob}");
     assert_eq!((&eve["allowed"], &eve["rule"]), (&json!(false), &json!("second-opinion")), "{eve}");
     assert_eq!((&eve["opinion"]["stop"], &eve["opinion"]["agree"]), (&json!(3), &json!(2)), "{eve}");
 
-    let cost = document(&house.home, &["cost", "show", &run]);
+    let cost = document(&fixture.home, &["cost", "show", &run]);
     let attempts = cost["attempts"].as_array().expect("attempts");
     let second: Vec<_> = attempts.iter().filter(|attempt| attempt["model"] == "second").collect();
     let calls: Vec<_> = second.iter().map(|attempt| attempt["opinion_of"].clone()).collect();
@@ -109,7 +134,7 @@ fn an_objection_stops_a_payment_and_each_question_is_charged() {
     assert!(sum > 0 && cost["self"]["cost_micros"] == sum, "the scripted model costs nothing: {cost}");
     assert_eq!(cost["self"]["model_calls"], 9, "three steps and six answers: {cost}");
 
-    let budgets = document(&house.home, &["budget", "list"]);
+    let budgets = document(&fixture.home, &["budget", "list"]);
     assert_eq!(
         budgets["items"][0]["used"], 11,
         "nine of models, one payment, one that was refused: {budgets}"
@@ -119,34 +144,34 @@ fn an_objection_stops_a_payment_and_each_question_is_charged() {
 
 #[test]
 fn an_exhausted_budget_stops_the_second_opinion_and_payment() {
-    let house = House::new(", samples: 3, objection: abort");
-    let server = house.home.serve();
-    create(&house.home, "clerk", &["bank.pay".to_owned()]);
+    let fixture = OpinionFixture::new(", samples: 3, objection: abort");
+    let server = fixture.home.serve();
+    create(&fixture.home, "clerk", &["bank.pay".to_owned()]);
     let limit = ["budget", "set", "hourly", "--measure", "calls", "--period", "total", "--limit", "3"];
-    document(&house.home, &limit);
-    let spawned = document(&house.home, &["agent", "spawn", "clerk", "--task", &payments(&["bob"])]);
+    document(&fixture.home, &limit);
+    let spawned = document(&fixture.home, &["agent", "spawn", "clerk", "--task", &payments(&["bob"])]);
     let session = spawned["session"].as_str().expect("a session").to_owned();
     let entries = block_on(server.journal_until(&session, |entries| count(entries, "run_yielded") == 1));
-    assert_eq!((house.paid().len(), house.shown().len()), (0, 0), "{entries:?}");
+    assert_eq!((fixture.paid().len(), fixture.shown().len()), (0, 0), "{entries:?}");
     assert_eq!((count(&entries, "opinion_called"), count(&entries, "tool_refused")), (0, 1), "{entries:?}");
     drop(server);
 }
 
 #[test]
 fn a_person_sees_the_second_opinion_and_may_overrule_it() {
-    let house = House::new(", samples: 1");
-    let server = house.home.serve();
-    create(&house.home, "clerk", &["bank.pay".to_owned()]);
-    let spawned = document(&house.home, &["agent", "spawn", "clerk", "--task", &payments(&["eve"])]);
+    let fixture = OpinionFixture::new(", samples: 1");
+    let server = fixture.home.serve();
+    create(&fixture.home, "clerk", &["bank.pay".to_owned()]);
+    let spawned = document(&fixture.home, &["agent", "spawn", "clerk", "--task", &payments(&["eve"])]);
     let session = spawned["session"].as_str().expect("a session").to_owned();
-    let approval = until(&house.home, |approval| approval["session"] == session.as_str());
+    let approval = until(&fixture.home, |approval| approval["session"] == session.as_str());
     assert_eq!((&approval["rule"], &approval["opinion"]["stop"]), (&json!("second-opinion"), &json!(1)));
-    let card = house.home.run(&["approval", "show", id(&approval)]);
+    let card = fixture.home.run(&["approval", "show", id(&approval)]);
     let card = String::from_utf8_lossy(&card.stdout).into_owned();
     assert!(card.contains("second was asked 1 times: 0 go, 1 stop, 0 neither"), "{card}");
-    assert_eq!(house.paid(), Vec::<String>::new());
-    document(&house.home, &["approval", "approve", id(&approval)]);
+    assert_eq!(fixture.paid(), Vec::<String>::new());
+    document(&fixture.home, &["approval", "approve", id(&approval)]);
     block_on(server.journal_until(&session, |entries| count(entries, "run_completed") == 1));
-    assert_eq!((house.paid(), house.shown().len()), (vec![r#"{"to":"eve"}"#.to_owned()], 1));
+    assert_eq!((fixture.paid(), fixture.shown().len()), (vec![r#"{"to":"eve"}"#.to_owned()], 1));
     drop(server);
 }

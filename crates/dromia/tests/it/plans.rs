@@ -12,7 +12,7 @@ use crate::home::{Home, append, block_on, count};
 pub(crate) const ENDORSED: &str = include_str!("../../../../eval/security/policies/endorsed/endorsed.rego");
 
 /// A home with a tool that pays somebody, and what the bank hears.
-pub(crate) fn house(approvals: &str, texts: &[(&str, &str)]) -> (Home, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn home_with_bank(approvals: &str, texts: &[(&str, &str)]) -> (Home, Arc<Mutex<Vec<String>>>) {
     let (home, (port, heard)) = (Home::new(), bank());
     let pays = "description: Pays., effect: keyed, \
                 roles: { to: destination, sum: amount, order: object, note: payload }, \
@@ -83,7 +83,7 @@ impl Turn {
     }
 
     fn live(grants: &[&str], calls: &[(&str, Value)], event: &Value) -> Self {
-        let (home, heard) = house("unattended: [http]", &[]);
+        let (home, heard) = home_with_bank("unattended: [http]", &[]);
         let server = home.serve();
         let grants: Vec<_> = grants.iter().map(|&grant| grant.to_owned()).collect();
         create(&home, "clerk", &grants);
@@ -243,7 +243,7 @@ fn only_an_order_named_by_a_person_is_allowed() {
 
 #[test]
 fn an_approved_call_is_judged_by_its_original_plan() {
-    let (home, heard) = house("hold_ms: 300", &[("endorsed.rego", ENDORSED)]);
+    let (home, heard) = home_with_bank("hold_ms: 300", &[("endorsed.rego", ENDORSED)]);
     let server = home.serve();
     create(&home, "clerk", &["bank.pay".to_owned(), "plan.declare".to_owned()]);
     // Nobody typed the name, so what was planned is asked about for that reason and for no other.

@@ -155,6 +155,7 @@ impl Scene {
             argv: ["python3", "-c", TRIES, &at.to_string()].map(str::to_owned).into(),
             env: Vec::new(),
             workspace: self.workspace.clone(),
+            reference: None,
             cwd: PathBuf::new(),
             mounts,
             network: NetworkAccess::None,

@@ -18,11 +18,11 @@ const COUNTS: Duration = Duration::from_secs(2);
 /// A file that cannot be used.
 const BAD: &str = "version: 1\nmodles: {}\n";
 
-fn write(home: &Home, text: &str) {
+pub(crate) fn write(home: &Home, text: &str) {
     fs::write(home.path().join("dromia.yaml"), text).expect("the file is written");
 }
 
-fn read(home: &Home) -> String {
+pub(crate) fn read(home: &Home) -> String {
     fs::read_to_string(home.path().join("dromia.yaml")).expect("the file is there")
 }
 
@@ -30,12 +30,12 @@ fn with_models(models: &str) -> String {
     format!("version: 1\ndefault_agent: assistant\nmodels:\n{models}")
 }
 
-async fn standing(server: &Server) -> Value {
+pub(crate) async fn standing(server: &Server) -> Value {
     server.get("/v1/status").await.1["config"].clone()
 }
 
 /// Waits until the server's configuration is as wanted, at most as long as an edit may take.
-async fn until(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn until(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
     let began = Instant::now();
     loop {
         let found = standing(server).await;
@@ -208,7 +208,7 @@ fn a_model_that_vanishes_under_load_is_caught() {
 #[test]
 fn budgets_rights_and_limits_count_without_a_restart() {
     let home = Home::new();
-    let server = home.serve();
+    let (server, heard) = serve_heard(&home);
     let base = with_models("  default: { kind: scripted }\n");
     let budget = "tenants:\n  default:\n    budgets:\n      - { name: few, per: tenant, measure: calls, period: day, limit: \"1\" }\n";
     block_on(async {
@@ -236,7 +236,8 @@ fn budgets_rights_and_limits_count_without_a_restart() {
 
         write(
             &home,
-            &(base.clone() + "limits: { token_rate_max: 1, requests_max: 65 }\nlisten: 127.0.0.1:9\n"),
+            &(base.clone()
+                + "limits: { token_rate_max: 1 }\nengine: { active_max: 9 }\nlisten: 127.0.0.1:9\n"),
         );
         let began = Instant::now();
         while server.get("/v1/whoami").await.0 != 429 {
@@ -244,8 +245,14 @@ fn budgets_rights_and_limits_count_without_a_restart() {
         }
         let status = home.run(&["status", "--node", "--json"]);
         let status: Value = serde_json::from_slice(&status.stdout).expect("a document");
-        assert_eq!(status["config"]["pending"], json!(["limits.requests_max"]), "the flag sets the address");
+        assert_eq!(status["config"]["pending"], json!(["engine.active_max"]), "the flag sets the address");
     });
+    let status = home.run(&["status", "--node"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains("engine.active_max"), "{status:?}");
+    let first = home.run(&["status"]);
+    assert!(String::from_utf8_lossy(&first.stdout).contains("needs a restart for edited keys"), "{first:?}");
+    let heard = fs::read_to_string(heard).expect("it was kept");
+    assert!(heard.contains("only at the next start") && heard.contains("engine.active_max"), "{heard}");
 }
 
 #[test]

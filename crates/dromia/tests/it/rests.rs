@@ -95,6 +95,7 @@ fn an_ended_run_explains_its_end_and_next_command() {
         told["waits_for"].as_str().is_some_and(|text| text.starts_with("it failed with model_rejected")),
         "{told}"
     );
+    assert_eq!(told["command"], "dromia model test default", "the end does not lead in a circle");
     let who = home.run(&["whoami", "--json"]);
     let who: Value = serde_json::from_slice(&who.stdout).expect("a document");
     let who = who["actor"].as_str().expect("an actor");

@@ -318,3 +318,28 @@ fn calls_with_secrets_are_refused_and_wrong_keys_reported() {
     let told = log.lines().filter(|line| line.contains("vault.key does not open secrets")).count();
     assert_eq!(told, 1, "it is told at the start, once: {log}");
 }
+
+#[test]
+fn a_key_that_the_vault_lacks_is_named_until_it_is_set() {
+    let home = Home::new();
+    let file = home.path().join("dromia.yaml");
+    let written = fs::read_to_string(&file).expect("it is written");
+    let named = "  far: { kind: openai, base_url: 'http://127.0.0.1:9/v1', model: m, key: 'secret:hub' }\n";
+    assert!(written.contains("\nmodels:\n"), "{written}");
+    fs::write(&file, written.replacen("\nmodels:\n", &format!("\nmodels:\n{named}"), 1))
+        .expect("it is written");
+    let server = home.serve();
+    let disabled = || good(&home, &["status", "--node"])["config"]["disabled"].to_string();
+    let told = disabled();
+    assert!(told.contains("models.far.key: the secret hub is not in the vault"), "{told}");
+    assert!(
+        told.contains("dromia secret set hub --stdin --host http://127.0.0.1:9 --placement bearer"),
+        "{told}"
+    );
+    let screen = String::from_utf8(home.run(&["status"]).stdout).expect("text");
+    assert!(screen.contains("Disabled: ") && screen.contains("the secret hub"), "{screen}");
+    let set = ["secret", "set", "hub", "--stdin", "--host", "http://127.0.0.1:9", "--placement", "bearer"];
+    assert!(piped(&home, &set, CANARY).status.success());
+    assert_eq!(disabled(), "null", "it counts without a restart");
+    server.terminate();
+}

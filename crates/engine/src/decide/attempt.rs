@@ -102,6 +102,7 @@ impl DecisionDraft {
         self.push_entry(Entry::ModelFailed(ModelFailed {
             step,
             attempt,
+            attempts_max: Some(ATTEMPTS_MAX),
             code: error.code,
             message: error.message.clone(),
             charged_micros,

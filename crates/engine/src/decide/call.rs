@@ -5,7 +5,7 @@ use dromia_contracts::egress::EgressDecision;
 use dromia_contracts::entry::{CallAsked, Entry, ToolFinished, ToolHanded, ToolRefused, ToolStarted};
 use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::Label;
-use dromia_contracts::tool::{PreparedCall, ToolOutput};
+use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{ApprovalId, CallId, Digest};
 
 use super::{BODY_BYTES_MAX, CallJudgement, DecisionDraft, NextAction, to_body};
@@ -140,7 +140,30 @@ impl DecisionDraft {
     pub(super) fn accept_output(&mut self, call: CallId, output: ToolOutput) -> NextAction {
         let status = if output.failed { CallStatus::Error } else { CallStatus::Ok };
         self.sends.extend(output.sends);
-        self.finish_judged(call, status, output.parts, output.egress);
+        self.finish_judged(call, status, output.parts, output.egress, None);
+        self.go_on()
+    }
+
+    /// Ends a call whose right was withdrawn while it ran.
+    pub(super) fn withdraw_call(&mut self, call: CallId, rule: String) -> NextAction {
+        let had_none = self.state.next_call().is_some_and(|(_, known)| {
+            let CallStage::Started { effect, .. } = known.progress else { return false };
+            matches!(effect, EffectClass::Pure | EffectClass::Transactional)
+        });
+        let (status, effect) = if had_none {
+            (CallStatus::Denied, "It had no effect.")
+        } else {
+            (
+                CallStatus::Unknown,
+                "It may have had its effect, a part of it, or none. Check before you continue.",
+            )
+        };
+        let text = format!(
+            "The right to make this call was withdrawn while it ran, and the server ended it. {effect} Trying again will \
+             not help: only an operator can give the right back."
+        );
+        let parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
+        self.finish_judged(call, status, parts, Vec::new(), Some(rule));
         self.go_on()
     }
 
@@ -177,7 +200,7 @@ impl DecisionDraft {
     }
 
     pub(super) fn finish_call(&mut self, call: CallId, status: CallStatus, parts: Vec<ContentPart>) {
-        self.finish_judged(call, status, parts, Vec::new());
+        self.finish_judged(call, status, parts, Vec::new(), None);
     }
 
     fn finish_judged(
@@ -186,6 +209,7 @@ impl DecisionDraft {
         status: CallStatus,
         parts: Vec<ContentPart>,
         egress: Vec<EgressDecision>,
+        withdrawn: Option<String>,
     ) {
         // Without the call's id, which is another one each time.
         let parts_of = to_body(&parts);
@@ -201,6 +225,7 @@ impl DecisionDraft {
         }
         let ended = matches!(status, CallStatus::Ok | CallStatus::Error);
         let result = ended.then(|| Digest::from_bytes(*blake3::hash(&parts_of).as_bytes()));
-        self.push_with(Entry::ToolFinished(ToolFinished { call, status, egress, result }), Some(body));
+        let finished = ToolFinished { call, status, egress, result, withdrawn };
+        self.push_with(Entry::ToolFinished(finished), Some(body));
     }
 }

@@ -10,12 +10,14 @@ use dromia_contracts::model::TokenUsage;
 use dromia_contracts::opinion::ModelOpinion;
 
 use super::{DecisionDraft, NextAction, OpinionRequest, OpinionResult};
-use crate::state::Opined;
+use crate::config::SecondOpinion;
+use crate::state::OpinionState;
 
 impl DecisionDraft {
     /// Reserves what the answers may take.
     pub(super) fn reserve_opinion(&mut self, call: CallId, consults: OpinionRequest) -> NextAction {
-        let OpinionRequest { call: doubted, model, samples, prepared, sent } = consults;
+        let OpinionRequest { call: doubted, second, prepared, sent } = consults;
+        let SecondOpinion { model, samples, .. } = second;
         self.push_entry(Entry::OpinionCalled(OpinionCalled {
             call,
             action: doubted.action,
@@ -34,19 +36,13 @@ impl DecisionDraft {
     /// Records the opinion; the call is judged again with it.
     pub(super) fn record_opinion(&mut self, call: CallId, consulted: OpinionResult) -> NextAction {
         let open = self.state.next_call().filter(|(due, _)| *due == call);
-        let Some(Opined::Open { action, .. }) = open.map(|(_, known)| &known.opined) else {
+        let Some(OpinionState::Open { action, .. }) = open.map(|(_, known)| &known.opined) else {
             return self.go_on();
         };
         let OpinionResult { opinion, usage, tokens, cost_micros } = consulted;
         let (action, opinion) = (*action, Some(opinion));
-        self.push_entry(Entry::OpinionGiven(OpinionGiven {
-            call,
-            action,
-            opinion,
-            usage,
-            tokens,
-            cost_micros,
-        }));
+        let given = OpinionGiven { call, action, opinion, usage, tokens, cost_micros };
+        self.push_entry(Entry::OpinionGiven(given));
         self.go_on()
     }
 
@@ -59,14 +55,8 @@ impl DecisionDraft {
     ) -> NextAction {
         let (opinion, usage) = (Some(opinion), TokenUsage::default());
         let (tokens, cost_micros) = (0, 0);
-        self.push_entry(Entry::OpinionGiven(OpinionGiven {
-            call,
-            action,
-            opinion,
-            usage,
-            tokens,
-            cost_micros,
-        }));
+        let given = OpinionGiven { call, action, opinion, usage, tokens, cost_micros };
+        self.push_entry(Entry::OpinionGiven(given));
         self.go_on()
     }
 
@@ -74,7 +64,7 @@ impl DecisionDraft {
     /// which call it was, and how many times in a row that happened.
     pub(super) fn lose_opinion(&mut self) -> Option<(CallId, u32)> {
         let (call, known) = self.state.next_call()?;
-        let Opined::Open { action, reserved_micros, lost } = known.opined else { return None };
+        let OpinionState::Open { action, reserved_micros, lost } = known.opined else { return None };
         self.push_entry(Entry::OpinionGiven(OpinionGiven {
             call,
             action,

@@ -118,6 +118,7 @@ impl DecisionDraft {
             self.push_entry(Entry::ModelFailed(ModelFailed {
                 step,
                 attempt,
+                attempts_max: None,
                 code: ErrorCode::OutcomeUnknown,
                 message: "the attempt was abandoned because the run was ended".to_owned(),
                 charged_micros: reserved_micros,
@@ -195,6 +196,7 @@ impl DecisionDraft {
                 self.push_entry(Entry::ModelFailed(ModelFailed {
                     step,
                     attempt,
+                    attempts_max: None,
                     code: ErrorCode::OutcomeUnknown,
                     message: "a crash interrupted the attempt".to_owned(),
                     charged_micros: reserved_micros,

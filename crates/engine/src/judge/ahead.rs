@@ -36,13 +36,13 @@ impl CallJudge<'_> {
             return Ok(None);
         }
         let call = self.with_network(call).await?;
-        let standing = self.call_provenance(&call);
+        let provenance = self.call_provenance(&call);
         let GateVerdict::Ask { rule, reason, policy } =
-            self.ask_gate(GateAction::Tool(&call), &standing).await
+            self.ask_gate(GateAction::Tool(&call), &provenance).await
         else {
             return Ok(None);
         };
-        let asking = ApprovalGrounds { rule, reason, policy, cooling: None, standing };
+        let asking = ApprovalGrounds { rule, reason, policy, cooling: None, provenance };
         Ok(match self.judge_asked(call, asking).await? {
             CallJudgement::RequiredApproval(asks) => Some(*asks),
             _ => None,

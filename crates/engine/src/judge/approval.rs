@@ -27,7 +27,7 @@ pub(super) struct ApprovalGrounds {
     /// The delay after which the call begins unless refused; without it only a person can allow the call.
     pub(super) cooling: Option<SignedDuration>,
     /// Which arguments of the call were typed or planned.
-    pub(super) standing: CallProvenance,
+    pub(super) provenance: CallProvenance,
 }
 
 impl ApprovalGrounds {
@@ -77,7 +77,7 @@ impl CallJudge<'_> {
             author: self.identity.author.clone(),
             hops: self.story.hops,
             context: self.story.taint.label,
-            standing: asking.standing,
+            provenance: asking.provenance,
             tool: call.tool.clone(),
             arguments: call.arguments.clone(),
             action: call.action,
@@ -121,7 +121,9 @@ impl CallJudge<'_> {
         }
         let (ports, extent) = (&self.core.ports, self.core.config().approvals.files);
         let (tenant, agent) = (self.identity.scope.tenant(), self.identity.agent.id);
-        let contents = ports.tools.executable_files(tenant, agent, &call, extent).await?;
+        let workspace = self.core.agents.run_workspace(&self.identity.scope, &self.identity.agent).await;
+        let workspace = workspace.map_err(|fault| fault.to_string())?;
+        let contents = ports.tools.executable_files(tenant, agent, &workspace, &call, extent).await?;
         Ok(PreparedCall { contents, ..call })
     }
 
@@ -137,7 +139,7 @@ impl CallJudge<'_> {
         asking: &ApprovalGrounds,
     ) -> Result<Option<CallJudgement>, OwnershipError> {
         let now = self.core.ports.runtime.clock.now();
-        let standing = self
+        let provenance = self
             .core
             .ports
             .store
@@ -152,7 +154,7 @@ impl CallJudge<'_> {
             tool: &call.tool,
             arguments: &call.arguments,
         };
-        let strongest = ruled.answered_by(&self.core.config().approvals.rules, &standing, now);
+        let strongest = ruled.answered_by(&self.core.config().approvals.rules, &provenance, now);
         Ok(strongest.map(|(answer, name)| match answer {
             RuleAnswer::Allow => CallJudgement::Allowed {
                 call: call.clone(),
@@ -198,6 +200,7 @@ impl CallJudge<'_> {
             terms: &terms,
             rule: &asking.rule,
             policy: asking.policy,
+            workspace: self.identity.agent.config.workspace.as_ref(),
             verdict: asking.cooling.is_some().then(|| asking.verdict_word()),
         };
         Ok((bound.digest(), bound.bound_parts()))

@@ -11,13 +11,13 @@ use crate::plan;
 
 impl CallJudge<'_> {
     /// The one path to the gate.
-    pub(crate) async fn ask_gate(&self, action: GateAction<'_>, standing: &CallProvenance) -> GateVerdict {
+    pub(crate) async fn ask_gate(&self, action: GateAction<'_>, provenance: &CallProvenance) -> GateVerdict {
         let heard;
         let plan = match action {
-            GateAction::Tool(_) => standing.plan_context(),
+            GateAction::Tool(_) => provenance.plan_context(),
             GateAction::Model { .. } | GateAction::Reply { .. } => {
                 heard = plan::sensitive_sources(self.story, &*self.core.ports.tools);
-                PlanContext { sources: &heard, ..standing.plan_context() }
+                PlanContext { sources: &heard, ..provenance.plan_context() }
             }
         };
         let principal = Principal {
@@ -25,7 +25,7 @@ impl CallJudge<'_> {
             author: &self.identity.author,
             grants: &self.identity.agent.grants,
             context: self.story.taint.label,
-            endorsed: &standing.endorsed,
+            endorsed: &provenance.endorsed,
             plan,
         };
         self.wait_outside_step(self.core.ports.gate.evaluate_action(principal, action)).await

@@ -16,7 +16,7 @@ impl CallJudge<'_> {
     pub(super) async fn provenance_of(&self, call: &PreparedCall) -> Result<CallProvenance, OwnershipError> {
         match self.state.approved_call() {
             // Boxed, because it is rare and the run's future need not be larger for it.
-            Some(approved) => Box::pin(self.asked_standing(approved.approval, call.action)).await,
+            Some(approved) => Box::pin(self.asked_provenance(approved.approval, call.action)).await,
             None => Ok(self.call_provenance(call)),
         }
     }
@@ -28,16 +28,16 @@ impl CallJudge<'_> {
         let defaults = default_arguments(tools, call).into_iter();
         let defaults: Vec<_> = defaults.filter(|name| !endorsed.contains(name)).collect();
         endorsed.extend(defaults);
-        let mut standing = plan::plan_provenance(self.story, tools, call);
-        standing.endorsed.retain(|name| !endorsed.contains(name));
-        standing.endorsed.extend(endorsed);
-        standing
+        let mut provenance = plan::plan_provenance(self.story, tools, call);
+        provenance.endorsed.retain(|name| !endorsed.contains(name));
+        provenance.endorsed.extend(endorsed);
+        provenance
     }
 
     /// An approved call that runs in its own run was requested in another run, and keeps its provenance from there. A
     /// second opinion from there was about that action: it does not apply if the same arguments now make another
     /// action.
-    async fn asked_standing(
+    async fn asked_provenance(
         &self,
         approval: ApprovalId,
         action: Digest,
@@ -49,10 +49,10 @@ impl CallJudge<'_> {
             .approval(&self.identity.scope, approval)
             .await
             .map_err(|_| OwnershipError::Store)?;
-        let Some(ApprovalRequest { standing, action: asked, .. }) = asked else {
+        let Some(ApprovalRequest { provenance, action: asked, .. }) = asked else {
             return Ok(CallProvenance::default());
         };
-        let opinion = standing.opinion.filter(|_| asked == action);
-        Ok(CallProvenance { opinion, ..standing })
+        let opinion = provenance.opinion.filter(|_| asked == action);
+        Ok(CallProvenance { opinion, ..provenance })
     }
 }

@@ -31,7 +31,7 @@ impl CallJudge<'_> {
         &self,
         call: &PreparedCall,
         verdict: GateVerdict,
-        standing: &mut CallProvenance,
+        provenance: &mut CallProvenance,
     ) -> Result<AdvisedVerdict, OwnershipError> {
         let config = self.core.config();
         let Some(second) = &config.second_opinion else {
@@ -40,11 +40,11 @@ impl CallJudge<'_> {
         if !could_change(&verdict, second.objection) || !self.core.ports.gate.is_irreversible(call) {
             return Ok(AdvisedVerdict::Verdict(verdict));
         }
-        if standing.opinion.is_none() {
+        if provenance.opinion.is_none() {
             let said = self.state.call_opinion(call.id).filter(|(action, _)| *action == call.action);
-            standing.opinion = said.map(|(_, opinion)| opinion.clone());
+            provenance.opinion = said.map(|(_, opinion)| opinion.clone());
         }
-        if let Some(opinion) = &standing.opinion {
+        if let Some(opinion) = &provenance.opinion {
             return Ok(AdvisedVerdict::Verdict(with_opinion(verdict, opinion, second.objection)));
         }
         if !self.state.may_be_doubted(call.id) {
@@ -54,8 +54,8 @@ impl CallJudge<'_> {
             Ok((prepared, judged)) => {
                 let sent =
                     SentEncoding { wording: prepared.wording.clone(), digest: body_digest(&prepared.body) };
-                let (model, samples) = (second.model.clone(), second.samples);
-                let consults = OpinionRequest { call: call.clone(), model, samples, prepared, sent };
+                let second = second.clone();
+                let consults = OpinionRequest { call: call.clone(), second, prepared, sent };
                 AdvisedVerdict::First(
                     Box::new(CallJudgement::OpinionRequest(Box::new(consults))),
                     Some(judged),

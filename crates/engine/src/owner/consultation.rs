@@ -23,9 +23,7 @@ impl RunOwner {
             return Ok(ended);
         }
         // Only the request that was prepared before its entry was written may leave.
-        let (Some(prepared), Some(second)) =
-            (self.step.prepared.take(), self.core.config().second_opinion.clone())
-        else {
+        let (Some(prepared), Some(second)) = (self.step.prepared.take(), self.step.second.take()) else {
             tracing::error!(run = %self.identity.run, "a second opinion is due that nobody prepared");
             return Err(OwnershipError::Store);
         };

@@ -1,4 +1,5 @@
-//! How an owner runs a call: through the tools, until its end or until a signal ends the run.
+//! How an owner runs a call: through the tools, until its end, until a signal ends the run, or until the agent has the
+//! right to it no longer.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -18,6 +19,14 @@ use super::live_text::LivePieces;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{DecisionInput, NextAction};
 
+/// What ended a call before its tool did.
+enum CallCut {
+    /// The signal that ends its run; nothing if the inbox cannot be read.
+    Ended(Option<InboxItem>),
+    /// The rule that denies it since its right was withdrawn.
+    Withdrawn(String),
+}
+
 impl RunOwner {
     pub(super) async fn run_tool(&mut self, call: PreparedCall) -> Result<NextAction, OwnershipError> {
         // A transactional call has no effect before its result commits, so its start commits with its result.
@@ -27,6 +36,8 @@ impl RunOwner {
             return Ok(ended);
         }
         let id = call.id;
+        let identity = &self.identity;
+        let workspace = self.core.agents.run_workspace(&identity.scope, &identity.agent).await;
         let context = ToolContext {
             scope: self.identity.scope.clone(),
             agent: self.identity.agent.id,
@@ -38,7 +49,9 @@ impl RunOwner {
             label: self.story.taint.label,
             past: Arc::clone(&self.story.taint.past),
             key: id.idempotency_key(self.identity.run),
+            workspace: workspace.map_err(|_| OwnershipError::Store)?,
         };
+        let (judged, grants) = (call.clone(), context.grants.clone());
         let (tool, began) = (call.tool.clone(), self.core.ports.runtime.clock.now());
         let cancelled = AtomicBool::new(false);
         let pieces =
@@ -49,9 +62,11 @@ impl RunOwner {
             let work =
                 AssertUnwindSafe(self.core.ports.tools.execute_call(context, call, &pieces)).catch_unwind();
             let terminated = pin!(self.wait_for_terminate(&cancelled));
-            match select(work, terminated).await {
-                Either::Left((output, _)) => Ok(output.ok()),
-                Either::Right((item, _)) => Err(item),
+            let withdrawn = self.core.ports.gate.await_withdrawal(&self.identity.scope, &grants, &judged);
+            match select(select(work, terminated), withdrawn).await {
+                Either::Left((Either::Left((output, _)), _)) => Ok(output.ok()),
+                Either::Left((Either::Right((item, _)), _)) => Err(CallCut::Ended(item)),
+                Either::Right((rule, _)) => Err(CallCut::Withdrawn(rule)),
             }
         };
         self.begin_step().await;
@@ -67,8 +82,11 @@ impl RunOwner {
             self.core.hub.signal_run(self.identity.run);
         }
         let mut output = match ended {
-            Err(Some(item)) => return Ok(self.decide_next(DecisionInput::Signal(item))),
-            Err(None) => return Err(OwnershipError::Store),
+            Err(CallCut::Ended(Some(item))) => return Ok(self.decide_next(DecisionInput::Signal(item))),
+            Err(CallCut::Ended(None)) => return Err(OwnershipError::Store),
+            Err(CallCut::Withdrawn(rule)) => {
+                return Ok(self.decide_next(DecisionInput::Withdrawn(id, rule)));
+            }
             Ok(Some(output)) => output,
             Ok(None) => {
                 tracing::error!(run = %self.identity.run, call = %id, tool, "a tool panicked; its call ended");

@@ -157,7 +157,7 @@ fn ended(step: u32, index: u32, status: CallStatus, label: Label) -> (Entry, Vec
             opinion: None,
         })
     } else {
-        Entry::ToolFinished(ToolFinished { call, status, egress: vec![], result: None })
+        Entry::ToolFinished(ToolFinished { call, status, egress: vec![], result: None, withdrawn: None })
     };
     (entry, serde_json::to_vec(&result).expect("it is JSON"))
 }
@@ -192,9 +192,9 @@ fn prepared(tool: &str, arguments: &Value) -> PreparedCall {
 
 /// How a call stands: `None` while the plan is open.
 fn stands(story: &ConversationTranscript, tool: &str, arguments: &Value) -> Option<bool> {
-    let standing = stands_with(story, tool, arguments);
-    assert!(standing.frozen || standing.in_plan);
-    standing.frozen.then_some(standing.in_plan)
+    let provenance = stands_with(story, tool, arguments);
+    assert!(provenance.frozen || provenance.in_plan);
+    provenance.frozen.then_some(provenance.in_plan)
 }
 
 fn stands_with(story: &ConversationTranscript, tool: &str, arguments: &Value) -> CallProvenance {
@@ -403,9 +403,9 @@ fn a_plan_binds_objects_texts_and_amounts_and_no_key() {
         (json!({"to": "bob", "sum": "NaN"}), &["to"]),
         (json!({"to": "bob", "key": "rent"}), &["to"]),
     ] {
-        let standing = stands_with(&story, "pay", &arguments);
-        assert!(standing.in_plan, "{arguments}");
-        assert_eq!(standing.planned, bound, "{arguments}");
+        let provenance = stands_with(&story, "pay", &arguments);
+        assert!(provenance.in_plan, "{arguments}");
+        assert_eq!(provenance.planned, bound, "{arguments}");
     }
     let unbounded = planned(&json!({"pay": {"to": ["bob"]}}));
     assert_eq!(stands_with(&unbounded, "pay", &json!({"to": "bob", "sum": 1})).planned, ["to"]);
@@ -446,11 +446,14 @@ fn planned_short_values_are_endorsed_when_also_typed() {
 #[test]
 fn a_standing_lists_read_sources_and_the_unplanned_ones() {
     let story = planned(&json!({"pay": {"to": ["bob"]}, "mail.send": {"to": ["bob"], "carries": ["look"]}}));
-    let standing = stands_with(&story, "pay", &json!({"to": "bob"}));
-    assert_eq!((standing.sources, standing.uncarried), (vec!["look".to_owned()], vec!["look".to_owned()]));
-    assert_eq!(standing.called, ["look", DECLARE]);
-    let standing = stands_with(&story, "mail.send", &json!({"to": "bob"}));
-    assert_eq!((standing.sources.len(), standing.uncarried.len()), (1, 0));
+    let provenance = stands_with(&story, "pay", &json!({"to": "bob"}));
+    assert_eq!(
+        (provenance.sources, provenance.uncarried),
+        (vec!["look".to_owned()], vec!["look".to_owned()])
+    );
+    assert_eq!(provenance.called, ["look", DECLARE]);
+    let provenance = stands_with(&story, "mail.send", &json!({"to": "bob"}));
+    assert_eq!((provenance.sources.len(), provenance.uncarried.len()), (1, 0));
     let unread = asked(Label::ACTOR_TEXT);
     assert!(stands_with(&unread, "pay", &json!({"to": "bob"})).sources.is_empty(), "a turn starts low");
     let mut personal = asked(Label::ACTOR_TEXT);

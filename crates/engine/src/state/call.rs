@@ -17,14 +17,14 @@ pub struct CallState {
     /// How far it has come.
     pub progress: CallStage,
     /// The second opinion about it, if one was requested.
-    #[serde(skip_serializing_if = "Opined::is_unasked")]
-    pub opined: Opined,
+    #[serde(skip_serializing_if = "OpinionState::is_unasked")]
+    pub opined: OpinionState,
 }
 
 impl CallState {
     /// Makes a call that is not judged yet.
     pub(super) fn new_waiting(tool: String) -> Self {
-        Self { tool, progress: CallStage::Waiting, opined: Opined::Unasked }
+        Self { tool, progress: CallStage::Waiting, opined: OpinionState::Unasked }
     }
 }
 
@@ -79,7 +79,7 @@ impl CallStage {
 
 /// The state of the second opinion about a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Opined {
+pub enum OpinionState {
     /// No model was asked.
     Unasked,
     /// A model was asked and has not answered.
@@ -105,7 +105,7 @@ pub enum Opined {
     },
 }
 
-impl Opined {
+impl OpinionState {
     fn is_unasked(&self) -> bool {
         *self == Self::Unasked
     }

@@ -11,8 +11,8 @@ use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::ItemKind;
 
 use super::{
-    CallSignature, CallStage, CallState, FailureReason, Opined, RECENT_MAX, RepetitionNotices, RestReason,
-    RunPhase, RunState, repetition,
+    CallSignature, CallStage, CallState, FailureReason, OpinionState, RECENT_MAX, RepetitionNotices,
+    RestReason, RunPhase, RunState, repetition,
 };
 
 /// Folds one entry into the state.
@@ -78,7 +78,7 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
             }
             if let Some(call) = state.call_mut(called.call) {
                 let (action, reserved_micros) = (called.action, called.reserved_micros);
-                call.opined = Opined::Open { action, reserved_micros, lost: call.opined.lost_in_row() };
+                call.opined = OpinionState::Open { action, reserved_micros, lost: call.opined.lost_in_row() };
             }
         }
         Entry::OpinionGiven(given) => {
@@ -87,8 +87,8 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
             state.cost_micros = state.cost_micros.saturating_add(given.cost_micros);
             if let Some(call) = state.call_mut(given.call) {
                 call.opined = match &given.opinion {
-                    Some(opinion) => Opined::Given { action: given.action, opinion: opinion.clone() },
-                    None => Opined::Lost { lost: call.opined.lost_in_row().saturating_add(1) },
+                    Some(opinion) => OpinionState::Given { action: given.action, opinion: opinion.clone() },
+                    None => OpinionState::Lost { lost: call.opined.lost_in_row().saturating_add(1) },
                 };
             }
         }

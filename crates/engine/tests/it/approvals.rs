@@ -65,7 +65,7 @@ fn asks(call: CallId, action: u8, binding: u8) -> RequiredApproval {
         author: Actor::new("cli:ada"),
         hops: 0,
         context: Label::ACTOR_TEXT,
-        standing: CallProvenance::default(),
+        provenance: CallProvenance::default(),
         tool: "t".into(),
         arguments: "{}".into(),
         action,

@@ -53,6 +53,7 @@ fn failed(attempt: u32, code: ErrorCode, charged_micros: u64) -> Entry {
         code,
         message: "no".into(),
         charged_micros,
+        attempts_max: None,
         judged: None,
     })
 }

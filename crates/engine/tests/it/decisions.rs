@@ -24,6 +24,7 @@ use dromia_contracts::tool::{EffectClass, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ErrorCode, ItemId, SessionId};
 use dromia_engine::decide::{CallJudgement, OpinionRequest, OpinionResult, PlannedRequest};
 use dromia_engine::{DecisionInput, NextAction, RunState, apply_entry, decide};
+use dromia_engine::{ObjectionAction, SecondOpinion};
 use jiff::Timestamp;
 
 const EFFECTS: [EffectClass; 5] = [
@@ -103,8 +104,7 @@ fn consults(id: CallId) -> OpinionRequest {
     };
     OpinionRequest {
         call: self::prepared(id, EffectClass::Unkeyed, 1),
-        model: "n".into(),
-        samples: 3,
+        second: SecondOpinion { model: "n".into(), samples: 3, agree: 3, objection: ObjectionAction::Ask },
         prepared,
         sent,
     }

@@ -15,6 +15,7 @@ use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::{Actor, AgentId, CallId, Digest, ItemId, SessionId};
 use dromia_engine::decide::{CLAIMS_MAX, CallJudgement, OpinionRequest, OpinionResult, PlannedRequest};
 use dromia_engine::{DecisionInput, NextAction, RunState, apply_entry, decide};
+use dromia_engine::{ObjectionAction, SecondOpinion};
 use jiff::Timestamp;
 
 use crate::cost::spent;
@@ -60,8 +61,9 @@ fn consults() -> DecisionInput {
         reserved_micros: RESERVED / 3,
         priced: true,
     };
-    let consults =
-        OpinionRequest { call: call(), model: "second".into(), samples: 3, prepared, sent: sent() };
+    let objection = ObjectionAction::Ask;
+    let second = SecondOpinion { model: "second".into(), samples: 3, agree: 3, objection };
+    let consults = OpinionRequest { call: call(), second, prepared, sent: sent() };
     DecisionInput::Judged(CALL, CallJudgement::OpinionRequest(Box::new(consults)))
 }
 

@@ -1,7 +1,8 @@
 //! The form that a client wants its answer in, in the words of each API, and what a schema may be.
 //!
-//! A schema is one document: a reference elsewhere, one that leads back to itself, and one that unfolds without end are
-//! refused, because each answer is checked against it here. So is what is no JSON Schema at all.
+//! A schema is one document: a reference elsewhere and one that unfolds to too much are refused, because each answer is
+//! checked against it here. So is one that leads back to itself at the same place of an answer; deeper in the answer it may,
+//! since an answer ends. So is what is no JSON Schema at all.
 
 use dromia_contracts::TenantId;
 use dromia_contracts::answer_format::AnswerFormat;
@@ -9,7 +10,8 @@ use jsonschema::PatternOptions;
 use serde_json::Value;
 
 use super::client_tools::{SCHEMA_DEPTH_MAX, nesting_depth};
-use super::content::{invalid_field, is_empty};
+use super::content::is_empty;
+use super::field_error::invalid_field;
 use crate::core::GatewayCore;
 use crate::failure::Answer;
 
@@ -62,40 +64,62 @@ fn check_bounds(place: &str, schema: &Value) -> Answer<()> {
         return wrong(format!("it has {bytes} bytes, more than {SCHEMA_BYTES_MAX}"));
     }
     let mut left = UNFOLDED_MAX;
-    match unfold(schema, schema, &mut Vec::new(), &mut left) {
+    match unfold(schema, schema, &mut vec![("", 0)], (0, &mut left)) {
         Ok(()) => Ok(()),
         Err(problem) => wrong(problem),
     }
 }
 
-/// Counts the values of a schema with each reference replaced, as far as the count is left.
+/// Counts the values of a schema with each reference replaced once, as far as the count is left. `open` has the references
+/// that lead here, each with how deep in the answer it was met.
 fn unfold<'a>(
     root: &'a Value,
     schema: &'a Value,
-    open: &mut Vec<&'a str>,
-    left: &mut usize,
+    open: &mut Vec<(&'a str, usize)>,
+    (deep, left): (usize, &mut usize),
 ) -> Result<(), String> {
     *left = left.checked_sub(1).ok_or("its references unfold to too many values")?;
     match schema {
-        Value::Array(items) => items.iter().try_for_each(|item| unfold(root, item, open, left)),
+        Value::Array(items) => items.iter().try_for_each(|item| unfold(root, item, open, (deep, &mut *left))),
         Value::Object(fields) => fields.iter().try_for_each(|(key, value)| match (key.as_str(), value) {
-            ("$dynamicRef" | "$recursiveRef", _) => Err(format!("`{key}` is not supported")),
+            ("$dynamicRef" | "$recursiveRef", _) => Err(format!("`{key}` is not supported; use `$ref`")),
             ("$ref", Value::String(target)) => {
-                let named = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
-                let named = named.ok_or_else(|| format!("{target:?} names no part of this schema"))?;
-                if open.contains(&target.as_str()) {
-                    return Err(format!(
-                        "{target:?} leads back to itself; a recursive schema is not supported"
-                    ));
+                let pointer = target.strip_prefix('#');
+                let named = pointer.and_then(|pointer| Some((pointer, root.pointer(pointer)?)));
+                let (pointer, named) =
+                    named.ok_or_else(|| format!("{target:?} names no part of this schema"))?;
+                match open.iter().rev().find(|(known, _)| *known == pointer) {
+                    Some((_, met)) if *met == deep => Err(format!(
+                        "{target:?} leads back to itself at the same place of the answer; put it below a property or an item"
+                    )),
+                    Some(_) => Ok(()),
+                    None => {
+                        open.push((pointer, deep));
+                        unfold(root, named, open, (deep, &mut *left))?;
+                        open.pop();
+                        Ok(())
+                    }
                 }
-                open.push(target);
-                unfold(root, named, open, left)?;
-                open.pop();
-                Ok(())
             }
             // What only references lead to counts where they do.
             ("$defs" | "definitions", _) => Ok(()),
-            _ => unfold(root, value, open, left),
+            // Their names are names, whatever keyword they look like.
+            (
+                "properties" | "patternProperties" | "dependentSchemas" | "dependencies",
+                Value::Object(named),
+            ) => {
+                let deep = deep + usize::from(key.ends_with("roperties"));
+                named.values().try_for_each(|schema| unfold(root, schema, open, (deep, &mut *left)))
+            }
+            (
+                "additionalProperties" | "unevaluatedProperties" | "items" | "prefixItems"
+                | "additionalItems" | "unevaluatedItems" | "contains" | "propertyNames",
+                _,
+            ) => unfold(root, value, open, (deep + 1, &mut *left)),
+            ("$id" | "id", Value::String(_)) if !std::ptr::eq(root, schema) => {
+                Err(format!("`{key}` may only be at the top of a schema: references lead to parts of one document"))
+            }
+            _ => unfold(root, value, open, (deep, &mut *left)),
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
@@ -172,8 +196,15 @@ mod tests {
             (deep, "nesting"),
             (long, "bytes"),
             (json!({"$ref": "https://example.com/s.json"}), "names no part of this schema"),
-            (json!({"properties": {"a": {"$ref": "#"}}}), "leads back to itself"),
+            (json!({"anyOf": [{"$ref": "#"}]}), "leads back to itself at the same place"),
+            (
+                json!({"$defs": {"A": {"not": {"$ref": "#/$defs/A"}}}, "items": {"$ref": "#/$defs/A"}}),
+                "leads back",
+            ),
             (json!({"$dynamicRef": "#a"}), "not supported"),
+            (json!({"dependentSchemas": {"items": {"$ref": "#"}}}), "leads back to itself at the same place"),
+            (json!({"dependentSchemas": {"$defs": {"$ref": "#"}}}), "leads back to itself at the same place"),
+            (json!({"not": {"$id": "https://b", "$ref": "#/x"}, "x": {}}), "only be at the top"),
             (flood, "unfold to too many"),
         ] {
             let problem = schema_problem(&schema).unwrap_or_else(|| panic!("it was let pass: {says}"));
@@ -181,5 +212,9 @@ mod tests {
         }
         let fine = json!({"$defs": {"P": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/P"}, "b": {"$ref": "#/$defs/P"}}});
         assert_eq!(schema_problem(&fine), None);
+        let tree = json!({"properties": {"children": {"type": "array", "items": {"$ref": "#"}}, "left": {"$ref": "#"}}});
+        assert_eq!(schema_problem(&tree), None);
+        let list = json!({"$defs": {"L": {"properties": {"next": {"anyOf": [{"$ref": "#/$defs/L"}, {"type": "null"}]}}}}, "$ref": "#/$defs/L"});
+        assert_eq!(schema_problem(&list), None);
     }
 }

@@ -17,7 +17,8 @@ use self::write::ChatWriter;
 use super::answer_format::read_answer_format;
 use super::client_tools::{CompatApi, ReadOffer, RequestOptions, ToolDeclaration};
 use super::compat_request::CompatRequest;
-use super::content::{MessageContent, invalid_field, is_empty, is_free_choice};
+use super::content::{MessageContent, is_empty, is_free_choice};
+use super::field_error::invalid_field;
 use super::history::{
     ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, PastLocation, before_the_last,
 };

@@ -9,7 +9,7 @@ use dromia_contracts::client::{ClientOptions, ClientTool, SamplingOptions, ToolC
 use serde::Deserialize;
 use serde_json::{Number, Value, json};
 
-use super::content::invalid_field;
+use super::field_error::invalid_field;
 use super::tool_names::{NAME_BYTES_MAX, internal_name, is_name};
 use crate::failure::Answer;
 

@@ -9,6 +9,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::field_error::invalid_field;
 use super::image;
 use crate::failure::{Answer, ApiError};
 
@@ -122,11 +123,6 @@ pub(super) fn not_taken(kind: &str, path: &str) -> ApiError {
     let kind: String = kind.chars().take(40).collect();
     let instead = "send text, or pictures in messages of a user or a tool";
     invalid_field(path, &format!("blocks of the type {kind:?} are not supported here; {instead}"))
-}
-
-/// The failure for a field that does not fit.
-pub(super) fn invalid_field(path: &str, problem: &str) -> ApiError {
-    ApiError::invalid_request(format!("`{path}`: {problem}")).at_field(path)
 }
 
 impl<'de> Deserialize<'de> for MessageContent {

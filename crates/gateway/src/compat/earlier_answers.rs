@@ -159,7 +159,7 @@ impl<'a> EarlierItems<'a> {
             last_only: false,
             until: Some(Instant::now()),
             stop,
-            standing: None,
+            authentication: None,
         };
         let mut listener = RunListener::new(self.core.clone(), self.scope.clone(), run, patience);
         loop {

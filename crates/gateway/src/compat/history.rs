@@ -18,7 +18,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::transcript::{OpenUnit, TranscriptTurn};
 use dromia_contracts::{Actor, CallId, RunId, SessionId};
 
-use super::content::invalid_field;
+use super::field_error::invalid_field;
 use super::image::IMAGES_MAX;
 use super::tool_names::internal_name;
 use crate::failure::Answer;

@@ -8,7 +8,7 @@ use dromia_contracts::content::{ContentPart, ImageMediaType};
 use dromia_contracts::label::Label;
 use serde_json::Value;
 
-use super::content::invalid_field;
+use super::field_error::invalid_field;
 use crate::failure::Answer;
 
 /// The most pictures of one request.

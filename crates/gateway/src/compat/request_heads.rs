@@ -5,21 +5,23 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use dromia_api::event::WAIT_MS_MAX;
-use dromia_api::{SESSION_HEADER, WAIT_HEADER};
+use dromia_api::{SESSION_HEADER, WAIT_HEADER, WAITING_HEADER};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::{Digest, ErrorCode, Scope, SessionId};
 
+use crate::caller::RequestPayer;
 use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
+use crate::idempotency_key::IdempotencyKey;
 use crate::request::RequestId;
-use crate::routes::event::IdempotencyKey;
-use crate::share::RequestPayer;
 
 /// What the headers of a request say.
 pub(crate) struct RequestHeads {
     pub(super) session: Option<SessionId>,
     pub(super) key: IdempotencyKey,
     pub(super) wait: Duration,
+    /// Whether a stream says what its run waits for as text of the answer, too.
+    pub(super) tells_waiting: bool,
     pub(super) spender: RequestPayer,
     pub(super) request: RequestId,
 }
@@ -61,11 +63,18 @@ impl FromRequestParts<Shared> for RequestHeads {
             None => WAIT_MS_MAX,
         };
         let wait = Duration::from_millis(wait_ms);
+        let tells_waiting = match text(WAITING_HEADER).transpose()? {
+            None | Some("comment") => false,
+            Some("text") => true,
+            Some(_) => {
+                return Err(ApiError::invalid_request(format!("{WAITING_HEADER} must be comment or text")));
+            }
+        };
         let key = IdempotencyKey::from_request_parts(parts, core).await?;
         let spender = parts.extensions.get::<RequestPayer>().copied();
         let spender = spender
             .ok_or_else(|| ApiError::new(ErrorCode::Internal, "the request has no tenant to charge"))?;
         let request = RequestId::from_request_parts(parts, core).await?;
-        Ok(Self { session, key, wait, spender, request })
+        Ok(Self { session, key, wait, tells_waiting, spender, request })
     }
 }

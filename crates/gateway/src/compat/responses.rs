@@ -21,8 +21,9 @@ use self::write::ResponsesWriter;
 use super::answer_format::read_answer_format;
 use super::client_tools::{CompatApi, ReadOffer, RequestOptions, ToolDeclaration};
 use super::compat_request::CompatRequest;
-use super::content::{MessageContent, invalid_field, is_empty};
+use super::content::{MessageContent, is_empty};
 use super::earlier_answers::{ContinuationWords, EarlierItem, EarlierItems, find_continued};
+use super::field_error::invalid_field;
 use super::history::{
     ClaimedToolCall, ConversationHistory, ConversationInput, MESSAGES_MAX, PastLocation, before_the_last,
 };

@@ -64,7 +64,7 @@ pub(super) struct ListenOptions {
     /// The phase of a drain that ends the wait.
     pub(super) stop: CancellationToken,
     /// The caller who reads the answer as it comes; the stream ends soon after their token.
-    pub(super) standing: Option<StreamAuthentication>,
+    pub(super) authentication: Option<StreamAuthentication>,
 }
 
 /// Listens to one run.
@@ -168,9 +168,9 @@ impl RunListener {
 
     /// Refuses to go on for a caller whose token has ended.
     async fn check_caller(&mut self) -> Answer<()> {
-        match &mut self.patience.standing {
-            Some(standing) if !matches!(self.next, ListenerState::Over) => {
-                standing.check_caller(&self.core).await
+        match &mut self.patience.authentication {
+            Some(authentication) if !matches!(self.next, ListenerState::Over) => {
+                authentication.check_caller(&self.core).await
             }
             _ => Ok(()),
         }

@@ -42,7 +42,12 @@ pub(super) struct PendingConversation {
 impl PendingConversation {
     pub(super) fn remember_answer(self, core: &GatewayCore, answered: &RunAnswer) {
         let Self { tenant, words, session, position } = self;
-        core.talks.remember_session(tenant, words.digest_with_answer(answered), session, position);
+        core.caches.conversations.remember_session(
+            tenant,
+            words.digest_with_answer(answered),
+            session,
+            position,
+        );
     }
 }
 
@@ -92,7 +97,8 @@ async fn find_known_session(
     if words.add_message(unit.message()).is_none() {
         return Ok(None);
     }
-    let Some((session, position)) = core.talks.take_session(scope.tenant(), words.digest()) else {
+    let Some((session, position)) = core.caches.conversations.take_session(scope.tenant(), words.digest())
+    else {
         return Ok(None);
     };
     let holds_no_more = |head: SessionHead| head.last == position && head.taken == position;
@@ -180,7 +186,7 @@ pub(super) fn locate_error(core: &GatewayCore, declares: bool, failure: ApiError
     }
     if failure.code() == ErrorCode::AgentNotFound {
         // The agent was deleted since its handle was looked up; the next request looks again.
-        core.agents.forget_all();
+        core.caches.agents.forget_all();
         return no_such_agent().at_field("model");
     }
     failure

@@ -64,7 +64,7 @@ pub(super) async fn submit_and_answer<F: AnswerWriter>(
     let share = asked.stream.then(|| ConcurrencyPermit::acquire_stream(&core, heads.spender)).transpose()?;
     let scope = caller.scope.clone();
     let deadline = Instant::now() + heads.wait;
-    let (model, request) = (asked.model.clone(), heads.request.clone());
+    let (model, request) = (asked.model.clone(), (heads.request.clone(), heads.tells_waiting));
     let last_only = asked.offer.wishes.answer.is_some();
     let warnings = asked.warnings.join("; ");
     let SubmittedRequest { agent, receipt, talk } = submit_request(&core, &caller, heads, asked).await?;
@@ -83,9 +83,14 @@ pub(super) async fn submit_and_answer<F: AnswerWriter>(
         return Ok(response);
     };
     let live = share.is_some();
-    let standing = live.then(|| StreamAuthentication::new(caller));
-    let patience =
-        ListenOptions { live, last_only, until: (!live).then_some(deadline), stop: stop.clone(), standing };
+    let authentication = live.then(|| StreamAuthentication::new(caller));
+    let patience = ListenOptions {
+        live,
+        last_only,
+        until: (!live).then_some(deadline),
+        stop: stop.clone(),
+        authentication,
+    };
     let listener = RunListener::new(core.clone(), scope, run, patience);
     let format = format(AnsweringRun { run, model });
     let mut response = match share {
@@ -132,16 +137,19 @@ fn stream_response<F: AnswerWriter>(
     listener: RunListener,
     format: F,
     share: ConcurrencyPermit,
-    request: RequestId,
+    (request, tells_waiting): (RequestId, bool),
     talk: Option<PendingConversation>,
 ) -> Response {
     let state = (core, listener, format, share, request, talk);
     let pieces =
-        stream::unfold(state, |(core, mut listener, mut format, share, request, mut talk)| async move {
+        stream::unfold(state, move |(core, mut listener, mut format, share, request, mut talk)| async move {
             let text = match listener.next_event().await? {
                 ListenerEvent::Began(at) => format.write_start(at),
                 ListenerEvent::Text(piece) => format.write_text(&piece),
                 ListenerEvent::Quiet(None) => ": keep-alive\n\n".to_owned(),
+                ListenerEvent::Waiting(what) if tells_waiting => {
+                    format.write_text(&format!("[waiting for {}]\n\n", plain_line(&what)))
+                }
                 ListenerEvent::Waiting(what) | ListenerEvent::Quiet(Some(what)) => comment_line(&what),
                 ListenerEvent::RunAnswer(answered) => {
                     if let Some(talk) = talk.take() {
@@ -165,8 +173,11 @@ fn stream_response<F: AnswerWriter>(
 
 /// Says what a run waits for in a line that clients pass over and people read.
 fn comment_line(what: &str) -> String {
-    let line: String = what.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-    format!(": waiting for {line}\n\n")
+    format!(": waiting for {}\n\n", plain_line(what))
+}
+
+fn plain_line(what: &str) -> String {
+    what.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
 /// Names the session and the run of an answer, and what was left out of the request.

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::pace::ReaderTurn;
 use crate::core::Shared;
-use crate::metrics::EdgeRefusal;
+use crate::edge_refusal::EdgeRefusal;
 
 /// Runs the streams of a connection and knows how many are open.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use crate::caller::Caller;
 use crate::core::GatewayCore;
 use crate::failure::Answer;
 
-/// What stands for everything after a bound, and for what was erased.
+/// The label of rows beyond a bound, and of erased tenants and agents.
 const OTHER: &str = "other";
 
 /// Names of tenants and agents.

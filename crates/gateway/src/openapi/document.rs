@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dromia_api::problem::http_status;
-use dromia_api::{DeliveryId, REQUEST_ID_HEADER, RunId, SessionId, TENANT_DEFAULT, TENANT_HEADER};
+use dromia_api::{
+    DeliveryId, IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY_BYTES_MAX, REPLAYED_HEADER, REQUEST_ID_HEADER, RunId,
+    SessionId, TENANT_DEFAULT, TENANT_HEADER,
+};
 use dromia_contracts::ErrorCode;
 use dromia_contracts::store::StatePut;
 use serde_json::{Map, Value, json};
@@ -13,6 +16,7 @@ use super::operation::{Operation, OperationBody, schema_of};
 use super::plain_schemas::simplify_schemas;
 use super::schemas::SchemaRegistry;
 use super::table::all_operations;
+use crate::keyed_change::KeyUse;
 use crate::routes::{Needs, ROUTES, Route};
 
 const DESCRIPTION: &str = "Every failure is a problem (RFC 9457) with a stable `code`. Requests refuse unknown \
@@ -125,7 +129,7 @@ fn describe_operation(
     if let Some(takes) = &operation.takes {
         let schema = takes
             .schema
-            .map_or_else(|| json!({}), |schema| json!({"schema": schemas.request_schema(schema)}));
+            .map_or_else(binary_content, |schema| json!({"schema": schemas.request_schema(schema)}));
         described["requestBody"] = json!({"required": true, "content": {takes.media: schema}});
         if let Some(example) = operation.example {
             described["requestBody"]["content"][takes.media]["example"] = example();
@@ -166,8 +170,12 @@ fn describe_parameters(route: &Route, operation: &Operation, schemas: &mut Schem
             parameters.push(parameter);
         }
     }
-    for (name, what) in &operation.headers {
-        let schema = json!({"type": "string"});
+    let key = route.key_use().description().map(|what| (IDEMPOTENCY_HEADER, what));
+    for (name, what) in operation.headers.iter().chain(&key) {
+        let mut schema = json!({"type": "string"});
+        if *name == IDEMPOTENCY_HEADER {
+            schema = json!({"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_BYTES_MAX});
+        }
         parameters.push(
             json!({"name": name, "in": "header", "required": false, "description": what, "schema": schema}),
         );
@@ -209,6 +217,7 @@ pub(super) fn segment_description(name: &str) -> Option<&'static str> {
         "budget" => "The budget's name.",
         "record" => "The record's id, as a listing names it.",
         "channel" => "The channel's name, as in dromia.yaml.",
+        "file" => "The file's path in the workspace, with `%2F` for each slash.",
         "name" => "The name of the state entry, without control characters.",
         _ => return None,
     })
@@ -241,11 +250,18 @@ fn without_null(schema: &Value) -> Value {
 
 fn describe_responses(route: &Route, operation: &Operation, schemas: &mut SchemaRegistry) -> Value {
     let header = json!({REQUEST_ID_HEADER: {"$ref": "#/components/headers/request_id"}});
+    let mut given_header = header.clone();
+    if route.key_use() == KeyUse::AnswerKept {
+        given_header[REPLAYED_HEADER] = json!({
+            "description": "`true` where a request with the same idempotency key got this answer before.",
+            "schema": {"type": "string"},
+        });
+    }
     let mut responses = BTreeMap::new();
     for given in &operation.gives {
         let response = responses
             .entry(given.status.to_string())
-            .or_insert_with(|| json!({"description": "", "headers": header.clone()}));
+            .or_insert_with(|| json!({"description": "", "headers": given_header.clone()}));
         let told = response["description"].as_str().unwrap_or_default();
         response["description"] = [told, given.what].join(" ").trim().into();
         if given.content.media.is_empty() {
@@ -266,8 +282,13 @@ fn describe_responses(route: &Route, operation: &Operation, schemas: &mut Schema
     json!(responses)
 }
 
+/// Bytes that no schema describes; generators of clients skip an operation whose body has none.
+fn binary_content() -> Value {
+    json!({"schema": {"type": "string", "format": "binary"}})
+}
+
 fn describe_content(content: &OperationBody, schemas: &mut SchemaRegistry) -> Value {
-    let mut described = json!({});
+    let mut described = binary_content();
     if let Some(schema) = content.schema {
         described["schema"] = schemas.response_schema(schema);
     }
@@ -292,8 +313,14 @@ fn failure_codes(route: &Route, operation: &Operation) -> BTreeMap<u16, BTreeSet
     if !matches!(route.needs, Needs::Nothing | Needs::Signature) {
         codes.extend([ErrorCode::Unauthorized, ErrorCode::RateLimited]);
     }
+    if route.key_use() != KeyUse::None {
+        codes.extend([ErrorCode::IdempotencyConflict, ErrorCode::OutcomeUnknown]);
+    }
     if is_of_a_tenant(route) {
         codes.push(ErrorCode::TenantNotFound);
+    }
+    if route.method != "GET" && (is_of_a_tenant(route) || route.needs == Needs::Signature) {
+        codes.push(ErrorCode::TenantSuspended);
     }
     let mut failures = BTreeMap::<u16, BTreeSet<ErrorCode>>::new();
     if operation.takes.is_some() {

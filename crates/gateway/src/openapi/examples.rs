@@ -106,6 +106,7 @@ fn string_example(fields: &Map<String, Value>) -> Value {
         (_, "^call_[0-9]+_[0-9]+$", _) => json!("call_1_0"),
         (_, pattern, _) if pattern.starts_with("^(bearer") => json!("bearer"),
         (_, _, Some("date-time")) => json!("2026-01-01T00:00:00Z"),
+        (_, _, Some("uri-reference")) => json!("/docs#ErrorCode-invalid_request"),
         (_, _, Some("uuid")) => json!("00000000-0000-0000-0000-000000000000"),
         _ => json!("example"),
     }

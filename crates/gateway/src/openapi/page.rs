@@ -55,6 +55,7 @@ pub(crate) fn render_page(document: &Value) -> String {
             format_args!("<section id=\"schema-{name}\">\n<h3><code>{name}</code></h3>\n"),
         );
         write_component(&mut page, schema);
+        write_meanings(&mut page, &name, schema);
         page.push_str("</section>\n");
     }
     page.push_str("</body>\n</html>\n");
@@ -200,6 +201,14 @@ fn write_component(page: &mut String, schema: &Value) {
         page.push_str("</table>\n");
     } else {
         write_piece(page, format_args!("<p>{}</p>\n", schema_summary(schema)));
+    }
+}
+
+/// Writes what each value of a schema means, each at a place of its own: the `type` of a problem names one.
+fn write_meanings(page: &mut String, name: &str, schema: &Value) {
+    for (value, meaning) in object_fields(&schema["x-enum-descriptions"]) {
+        let (value, meaning) = (escape_html(value), render_prose(meaning));
+        write_piece(page, format_args!("<p id=\"{name}-{value}\"><code>{value}</code>: {meaning}</p>\n"));
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::clock::ClockSteps;
 use dromia_contracts::delivery::{DeadReason, DeliverySummary, OpenDelivery};
@@ -20,7 +21,7 @@ use super::in_flight::{InFlightDeliveries, NoFlight};
 use super::policy::{
     ClockJumps, DeliveryStep, ProcessLife, decide_step, saturating_later, settle_interrupted, time_left,
 };
-use crate::channel::{WebhookChannel, WebhookChannels};
+use crate::channel::{ServedChannels, WebhookChannel};
 
 /// How long the pump rests when nothing wakes it and nothing is due.
 const LOOK: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ pub(super) const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct OutboxPump {
     pub(super) ports: OutboxPorts,
-    pub(super) channels: WebhookChannels,
+    pub(super) channels: ArcSwap<ServedChannels>,
     pub(super) operator: OperatorScope,
     pub(super) life: ProcessLife,
     pub(super) bell: Notify,
@@ -215,7 +216,8 @@ impl OutboxPump {
 
     /// Finds the ids of the tenants that have channels.
     async fn find_tenants(&self, memory: &mut PumpState) -> Result<(), ReadError> {
-        for handle in self.channels.channel_tenants() {
+        let served = self.channels.load_full();
+        for handle in served.channels.channel_tenants() {
             if !memory.tenants.contains_key(handle)
                 && let Some(tenant) = self.ports.store.tenant_by_handle(&self.operator, handle).await?
             {
@@ -227,7 +229,8 @@ impl OutboxPump {
 
     /// Finds the channel of a target. One of another tenant is none: a name alone opens no way out.
     fn find_channel(&self, memory: &PumpState, (tenant, target): &Place) -> Option<Arc<WebhookChannel>> {
-        let channel = self.channels.of_target(target)?;
+        let served = self.channels.load();
+        let channel = served.channels.of_target(target)?;
         (memory.tenants.get(&channel.tenant) == Some(tenant)).then(|| Arc::clone(channel))
     }
 

@@ -8,7 +8,7 @@ use axum::http::header::ETAG;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dromia_api::ListPage;
-use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport};
+use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport, ModelAlias};
 use dromia_contracts::agent::{self, AgentState};
 use dromia_contracts::runs::NewAgent;
 use dromia_contracts::store::PageRequest;
@@ -51,6 +51,12 @@ pub(crate) async fn list_agents(
     Ok(Json(ListPage::from_limited(items, limit, |agent| agent.id.to_string())))
 }
 
+/// There are as many models as the configuration has, so one page holds them.
+pub(crate) async fn list_model_aliases(State(core): State<Shared>) -> Json<ListPage<ModelAlias>> {
+    let items = core.ports.runs.model_aliases().into_iter().map(|alias| ModelAlias { alias }).collect();
+    Json(ListPage { items, next: None })
+}
+
 pub(crate) async fn create_agent(
     State(core): State<Shared>,
     caller: Caller,
@@ -65,7 +71,7 @@ pub(crate) async fn create_agent(
     let created = core.ports.runtime.carried_through(async move {
         let created = shared.ports.runs.agent_create(caller.scope, new).await;
         // The handle may have named another agent a moment ago.
-        shared.agents.forget_all();
+        shared.caches.agents.forget_all();
         created
     });
     let agent = created.await?;
@@ -91,7 +97,7 @@ pub(crate) async fn delete_agent(
         Ok(agent) => agent,
         // The answer to the first request may have been lost: it is given again, for a while.
         Err(failure) if failure.code() == ErrorCode::AgentNotFound => {
-            let erased = core.erased.get(&(tenant, name)).ok_or(failure)?;
+            let erased = core.caches.erased.get(&(tenant, name)).ok_or(failure)?;
             return Ok(Json(DeletionReport { erased }));
         }
         Err(failure) => return Err(failure),
@@ -99,10 +105,10 @@ pub(crate) async fn delete_agent(
     let shared = Shared::clone(&core);
     let erased = core.ports.runtime.carried_through(async move {
         let erased = shared.ports.runs.agent_delete(caller.scope, agent.id).await;
-        shared.agents.forget_all();
+        shared.caches.agents.forget_all();
         if let Ok(erased) = &erased {
             for name in [agent.id.to_string(), agent.handle.to_string()] {
-                shared.erased.put((tenant, name), *erased);
+                shared.caches.erased.put((tenant, name), *erased);
             }
         }
         erased

@@ -13,7 +13,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderValue;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use dromia_api::ListPage;
@@ -29,7 +29,7 @@ use serde::Deserialize;
 
 use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
-use crate::extract::{PathSegments, QueryParams, page_limit};
+use crate::extract::{PathSegments, QueryParams, accepts_event_stream, page_limit};
 use crate::failure::{Answer, ApiError};
 use crate::request::RequestId;
 use crate::share::ConcurrencyPermit;
@@ -336,10 +336,7 @@ impl FromRequestParts<Shared> for AuditReadMode {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, core: &Shared) -> Answer<Self> {
-        let accepted = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let stream = accepted
-            .flat_map(|value| value.split(','))
-            .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/event-stream"));
+        let stream = accepts_event_stream(&parts.headers);
         // A value that is not text becomes an empty one, which the parser of places refuses.
         let last_event = parts.headers.get("last-event-id");
         let last_event = last_event.map(|value| value.to_str().unwrap_or_default().to_owned());

@@ -50,7 +50,7 @@ pub(crate) async fn remove_budget(
     Ok(Json(wire::api_budget(unused_budget(removed))))
 }
 
-async fn read_budget_uses(core: &GatewayCore, scope: &Scope) -> Answer<Vec<BudgetUse>> {
+pub(super) async fn read_budget_uses(core: &GatewayCore, scope: &Scope) -> Answer<Vec<BudgetUse>> {
     let now = core.ports.runtime.clock.now();
     Ok(core.ports.store.budgets(scope, now).await?)
 }

@@ -24,12 +24,13 @@ use dromia_contracts::{Digest, ErrorCode, RunId, Scope};
 use tokio::time::sleep;
 
 use super::agent::find_agent;
-use super::event::{IdempotencyKey, accepted_response};
+use super::event::accepted_response;
 use super::tool::no_such_tool;
 use crate::caller::{Caller, input_author};
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{JsonBody, PathSegments};
 use crate::failure::{Answer, ApiError};
+use crate::idempotency_key::IdempotencyKey;
 use crate::ingress::{self, Submitter};
 use crate::wire;
 

@@ -22,8 +22,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::event::named_agent;
-use crate::caller::{channel_scope, input_author};
-use crate::channel::{ChannelKey, WebhookChannel};
+use crate::authentication::channel_scope;
+use crate::caller::input_author;
+use crate::channel::{ChannelKey, ServedChannels, WebhookChannel};
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{PathSegments, read_shared};
 use crate::failure::{Answer, ApiError};
@@ -45,10 +46,11 @@ pub(crate) async fn receive_event(
     let forged = || ApiError::new(ErrorCode::SignatureRefused, "no channel signed this message");
     let claims = read_webhook_headers(&headers).ok_or_else(forged)?;
     let body = read_shared(request, &core).await?;
-    let channel = core.ports.outbox.channels().get(&name).ok_or_else(forged)?;
+    let served = core.ports.outbox.served_channels();
+    let channel = served.channels.get(&name).ok_or_else(forged)?;
     // Why a key cannot be had is for the log: a stranger gets the same answer as for a channel that is not there.
     let now = core.ports.runtime.clock.now();
-    let key = channel_key(&core, (&name, channel), claims, now);
+    let key = channel_key(&core, &served, (&name, channel), claims, now);
     let key = key.await.map_err(|problem| forged().with_cause(problem))?;
     match key.verify_message(claims, &body, now, channel.tolerance) {
         Ok(()) => {}
@@ -82,7 +84,7 @@ pub(crate) async fn receive_event(
         ingress::submit_input(&core, Submitter::Actor, scope, input).await.inspect_err(|failure| {
             // The agent was deleted since its handle was looked up; the next message looks again.
             if failure.code() == ErrorCode::AgentNotFound {
-                core.agents.forget_all();
+                core.caches.agents.forget_all();
             }
         })?;
     Ok((StatusCode::ACCEPTED, Json(wire::event_accepted(&submitted))).into_response())
@@ -92,6 +94,7 @@ pub(crate) async fn receive_event(
 /// included, the log says. The scope that opens one of the vault serves for nothing else.
 async fn channel_key(
     core: &GatewayCore,
+    served: &ServedChannels,
     (name, channel): (&str, &WebhookChannel),
     claims: WebhookHeaders<'_>,
     now: Timestamp,
@@ -103,7 +106,7 @@ async fn channel_key(
         .check_headers(now, channel.tolerance)
         .map_err(|problem| format!("failed to look up the secret of the channel {name}: {problem}"))?;
     let scope = channel_scope(core, name, &channel.tenant).await.map_err(|failure| failure.full_message())?;
-    let found = core.ports.outbox.channel_key(name, channel, &scope).await;
+    let found = core.ports.outbox.channel_key(served, (name, channel), &scope).await;
     found.map_err(|problem| format!("the secret of the channel {name} cannot verify signatures: {problem}"))
 }
 

@@ -109,7 +109,8 @@ pub(crate) async fn redrive_delivery(
 /// Tells whether a receiver that counts by itself may have seen the message. One of a channel that is not there any
 /// more is taken for such a receiver.
 fn may_double(core: &GatewayCore, record: &DeliveryRecord) -> bool {
-    let channel = core.ports.outbox.channels().of_target(&record.delivery.target);
+    let served = core.ports.outbox.served_channels();
+    let channel = served.channels.of_target(&record.delivery.target);
     let takes_id = channel.is_some_and(|channel| channel.idempotent);
     let mut outcomes = record.attempts.iter().map(|attempt| attempt.ended.as_ref().map(|end| end.outcome));
     !takes_id && outcomes.any(|outcome| outcome.is_none_or(AttemptOutcome::may_have_arrived))

@@ -6,19 +6,17 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use dromia_api::event::{EventAnswered, PLATFORM_DEFAULT, SendEvent, WAIT_MS_DEFAULT, WAIT_MS_MAX};
-use dromia_api::{IDEMPOTENCY_HEADER, IDEMPOTENCY_KEY_BYTES_MAX};
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::{ContentPart, parts_text};
 use dromia_contracts::label::Label;
 use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput, RunOutcome};
 use dromia_contracts::session::SessionKey;
-use dromia_contracts::store::{ItemKey, KeyLifetime, PageRequest};
+use dromia_contracts::store::PageRequest;
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
 use tokio::time::sleep;
 
@@ -26,6 +24,7 @@ use crate::caller::{Caller, input_author};
 use crate::core::{GatewayCore, Shared};
 use crate::extract::JsonBody;
 use crate::failure::{Answer, ApiError};
+use crate::idempotency_key::IdempotencyKey;
 use crate::ingress::{self, Submitter};
 use crate::{reserved_platforms, wire};
 
@@ -59,7 +58,7 @@ pub(crate) async fn send_event(
         ingress::submit_input(&core, bringer, caller.scope, input).await.inspect_err(|failure| {
             // The agent was deleted since its handle was looked up; the next request looks again.
             if by_handle && failure.code() == ErrorCode::AgentNotFound {
-                core.agents.forget_all();
+                core.caches.agents.forget_all();
             }
         })?;
     Ok(match wait {
@@ -252,12 +251,12 @@ async fn no_default(core: &GatewayCore, scope: &Scope, handle: &HandleSlug) -> A
 
 async fn agent_by_handle(core: &GatewayCore, scope: &Scope, handle: HandleSlug) -> Answer<AgentId> {
     let key = (scope.tenant(), handle);
-    if let Some(agent) = core.agents.get(&key) {
+    if let Some(agent) = core.caches.agents.get(&key) {
         return Ok(agent);
     }
     let found = core.ports.store.agent_by_handle(scope, &key.1).await?;
     let agent = found.ok_or_else(super::agent::no_such_agent)?.id;
-    core.agents.put(key, agent);
+    core.caches.agents.put(key, agent);
     Ok(agent)
 }
 
@@ -267,39 +266,6 @@ fn request_digest(event: &SendEvent, author: &Actor) -> Digest {
     // Strings and an id only, so serialization has no failing case.
     let bytes = serde_json::to_vec(&(author, canonical)).unwrap_or_default();
     Digest::from_bytes(*blake3::hash(&bytes).as_bytes())
-}
-
-/// The `Idempotency-Key` header.
-#[derive(Debug, Clone)]
-pub(crate) struct IdempotencyKey(Option<String>);
-
-impl IdempotencyKey {
-    /// Returns the client's text.
-    pub(crate) fn into_text(self) -> Option<String> {
-        self.0
-    }
-
-    /// Makes the key of the item that a request becomes.
-    pub(crate) fn of_request(self, request: Digest) -> Option<ItemKey> {
-        self.0.map(|key| ItemKey { key: format!("http:{key}"), request, lifetime: KeyLifetime::Day })
-    }
-}
-
-impl FromRequestParts<Shared> for IdempotencyKey {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Answer<Self> {
-        let Some(value) = parts.headers.get(IDEMPOTENCY_HEADER) else {
-            return Ok(Self(None));
-        };
-        let key = value.to_str().ok();
-        match key.filter(|key| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len())) {
-            Some(key) => Ok(Self(Some(key.to_owned()))),
-            None => Err(ApiError::invalid_request(format!(
-                "Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters"
-            ))),
-        }
-    }
 }
 
 #[cfg(test)]

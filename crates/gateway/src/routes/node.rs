@@ -13,10 +13,10 @@ use dromia_api::status::{
     ConfigRefused, ConfigStatus, DamageStatus, HealthResponse, LoadStatus, NodeStatus, PolicyRefused,
     PolicyStatus, ReadyResponse, StoreCounters, StoreStatus,
 };
-use dromia_contracts::ErrorCode;
-use dromia_contracts::config_standing::{ConfigReporter, ConfigStanding};
-use dromia_contracts::gate::PolicyStanding;
+use dromia_contracts::active_config::{ActiveConfig, VaultReference};
+use dromia_contracts::gate::ActivePolicy;
 use dromia_contracts::store::{PageRequest, StoreDamage};
+use dromia_contracts::{Actor, ErrorCode};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::caller::Caller;
@@ -60,7 +60,7 @@ pub(crate) async fn render_metrics(State(core): State<Shared>, caller: Caller) -
 
 /// Tells whether a caller may read what counts the whole node: an operator, and any reader where there is one tenant
 /// only.
-async fn sees_node(core: &GatewayCore, caller: &Caller) -> Answer<bool> {
+pub(super) async fn sees_node(core: &GatewayCore, caller: &Caller) -> Answer<bool> {
     if caller.is_operator() {
         return Ok(true);
     }
@@ -73,6 +73,10 @@ pub(crate) async fn show_status(State(core): State<Shared>, caller: Caller) -> A
     let load = core.ports.runs.engine_load();
     let health = core.ports.store.store_health();
     let stats = core.ports.store.store_stats();
+    let config = match core.configuration.get().filter(|_| sees_node) {
+        Some(reporter) => Some(config_status(&core, reporter.active_config()).await?),
+        None => None,
+    };
     let now = core.ports.runtime.clock.now();
     let uptime = now.duration_since(core.started_at);
     Ok(Json(NodeStatus {
@@ -105,7 +109,7 @@ pub(crate) async fn show_status(State(core): State<Shared>, caller: Caller) -> A
             }),
         },
         policy: visible_policy(&core, &caller),
-        config: core.configuration.get().filter(|_| sees_node).map(|reporter| config_status(&**reporter)),
+        config,
     }))
 }
 
@@ -119,7 +123,7 @@ fn damage_report(damage: StoreDamage, now: Timestamp, caller: &Caller, sees_node
 
 /// Tells which policy counts for the caller. What lies in the home concerns those who may change it.
 fn visible_policy(core: &GatewayCore, caller: &Caller) -> Option<PolicyStatus> {
-    let PolicyStanding { digest, files, refused } = core.ports.gate.tenant_policy(caller.scope.tenant())?;
+    let ActivePolicy { digest, files, refused } = core.ports.gate.tenant_policy(caller.scope.tenant())?;
     let refused = refused.map(|refused| PolicyRefused { problem: refused.problem, since: refused.since });
     Some(if caller.is_operator() {
         PolicyStatus { digest, files, refused }
@@ -129,11 +133,27 @@ fn visible_policy(core: &GatewayCore, caller: &Caller) -> Option<PolicyStatus> {
 }
 
 /// Says which configuration counts, and what of the file does not.
-fn config_status(reporter: &dyn ConfigReporter) -> ConfigStatus {
-    let ConfigStanding { revision, digest, since, is_fallback, refused, pending, disabled } =
-        reporter.config_standing();
+async fn config_status(core: &GatewayCore, active: ActiveConfig) -> Answer<ConfigStatus> {
+    let disabled = disabled_parts(core, &active).await?;
+    let ActiveConfig { revision, digest, since, is_fallback, refused, pending, .. } = active;
     let refused = refused.map(|refused| ConfigRefused { problem: refused.problem, since: refused.since });
-    ConfigStatus { revision, digest, since, is_fallback, refused, pending, disabled }
+    Ok(ConfigStatus { revision, digest, since, is_fallback, refused, pending, disabled })
+}
+
+/// Lists what has no key: as the environment was at the start, and as the vault is now.
+pub(super) async fn disabled_parts(core: &GatewayCore, active: &ActiveConfig) -> Answer<Vec<String>> {
+    let (store, mut disabled) = (&core.ports.store, active.disabled.clone());
+    for VaultReference { tenant, secret, missing } in &active.in_vault {
+        let is_set = match store.tenant_by_handle(&core.operator, tenant).await? {
+            Some(tenant) => {
+                let scope = core.authority().issue_scope(tenant.id, Actor::new("operator"));
+                store.secret(&scope, secret).await?.is_some()
+            }
+            None => false,
+        };
+        disabled.extend((!is_set).then(|| missing.clone()));
+    }
+    Ok(disabled)
 }
 
 /// Counts tenants page by page, up to the bound.

@@ -26,6 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::node::{disabled_parts, sees_node};
 use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::extract::QueryParams;
@@ -71,7 +72,10 @@ pub(crate) async fn show_overview(
         }
         let tenant =
             OverviewReader::new(&core, caller.scope.clone()).read_tenant(caller.tenant_handle().clone());
-        return Ok(Json(new_page(&core, vec![tenant.await?])));
+        let tenants = vec![tenant.await?];
+        let disabled =
+            if sees_node(&core, &caller).await? { read_disabled(&core).await? } else { Vec::new() };
+        return Ok(Json(new_page(&core, tenants, disabled)));
     }
     // Refuses who is no operator before a tenant is read.
     caller.scope_of_tenant(&core, caller.scope.tenant())?;
@@ -84,27 +88,35 @@ pub(crate) async fn show_overview(
         let scope = caller.scope_of_tenant(&core, id)?;
         read.push(OverviewReader::new(&core, scope).read_tenant(handle).await?);
     }
-    Ok(Json(OverviewPage { next, ..new_page(&core, read) }))
+    let disabled = read_disabled(&core).await?;
+    Ok(Json(OverviewPage { next, ..new_page(&core, read, disabled) }))
 }
 
-fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>) -> OverviewPage {
+async fn read_disabled(core: &GatewayCore) -> Answer<Vec<String>> {
+    match core.configuration.get() {
+        Some(reporter) => disabled_parts(core, &reporter.active_config()).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+fn new_page(core: &GatewayCore, tenants: Vec<TenantOverview>, disabled: Vec<String>) -> OverviewPage {
     let health = core.ports.store.store_health();
+    let config = core.configuration.get().map(|reporter| reporter.active_config());
     let server = ServerHealth {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: core.started_at,
         draining: core.phase.closing.is_cancelled(),
         writable: health.read_only.is_none(),
         damaged: health.damaged.is_some(),
-        config_refused: core
-            .configuration
-            .get()
-            .is_some_and(|reporter| reporter.config_standing().refused.is_some()),
+        config_refused: config.as_ref().is_some_and(|config| config.refused.is_some()),
+        restart_needed: config.is_some_and(|config| !config.pending.is_empty()),
+        disabled,
     };
     OverviewPage { at: core.ports.runtime.clock.now(), server, tenants, next: None }
 }
 
 /// Reads what there is of one tenant.
-struct OverviewReader<'a> {
+pub(super) struct OverviewReader<'a> {
     core: &'a GatewayCore,
     scope: Scope,
     now: Timestamp,
@@ -113,7 +125,7 @@ struct OverviewReader<'a> {
 }
 
 impl<'a> OverviewReader<'a> {
-    fn new(core: &'a GatewayCore, scope: Scope) -> Self {
+    pub(super) fn new(core: &'a GatewayCore, scope: Scope) -> Self {
         Self { core, scope, now: core.ports.runtime.clock.now(), names: HashMap::new() }
     }
 
@@ -234,7 +246,7 @@ impl<'a> OverviewReader<'a> {
         Ok(OverviewPart::from_found(found.into_iter().map(row).collect(), ROWS_MAX))
     }
 
-    async fn read_spend(&self) -> Answer<SpendToday> {
+    pub(super) async fn read_spend(&self) -> Answer<SpendToday> {
         let second = self.now.as_second();
         let since = Timestamp::from_second(second - second.rem_euclid(86_400)).unwrap_or(self.now);
         let sum = self

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
-use crate::extract::{PathSegments, QueryParams, page_limit, parse_id};
+use crate::extract::{PathSegments, QueryParams, accepts_event_stream, page_limit, parse_id};
 use crate::failure::{Answer, ApiError};
 use crate::question::{read_question, read_questions};
 use crate::request::RequestId;
@@ -216,10 +216,7 @@ impl FromRequestParts<Shared> for JournalReadMode {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, core: &Shared) -> Answer<Self> {
-        let accepted = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let stream = accepted
-            .flat_map(|value| value.split(','))
-            .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/event-stream"));
+        let stream = accepts_event_stream(&parts.headers);
         let last_event = match parts.headers.get("last-event-id") {
             None => None,
             Some(value) => {

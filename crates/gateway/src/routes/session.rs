@@ -135,7 +135,7 @@ pub(crate) async fn import_session(
     }
     let agent = super::agent::find_agent(&core, &caller.scope, &into.agent).await?.id;
     // A file is held whole in memory, so few are read at a time.
-    let share = core.imports.try_take(caller.scope.tenant()).ok_or_else(|| {
+    let share = core.limits.imports.try_take(caller.scope.tenant()).ok_or_else(|| {
         ApiError::new(ErrorCode::Overloaded, "the server is reading as many files as it may at a time")
     })?;
     let file = read_body(request, &core, core.config.import_bytes_max).await?;

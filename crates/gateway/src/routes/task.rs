@@ -28,11 +28,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::capability::check_tools;
-use super::event::{IdempotencyKey, checked_wait, wait_for_outcome};
+use super::event::{checked_wait, wait_for_outcome};
 use crate::caller::{Caller, input_author};
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
 use crate::failure::{Answer, ApiError};
+use crate::idempotency_key::IdempotencyKey;
 use crate::ingress::{self, Submitter};
 use crate::wire;
 

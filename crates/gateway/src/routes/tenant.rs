@@ -1,19 +1,23 @@
-//! Tenants: list and register; for the operator only.
+//! Tenants: list, register, show, suspend and resume; for the operator only.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use dromia_api::ListPage;
-use dromia_api::tenant::{CreateTenant, TenantCreated, TenantResource};
-use dromia_contracts::TenantId;
+use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDetails, TenantResource};
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::store::PageRequest;
+use dromia_contracts::{Actor, TenantId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::budget::read_budget_uses;
+use super::overview::OverviewReader;
+use crate::authentication::stored_tenant;
 use crate::caller::NodeOperator;
 use crate::core::Shared;
-use crate::extract::{JsonBody, QueryParams, page_limit};
+use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
 use crate::failure::Answer;
 use crate::wire;
 
@@ -47,8 +51,54 @@ pub(crate) async fn create_tenant(
     JsonBody(new): JsonBody<CreateTenant>,
 ) -> Answer<Response> {
     let (tenant, token) = core.ports.runs.tenant_create(operator, new.handle, TOKEN_NAME.to_owned()).await?;
-    core.strangers.forget_all();
+    core.caches.strangers.forget_all();
     let created =
         TenantCreated { id: tenant.id, handle: tenant.handle, created_at: tenant.created_at, token };
     Ok((StatusCode::CREATED, Json(created)).into_response())
+}
+
+pub(crate) async fn show_tenant(
+    State(core): State<Shared>,
+    NodeOperator(_): NodeOperator,
+    PathSegments(handle): PathSegments<HandleSlug>,
+) -> Answer<Json<TenantDetails>> {
+    let tenant = stored_tenant(&core, &handle).await?;
+    let scope = core.authority().issue_scope(tenant.id, Actor::new("operator"));
+    let budgets = read_budget_uses(&core, &scope).await?;
+    Ok(Json(TenantDetails {
+        tenant: wire::api_tenant(tenant),
+        counts: core.ports.store.tenant_counts(&scope).await?,
+        budgets: budgets.into_iter().map(wire::api_budget).collect(),
+        spend: OverviewReader::new(&core, scope).read_spend().await?,
+    }))
+}
+
+pub(crate) async fn suspend_tenant(
+    core: State<Shared>,
+    operator: NodeOperator,
+    tenant: PathSegments<HandleSlug>,
+) -> Answer<Json<TenantResource>> {
+    set_suspension(core, operator, tenant, true).await
+}
+
+pub(crate) async fn resume_tenant(
+    core: State<Shared>,
+    operator: NodeOperator,
+    tenant: PathSegments<HandleSlug>,
+) -> Answer<Json<TenantResource>> {
+    set_suspension(core, operator, tenant, false).await
+}
+
+async fn set_suspension(
+    State(core): State<Shared>,
+    NodeOperator(operator): NodeOperator,
+    PathSegments(handle): PathSegments<HandleSlug>,
+    suspended: bool,
+) -> Answer<Json<TenantResource>> {
+    let tenant = stored_tenant(&core, &handle).await?;
+    let set = core.ports.runs.tenant_suspend(operator, tenant, suspended).await;
+    // Also where the outcome is unknown: no request is judged by what was before.
+    core.caches.tenants.forget_all();
+    core.caches.tokens.forget_all();
+    Ok(Json(wire::api_tenant(set?)))
 }

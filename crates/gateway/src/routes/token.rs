@@ -57,7 +57,7 @@ pub(crate) async fn create_token(
     let expires_at = new.expires_in_seconds.map(|seconds| expiry_time(now, seconds)).transpose()?;
     let new = NewToken { name: new.name, scopes, expires_at };
     let (token, secret) = core.ports.runs.token_create(caller.scope, new).await?;
-    core.strangers.forget_all();
+    core.caches.strangers.forget_all();
     let created = TokenCreated { record: wire::api_token(token, now), token: secret };
     Ok((StatusCode::CREATED, Json(created)).into_response())
 }
@@ -112,7 +112,7 @@ pub(crate) async fn revoke_token(
     let revoked = core.ports.runtime.carried_through(async move {
         let revoked = shared.ports.runs.token_revoke(caller.scope, id).await;
         // Whatever the outcome: a token that may be revoked is looked up again.
-        shared.tokens.forget_matching(|known| known.token().is_some_and(|token| token.id == id));
+        shared.caches.tokens.forget_matching(|known| known.token().is_some_and(|token| token.id == id));
         revoked
     });
     Ok(Json(wire::api_token(revoked.await?, now)))

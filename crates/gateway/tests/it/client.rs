@@ -27,7 +27,7 @@ impl Answer {
     pub(crate) fn code(&self) -> String {
         assert_eq!(self.headers["content-type"], "application/problem+json", "{:?}", self.body);
         let problem = self.json();
-        assert_eq!(problem["type"], "about:blank");
+        assert_eq!(problem["type"], format!("/docs#ErrorCode-{}", problem["code"].as_str().unwrap()));
         assert_eq!(problem["status"], self.status.as_u16());
         assert_eq!(problem["request_id"], self.headers["x-request-id"].to_str().unwrap());
         assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");

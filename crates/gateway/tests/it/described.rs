@@ -56,6 +56,7 @@ impl Operation {
             ("{session}", house.session.to_string()),
             ("{run}", house.run.to_string()),
             ("{fragment}", house.run.to_string()),
+            ("{tenant}", "default".to_owned()),
             ("{step}", "1".to_owned()),
             ("{model}", house.agent.to_string()),
             ("{number}", "1".to_owned()),
@@ -68,6 +69,7 @@ impl Operation {
             ("{rule}", house.budget()),
             ("{channel}", "orders".to_owned()),
             ("{tool}", "file.read".to_owned()),
+            ("{file}", "note".to_owned()),
             ("{secret}", house.run.to_string()),
             ("{capability}", house.capability().to_string()),
         ] {
@@ -110,6 +112,7 @@ impl Operation {
             "approval_rule_set" => r#"{"answer":"allow","rule":"file.read path=notes/**"}"#.to_owned(),
             "agent_rename" | "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
             "session_import" => "a session".to_owned(),
+            "file_put" => "a file".to_owned(),
             "state_put" => "1".to_owned(),
             "tool_call" => r#"{"arguments":{}}"#.to_owned(),
             "feed_move" => r#"{"subscriber":"shop","cursor":0}"#.to_owned(),

@@ -39,6 +39,7 @@ pub(crate) fn ports() -> GatewayPorts {
         runs: rooms,
         outbox,
         tools: shelf.clone(),
+        files: shelf.clone(),
         gate: shelf,
         terms: Arc::new(ToolTerms::default()),
         vault: Arc::new(Locker::default()),

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use dromia_contracts::agent::{AgentConfig, AgentRecord, TenantRecord};
 use dromia_contracts::approval::{ApprovalRequest, DeclaredRule};
+use dromia_contracts::audit::AuditChange;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::runs::{ImportLabels, LiveEvent, NewInput, NewToken};
 use dromia_contracts::session::{InboxItem, SessionRecord};
@@ -48,6 +49,8 @@ pub(crate) struct Rooms {
 #[derive(Default)]
 pub(crate) struct Inner {
     pub tenants: Vec<TenantRecord>,
+    /// A planted fault: tokens do not learn that their tenant is suspended.
+    pub hides_suspension: bool,
     pub tokens: HashMap<Digest, TokenOwner>,
     pub agents: Vec<(TenantId, AgentRecord, AgentConfig)>,
     pub sessions: Vec<(TenantId, SessionRecord)>,
@@ -81,6 +84,7 @@ pub(crate) struct Inner {
     pub brought: Vec<RunId>,
     /// Who took which session out.
     pub exported: Vec<(TenantId, Actor, SessionId)>,
+    pub acts: Vec<AuditChange>,
     pub read_only: Option<String>,
     pub damaged: Option<StoreDamage>,
     pub minted: u64,
@@ -146,7 +150,12 @@ impl Inner {
     /// Registers a token of a tenant that is there and returns what may be shown of it.
     pub(crate) fn token(&mut self, tenant: TenantId, secret: &str, new: NewToken) -> TokenRecord {
         // A planted leak hides a tenant from the list, and its tokens are asked for all the same.
-        let hidden = TenantRecord { id: tenant, handle: "hidden".parse().unwrap(), created_at: self.now };
+        let hidden = TenantRecord {
+            id: tenant,
+            handle: "hidden".parse().unwrap(),
+            created_at: self.now,
+            suspended_at: None,
+        };
         let tenant = self.tenants.iter().find(|row| row.id == tenant).cloned().unwrap_or(hidden);
         let token = TokenRecord {
             id: TokenId::from_uuid(self.uuid()),

@@ -14,6 +14,7 @@ mod edge;
 mod event;
 mod fake;
 mod http2;
+mod idempotency;
 mod ids;
 mod ingress;
 mod outbox;

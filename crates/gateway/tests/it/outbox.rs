@@ -243,7 +243,7 @@ fn poison_dies_after_its_attempts_and_delays_no_other_message() {
         receivers.set(&url("poison"), Mood::Answers(204));
         let at = runtime.clock.now();
         let redrive = Mutation::DeliveryRedrive(DeliveryRedrive { delivery: made[0], redrives: 0, at });
-        scene.commit_done(scene.new_batch().with_mutation(redrive)).await;
+        scene.commit_mutation(redrive).await;
         outbox.notify_delivery();
         settled(&runtime, &store).await;
         let record = record(&scene, made[0]).await.delivery;
@@ -536,7 +536,7 @@ fn a_resuming_subscriber_sees_each_message_once() {
                 let (subscriber, at) = ("shop".to_owned(), runtime.clock.now());
                 let to = Mutation::CursorMove(CursorMove { subscriber, to: last.number, at });
                 seen.extend(page.into_iter().map(|item| (item.number, item.delivery.id)));
-                scene.commit_done(scene.new_batch().with_mutation(to)).await;
+                scene.commit_mutation(to).await;
             }
         }
         let rest = store.feed_items(&scene.tenant_scope(), seen.len() as u64, 256).await.unwrap();

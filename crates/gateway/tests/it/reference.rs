@@ -69,3 +69,15 @@ async fn the_page_shows_every_operation_and_asks_for_nothing() {
     assert_eq!(elsewhere, None, "a link leads elsewhere");
     assert!(page.contains("color-scheme:light dark") && page.contains("prefers-color-scheme:dark"));
 }
+
+#[tokio::test]
+async fn the_type_of_every_problem_leads_to_a_place_on_the_page() {
+    let world = World::new().await;
+    for code in dromia_contracts::ErrorCode::ALL {
+        let problem = dromia_api::ProblemDetails::new(*code, "it failed", "req_1");
+        let (path, place) = problem.kind.split_once('#').unwrap();
+        let page = world.tcp(request("GET", path).body(full("")).unwrap()).await;
+        let page = String::from_utf8(page.body.to_vec()).unwrap();
+        assert_eq!(page.matches(&format!(" id=\"{place}\"")).count(), 1, "{}", problem.kind);
+    }
+}

@@ -12,7 +12,13 @@ use crate::world::{House, World};
 const OPEN: [&str; 5] = ["GET /docs", "GET /health", "GET /openapi.json", "GET /ready", "HEAD /"];
 
 /// The operations that are served on the Unix socket only.
-const OPERATOR: [&str; 2] = ["GET /v1/tenants", "POST /v1/tenants"];
+const OPERATOR: [&str; 5] = [
+    "GET /v1/tenants",
+    "GET /v1/tenants/{tenant}",
+    "POST /v1/tenants",
+    "POST /v1/tenants/{tenant}/resume",
+    "POST /v1/tenants/{tenant}/suspend",
+];
 
 /// The operations that a signature lets in.
 const SIGNED: [&str; 1] = ["POST /v1/channels/{channel}/events"];
@@ -279,6 +285,76 @@ async fn the_owner_on_the_socket_picks_the_tenant() {
     let asked = authorized(request("GET", &format!("/v1/runs/{}", world.theirs.run)), &world.ours.token);
     let answer = world.tcp(asked.header("x-dromia-tenant", "other").body(full("")).unwrap()).await;
     assert_eq!(answer.code(), "run_not_found");
+}
+
+/// Suspends our tenant and returns each operation with what is wrong with its answer: one that reads is refused, or one that
+/// changes something is not.
+async fn wrong_in_suspension(world: &World) -> Vec<String> {
+    let steer = async |verb: &str| {
+        let asked = request("POST", &format!("/v1/tenants/default/{verb}")).body(full("")).unwrap();
+        assert_eq!(world.unix(asked).await.status, 200, "{verb}");
+    };
+    let operations = world.operations().await;
+    // What was looked up before counts no more.
+    world.ask("POST", "/v1/events", r#"{"text":"hi","agent":"ops"}"#).await;
+    steer("suspend").await;
+    let mut wrong = Vec::new();
+    for operation in operations.iter().filter(|it| it.is_of_a_tenant()) {
+        let (path, body) = (operation.path(&world.ours), operation.body(&world.ours));
+        let by_token = world.ask(&operation.method, &path, &body).await;
+        let by_owner = world.unix(request(&operation.method, &path).body(full(&body)).unwrap()).await;
+        for answer in [by_token, by_owner] {
+            let is_refused = answer.status == 403;
+            if is_refused != (operation.method != "GET") {
+                wrong.push(format!("{}: {}", operation.line(), answer.status));
+            } else if is_refused {
+                assert!(
+                    ["tenant_suspended", "permission_error"].contains(&&*operation.code(&answer)),
+                    "{}: {:?}",
+                    operation.line(),
+                    answer.body
+                );
+                operation.describes(&answer);
+            }
+        }
+    }
+    let theirs = authorized(request("POST", "/v1/agents/ops/pause"), &world.theirs.token);
+    assert_eq!(world.tcp(theirs.body(full("")).unwrap()).await.status, 200, "another tenant goes on");
+    steer("resume").await;
+    assert_eq!(world.ask("POST", "/v1/agents/ops/pause", "").await.status, 200, "it goes on");
+    wrong
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_reads_and_changes_nothing() {
+    assert_eq!(wrong_in_suspension(&World::new().await).await, Vec::<String>::new());
+}
+
+/// Planted fault: the tokens of the tenant do not learn that it is suspended.
+#[tokio::test]
+async fn a_suspension_that_tokens_do_not_learn_is_caught() {
+    let world = World::new().await;
+    world.rooms.lock().hides_suspension = true;
+    assert!(!wrong_in_suspension(&world).await.is_empty(), "nothing notices it");
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_not_there_is_not_suspended() {
+    let world = World::new().await;
+    for (method, path) in [
+        ("GET", "/v1/tenants/nobody"),
+        ("POST", "/v1/tenants/nobody/suspend"),
+        ("POST", "/v1/tenants/nobody/resume"),
+    ] {
+        let answer = world.unix(request(method, path).body(full("")).unwrap()).await;
+        assert_eq!((answer.status.as_u16(), &*answer.code()), (404, "tenant_not_found"), "{method} {path}");
+        let answer = world.ask(method, &path.replace("nobody", "default"), "").await;
+        assert_eq!(
+            (answer.status.as_u16(), &*answer.code()),
+            (403, "forbidden"),
+            "over TCP: {method} {path}"
+        );
+    }
 }
 
 #[tokio::test]

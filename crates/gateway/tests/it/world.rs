@@ -97,6 +97,7 @@ impl World {
             runs: rooms.clone(),
             outbox,
             tools: shelf.clone(),
+            files: shelf.clone(),
             gate: shelf,
             terms: Arc::new(ToolTerms::default()),
             vault: Arc::new(Locker(
@@ -140,7 +141,12 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     let mut inner = rooms.lock();
     let at = Timestamp::UNIX_EPOCH;
     let tenant = TenantId::from_uuid(inner.uuid());
-    inner.tenants.push(TenantRecord { id: tenant, handle: handle.parse().unwrap(), created_at: at });
+    inner.tenants.push(TenantRecord {
+        id: tenant,
+        handle: handle.parse().unwrap(),
+        created_at: at,
+        suspended_at: None,
+    });
     let token = format!("drm_{handle}");
     let new = NewToken { name: "ci".into(), scopes: TokenScopes::ADMIN, expires_at: None };
     let house = House {
@@ -169,6 +175,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         grants: vec!["reply".into()],
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     inner.agents.push((house.tenant, agent, config));
     let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Calls, BudgetPeriod::Day);
@@ -233,7 +240,7 @@ fn asked(house: &House) -> ApprovalRequest {
         author: Actor::new("cli:1"),
         hops: 0,
         context: Label::ACTOR_TEXT,
-        standing: CallProvenance::default(),
+        provenance: CallProvenance::default(),
         tool: "file.read".to_owned(),
         arguments: r#"{"path":"notes"}"#.to_owned(),
         action: Digest::default(),

@@ -14,6 +14,7 @@ use dromia_contracts::runtime::Clock;
 use dromia_contracts::token::TokenState;
 use dromia_contracts::{AgentId, CapabilityId, TenantId};
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::required::CapabilityRequest;
 use super::right::{Resource, Right};
@@ -28,6 +29,7 @@ pub struct LiveCapabilities {
     /// Which tenants' keys gave way: what was signed below one that did covers nothing from that moment on.
     resets: Arc<KeyResets>,
     tenants: RwLock<HashMap<TenantId, Arc<TenantCapabilities>>>,
+    changes: watch::Sender<()>,
 }
 
 /// The capabilities of one tenant.
@@ -154,7 +156,7 @@ pub(super) fn grants_holder(grants: &[String]) -> Option<(TenantId, AgentId)> {
 impl LiveCapabilities {
     /// Begins with nothing.
     pub(super) fn new(clock: Arc<dyn Clock>, resets: Arc<KeyResets>) -> Self {
-        Self { clock, resets, tenants: RwLock::default() }
+        Self { clock, resets, tenants: RwLock::default(), changes: watch::Sender::default() }
     }
 
     /// Returns a tenant's capabilities in memory; none if the key that they were derived from was replaced since.
@@ -169,6 +171,12 @@ impl LiveCapabilities {
 
     pub(super) fn set_tenant(&self, tenant: TenantId, held: TenantCapabilities) {
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(tenant, Arc::new(held));
+        self.changes.send_replace(());
+    }
+
+    /// Watches changes from now on.
+    pub(crate) fn watch_changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     pub(super) fn forget_tenant(&self, tenant: TenantId) {

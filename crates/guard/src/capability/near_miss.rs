@@ -2,7 +2,7 @@
 //! a call that no capability speaks of is refused by default, and the refusal names the place that the agent's
 //! capability allows.
 //!
-//! Only rows are read, and only after a refusal. The refusal names at most [`PLACES_TOLD`] places, of one capability.
+//! Only rows are read, and only after a refusal. The refusal names at most [`PLACES_NAMED`] places, of one capability.
 
 use dromia_contracts::TenantId;
 use dromia_contracts::capability::CapabilityUse;
@@ -11,7 +11,7 @@ use super::live::{LiveCapabilities, grants_holder};
 use super::required::HOSTS;
 
 /// The most places that a refusal names.
-const PLACES_TOLD: usize = 3;
+const PLACES_NAMED: usize = 3;
 
 impl LiveCapabilities {
     /// Names the first active capability for these grants that is of one of the kinds, and the places that it allows.
@@ -33,8 +33,8 @@ impl LiveCapabilities {
             let block = held.check_standing(*id, now).ok()?.len().saturating_sub(1);
             let of_kind = row.rights.iter().filter(|right| right.resource.kind_name() == kind);
             let mut places: Vec<&str> = of_kind.map(|right| right.resource.place_text()).collect();
-            let more = if places.len() > PLACES_TOLD { " and more" } else { "" };
-            places.truncate(PLACES_TOLD);
+            let more = if places.len() > PLACES_NAMED { " and more" } else { "" };
+            places.truncate(PLACES_NAMED);
             let places = places.join(", ");
             let allows = match kind {
                 HOSTS => format!("{kind} to {places}{more} at the port of the scheme"),

@@ -9,7 +9,7 @@ use super::address::{AddressClass, classify_address, embedded_address};
 use super::names::NameResolver;
 use super::private::PrivateAllowance;
 use super::target::RequestTarget;
-use super::{EgressContext, EgressDenied};
+use super::{EgressConfig, EgressContext, EgressDenied};
 use crate::capability::CapabilityRequest;
 use crate::gate::DEFAULT_DENY;
 use crate::grant::find_covering_grant;
@@ -19,8 +19,6 @@ use crate::grant::find_covering_grant;
 pub(super) struct EgressPolicy {
     /// The one server, unless the grants of each request say what is covered.
     pub(super) named: Option<RequestTarget>,
-    /// The private networks that the operator opens.
-    pub(super) private: Vec<PrivateAllowance>,
 }
 
 /// How a request may go out.
@@ -73,23 +71,23 @@ impl EgressPolicy {
                 (rule, public_only)
             }
         };
-        let names = &*around.names;
-        let mut doors = around.own_listeners();
-        doors.retain(|door| door.port() == target.port());
+        let mut listeners = around.own_listeners();
+        listeners.retain(|listener| listener.port() == target.port());
         let Some(address) = target.address() else {
             // Whatever address the name has, a listener of our own is at one that is not public or is here.
-            return Ok(EgressPermission { rule, is_strict: public_only || !doors.is_empty() });
+            return Ok(EgressPermission { rule, is_strict: public_only || !listeners.is_empty() });
         };
-        if doors.iter().any(|door| leads_to(address, *door, names)) {
+        if listeners.iter().any(|listener| leads_to(address, *listener, &*around.names)) {
             return Err(OWN_DOOR);
         }
-        self.judge_address(None, address, public_only, names)?;
+        self.judge_address(None, address, public_only, around)?;
         Ok(EgressPermission { rule, is_strict: public_only })
     }
 
     /// Tells whether any name may be at an address that is not public.
-    pub(super) fn opens_names(&self) -> bool {
-        !self.private.is_empty() || self.named.as_ref().is_some_and(RequestTarget::is_localhost)
+    pub(super) fn opens_names(&self, around: &EgressContext) -> bool {
+        !self.private_networks(&around.opened()).is_empty()
+            || self.named.as_ref().is_some_and(RequestTarget::is_localhost)
     }
 
     /// Judges an address that was found under a name, or that the URL spells.
@@ -98,8 +96,9 @@ impl EgressPolicy {
         name: Option<&str>,
         address: IpAddr,
         is_strict: bool,
-        names: &dyn NameResolver,
+        around: &EgressContext,
     ) -> Result<(), EgressDenied> {
+        let names = &*around.names;
         let found = embedded_address(address);
         let class = match classify_address(address) {
             AddressClass::Public if names.is_here(address) || (found != address && names.is_here(found)) => {
@@ -109,13 +108,21 @@ impl EgressPolicy {
         };
         let opened = || {
             self.is_meant(address, class)
-                || self.private.iter().any(|private| private.allows_address(name, address, class))
+                || self
+                    .private_networks(&around.opened())
+                    .iter()
+                    .any(|private| private.allows_address(name, address, class))
         };
         if class == AddressClass::Public || (!is_strict && opened()) {
             Ok(())
         } else {
             Err(class.denied_reason())
         }
+    }
+
+    /// The private networks that the operator opens to this line.
+    fn private_networks<'c>(&self, opened: &'c EgressConfig) -> &'c [PrivateAllowance] {
+        if self.named.is_some() { &opened.private_named } else { &opened.private_granted }
     }
 
     /// Tells whether the configuration names this very address, or this machine.
@@ -151,8 +158,8 @@ fn check_bounds(
 }
 
 /// Tells whether a connection to an address would end at a listener of this server.
-fn leads_to(address: IpAddr, door: SocketAddr, names: &dyn NameResolver) -> bool {
-    let (address, listens) = (embedded_address(address), embedded_address(door.ip()));
+fn leads_to(address: IpAddr, listener: SocketAddr, names: &dyn NameResolver) -> bool {
+    let (address, listens) = (embedded_address(address), embedded_address(listener.ip()));
     let is_own = || {
         matches!(classify_address(address), AddressClass::Loopback | AddressClass::Unspecified)
             || names.is_here(address)

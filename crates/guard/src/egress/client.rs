@@ -28,6 +28,7 @@ use super::hop::{RedirectHop, redirect_location};
 use super::pinning::{PinnedResolver, find_denied};
 use super::slots::{RequestPermit, RequestSlots};
 use super::target::RequestTarget;
+use super::withdrawal::ReachRight;
 use super::{EgressContext, EgressDenied, headers};
 use crate::grant::Grant;
 use crate::vault::StoreVault;
@@ -95,7 +96,7 @@ impl GuardedLine {
 
     fn http_client(&self, is_strict: bool) -> Result<&Client, EgressFault> {
         // Where nothing is opened, both are the same.
-        let is_strict = is_strict && self.clearance.opens_names();
+        let is_strict = is_strict && self.clearance.opens_names(&self.around);
         let made = if is_strict { &self.strict } else { &self.open };
         let client = made.get_or_init(|| {
             let (clearance, around) = (Arc::clone(&self.clearance), Arc::clone(&self.around));
@@ -165,7 +166,8 @@ impl GuardedLine {
             let response = self.send_hop(&hop, way, &grants, trail).await?;
             let leads_on = if self.limits.redirects_max == 0 { None } else { redirect_location(&response) };
             let Some(location) = leads_on else {
-                return self.guarded_response(&hop, response, deadline, place);
+                let right = self.reach_right(hop.method, hop.target.clone(), grants);
+                return self.guarded_response(&hop, response, deadline, (place, right));
             };
             if followed == self.limits.redirects_max {
                 return Err(EgressFault::Redirects { max: followed });
@@ -290,7 +292,7 @@ impl GuardedLine {
         hop: &RedirectHop,
         response: reqwest::Response,
         deadline: Instant,
-        place: RequestPermit,
+        (place, right): (RequestPermit, ReachRight),
     ) -> Result<GuardedResponse, EgressFault> {
         let headers = headers::of_answer(response.headers(), self.limits.header_bytes_max)?;
         let bytes_max = self.limits.response_bytes_max;
@@ -307,7 +309,8 @@ impl GuardedLine {
         let status = response.status().as_u16();
         let url = hop.target.as_str().to_owned();
         let stall = self.limits.stall;
-        let body = LineBody { response, unwanted, stall, deadline, bytes_max, taken: 0, _place: place };
+        let body =
+            LineBody { response, unwanted, stall, deadline, bytes_max, taken: 0, right, _place: place };
         Ok(GuardedResponse { status, headers, url, body })
     }
 }
@@ -339,6 +342,7 @@ struct LineBody {
     deadline: Instant,
     bytes_max: u64,
     taken: u64,
+    right: ReachRight,
     /// Its request counts until it is read or dropped.
     _place: RequestPermit,
 }
@@ -355,7 +359,8 @@ impl EgressBody for LineBody {
             } else {
                 (self.deadline, TimeoutPhase::Total)
             };
-            let chunk = match timeout_at(until, self.response.chunk()).await {
+            let read = timeout_at(until, self.response.chunk());
+            let chunk = match self.right.unless_withdrawn(read).await? {
                 Err(_) => return Err(EgressFault::Late(phase)),
                 Ok(Err(_)) => return Err(EgressFault::Broken),
                 Ok(Ok(None)) => return Ok(None),

@@ -68,7 +68,7 @@ pub(super) async fn look_up(
     }
     // One bad address spoils them all: an honest name has no public and private addresses at once.
     for address in &addresses {
-        let judged = clearance.judge_address(Some(name), *address, is_strict, &*around.names);
+        let judged = clearance.judge_address(Some(name), *address, is_strict, around);
         judged.map_err(ResolveError::Refused)?;
     }
     Ok(addresses)

@@ -4,7 +4,8 @@
 //! A tunnel is covered only by a grant of every method: the methods inside it are not visible. Where only encrypted
 //! connections are made, the first byte that goes must begin TLS.
 //!
-//! The line bounds how many bytes may pass in each direction and how long a tunnel may be open.
+//! The line bounds how many bytes may pass in each direction and how long a tunnel may be open. A tunnel whose right is
+//! withdrawn carries nothing more.
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use super::hop::RedirectHop;
 use super::pinning::{ResolveError, look_up};
 use super::slots::RequestPermit;
 use super::target::RequestTarget;
+use super::withdrawal::ReachRight;
 
 /// The most bytes of one piece.
 const PIECE_BYTES_MAX: usize = 16 << 10;
@@ -44,7 +46,7 @@ impl GuardedLine {
         };
         let DecisionTrail { decisions, .. } = trail;
         match ended {
-            Ok((stream, place)) => {
+            Ok(OpenTunnel { stream, place, right }) => {
                 let (from, to) = stream.into_split();
                 let place = Arc::new(place);
                 let down = TunnelReader {
@@ -52,6 +54,7 @@ impl GuardedLine {
                     deadline,
                     bytes_max: self.limits.response_bytes_max,
                     taken: 0,
+                    right: right.clone(),
                     _place: Arc::clone(&place),
                 };
                 let up = TunnelWriter {
@@ -60,6 +63,7 @@ impl GuardedLine {
                     bytes_max: self.limits.request_bytes_max as u64,
                     given: 0,
                     tls_only: self.limits.https_only,
+                    right,
                     _place: place,
                 };
                 Ok(EgressTunnel { decisions, down: Box::new(down), up: Box::new(up) })
@@ -73,7 +77,7 @@ impl GuardedLine {
         &self,
         request: TunnelRequest,
         trail: &mut DecisionTrail,
-    ) -> Result<(TcpStream, RequestPermit), EgressFault> {
+    ) -> Result<OpenTunnel, EgressFault> {
         let TunnelRequest { to, grants, share } = request;
         let method = HttpMethod::Connect;
         let target = RequestTarget::read_authority(&to)
@@ -101,7 +105,8 @@ impl GuardedLine {
         match reached {
             Ok(stream) => {
                 trail.note_connected(stream.peer_addr().ok());
-                Ok((stream, place))
+                let right = self.reach_right(method, hop.target, grants);
+                Ok(OpenTunnel { stream, place, right })
             }
             Err(ResolveError::Refused(refused)) => Err(trail.take_back(refused)),
             Err(ResolveError::Unresolved(_)) => Err(EgressFault::Unreachable),
@@ -134,12 +139,20 @@ impl GuardedLine {
     }
 }
 
+/// A connection that was judged.
+struct OpenTunnel {
+    stream: TcpStream,
+    place: RequestPermit,
+    right: ReachRight,
+}
+
 /// What comes out of a tunnel.
 struct TunnelReader {
     from: OwnedReadHalf,
     deadline: Instant,
     bytes_max: u64,
     taken: u64,
+    right: ReachRight,
     /// A tunnel counts until both halves are dropped.
     _place: Arc<RequestPermit>,
 }
@@ -148,7 +161,8 @@ impl EgressBody for TunnelReader {
     fn next_chunk(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, EgressFault>> {
         Box::pin(async move {
             let mut piece = BytesMut::with_capacity(PIECE_BYTES_MAX);
-            match timeout_at(self.deadline, self.from.read_buf(&mut piece)).await {
+            let read = timeout_at(self.deadline, self.from.read_buf(&mut piece));
+            match self.right.unless_withdrawn(read).await? {
                 Err(_) => Err(EgressFault::Late(TimeoutPhase::Total)),
                 Ok(Err(_)) => Err(EgressFault::Broken),
                 Ok(Ok(0)) => Ok(None),
@@ -172,6 +186,7 @@ struct TunnelWriter {
     bytes_max: u64,
     given: u64,
     tls_only: bool,
+    right: ReachRight,
     _place: Arc<RequestPermit>,
 }
 
@@ -188,7 +203,8 @@ impl TunnelUpload for TunnelWriter {
             if self.given > bytes_max {
                 return Err(EgressFault::TooLarge { part: OversizedPart::Request, bytes_max });
             }
-            send_result(&timeout_at(self.deadline, self.to.write_all(&bytes)).await)
+            let written = timeout_at(self.deadline, self.to.write_all(&bytes));
+            send_result(&self.right.unless_withdrawn(written).await?)
         })
     }
 

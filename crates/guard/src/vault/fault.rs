@@ -5,6 +5,8 @@ use dromia_contracts::store::{CommitOutcome, CommitRefusal, ReadError};
 use dromia_contracts::vault::{GivenUpBy, KeyBytes, KeyError};
 use dromia_contracts::{ErrorCode, Fault};
 
+use crate::commit_fault::change_outcome;
+
 /// What is said where the instance's key is there and may be the right one.
 const UNUSABLE: &str = "the secrets of this home cannot be opened: the file of its key cannot be read. \
                         `dromia doctor --only vault` shows the problem; move the file aside if it is not a key";
@@ -101,31 +103,12 @@ pub(super) fn read_fault(error: &ReadError) -> Fault {
 }
 
 pub(super) fn commit_fault(answer: CommitOutcome) -> Result<(), Fault> {
-    let (code, text) = match answer {
-        CommitOutcome::Done(_) => return Ok(()),
-        CommitOutcome::Unknown { cause } => {
-            tracing::warn!(%cause, "the outcome of a change of a secret is unknown");
-            (ErrorCode::OutcomeUnknown, "the store does not know whether the write is durable")
+    change_outcome(answer, "secret", |refusal| match refusal {
+        CommitRefusal::SecretVersion { .. } => {
+            Some((ErrorCode::VersionConflict, "another request changed the secret at the same time"))
         }
-        CommitOutcome::Refused(CommitRefusal::ReadOnly { .. }) => {
-            (ErrorCode::StoreReadOnly, "the store only answers reads because a write failed")
-        }
-        CommitOutcome::Refused(CommitRefusal::Damaged { .. }) => (
-            ErrorCode::JournalDamaged,
-            "the data that the write touches is damaged, so the store wrote nothing",
-        ),
-        CommitOutcome::Refused(CommitRefusal::Overloaded) => {
-            (ErrorCode::Overloaded, "the tenant has used up its share of the writer")
-        }
-        CommitOutcome::Refused(CommitRefusal::SecretVersion { .. }) => {
-            (ErrorCode::VersionConflict, "another request changed the secret at the same time")
-        }
-        CommitOutcome::Refused(refusal) => {
-            tracing::warn!(%refusal, "the store refused a change of a secret");
-            (ErrorCode::Internal, "the store refused the write")
-        }
-    };
-    Err(Fault::new(code, text))
+        _ => None,
+    })
 }
 
 #[cfg(test)]

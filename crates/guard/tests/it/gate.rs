@@ -609,7 +609,7 @@ fn a_program_without_network_counts_as_staying_inside() {
         contents: None,
     };
     let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
-    let standing = CallProvenance::default();
+    let provenance = CallProvenance::default();
     let judged = |word, grants: &[String], context, network| {
         let principal = Principal {
             scope: &scope,
@@ -617,7 +617,7 @@ fn a_program_without_network_counts_as_staying_inside() {
             grants,
             context,
             endorsed: &[],
-            plan: standing.plan_context(),
+            plan: provenance.plan_context(),
         };
         answer_of(
             GrantGate::new(knowing(word), ["exec"])

@@ -2,18 +2,18 @@
 //! of them through, and a gate without a guard lets those of that guard through, so each guard has an attempt that
 //! misses it.
 
-use std::future::ready;
+use std::future::{pending, ready};
 
-use dromia_contracts::BoxFuture;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::{EgressTarget, HttpMethod};
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::scope::{Actor, ScopeAuthority};
 use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, PreparedCall, ToolManifest};
+use dromia_contracts::{BoxFuture, Scope};
 use dromia_guard::policy::{PolicyLayer, PolicyText};
 use dromia_guard::{GrantGate, PolicyEngine, PolicyLayers};
 use dromia_testkit::answer_of;
@@ -193,6 +193,19 @@ impl Gate for Planted {
 
     fn is_irreversible(&self, call: &PreparedCall) -> bool {
         self.gate.is_irreversible(call)
+    }
+
+    fn note_rights(&self, _: TenantId, _: AgentId, _: u64, _: &[String]) -> RightsHold {
+        RightsHold::NOTHING
+    }
+
+    fn await_withdrawal<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: &'a [String],
+        _: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        Box::pin(pending())
     }
 
     fn check_grants(&self, grants: &[String]) -> Result<(), String> {

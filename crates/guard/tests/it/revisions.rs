@@ -1,14 +1,14 @@
 //! Changes of an agent and the runs that began before: a narrowing counts at their next action, a widening never.
 
-use dromia_contracts::BoxFuture;
 use dromia_contracts::gate::{
-    Gate, GateAction, GateVerdict, PolicyStanding, Principal, RightsHold, rights_word,
+    ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold, rights_word,
 };
-use dromia_contracts::id::{AgentId, TenantId};
+use dromia_contracts::id::{AgentId, CallId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::scope::{Actor, ScopeAuthority};
-use dromia_contracts::tool::{EffectSink, PreparedCall};
+use dromia_contracts::tool::{EffectClass, EffectSink, PreparedCall};
+use dromia_contracts::{BoxFuture, Digest, Scope};
 use dromia_guard::{GrantGate, PolicyEngine};
 use dromia_testkit::answer_of;
 
@@ -100,6 +100,18 @@ impl Gate for FaultyGate {
         self.gate.note_rights(tenant, agent, number, &known)
     }
 
+    fn await_withdrawal<'a>(
+        &'a self,
+        scope: &'a Scope,
+        grants: &'a [String],
+        call: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        if self.widens {
+            return Box::pin(std::future::pending());
+        }
+        self.gate.await_withdrawal(scope, grants, call)
+    }
+
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {
         self.gate.call_sink(call)
     }
@@ -108,7 +120,7 @@ impl Gate for FaultyGate {
         self.gate.is_irreversible(call)
     }
 
-    fn tenant_policy(&self, tenant: TenantId) -> Option<PolicyStanding> {
+    fn tenant_policy(&self, tenant: TenantId) -> Option<ActivePolicy> {
         self.gate.tenant_policy(tenant)
     }
 }
@@ -123,4 +135,46 @@ fn a_revision_that_reaches_a_run_in_flight_is_caught() {
 fn a_narrowing_that_waits_for_the_runs_end_is_caught() {
     let problem = check_run_in_flight(&FaultyGate { gate: real_gate(), widens: false });
     assert_eq!(problem, Err("a narrowing waits for the end of the run".to_owned()));
+}
+
+/// Narrows an agent while a call of it runs, and looks whether the call learns of it.
+fn check_running_call(gate: &dyn Gate) -> Result<(), String> {
+    let call = PreparedCall {
+        id: CallId::PROBE,
+        tool: "file.read".to_owned(),
+        effect: EffectClass::Pure,
+        arguments: "{}".to_owned(),
+        action: Digest::default(),
+        reaches: None,
+        network: None,
+        contents: None,
+    };
+    let scope = ScopeAuthority::claim().issue_scope(TENANT, Actor::new("cli:ada")).narrowed_to(AGENT);
+    let grants = [words(&["file.read", "model"]), vec![rights_word(TENANT, AGENT)]].concat();
+    let _hold = gate.note_rights(TENANT, AGENT, 1, &grants[..2]);
+    let mut withdrawn = gate.await_withdrawal(&scope, &grants, &call);
+    let mut learns = || {
+        let waker = std::task::Waker::noop();
+        withdrawn.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_ready()
+    };
+    let _other = gate.note_rights(TENANT, AGENT, 2, &words(&["file.read"]));
+    if learns() {
+        return Err("a narrowing of another right ends a call".to_owned());
+    }
+    let _narrowed = gate.note_rights(TENANT, AGENT, 3, &words(&["model"]));
+    if !learns() {
+        return Err("a call runs on without its right".to_owned());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_running_call_learns_that_its_right_is_withdrawn() {
+    assert_eq!(check_running_call(&real_gate()), Ok(()));
+}
+
+#[test]
+fn a_call_that_runs_on_without_its_right_is_caught() {
+    let problem = check_running_call(&FaultyGate { gate: real_gate(), widens: true });
+    assert_eq!(problem, Err("a call runs on without its right".to_owned()));
 }

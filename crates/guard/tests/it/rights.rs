@@ -32,7 +32,7 @@ fn shipped() -> PolicyEngine {
 }
 
 /// A tenant with three agents, its capabilities, and a gate that asks them.
-struct House {
+struct RightsFixture {
     scene: StoreScene,
     agents: [AgentId; 3],
     clock: ManualClock,
@@ -40,7 +40,7 @@ struct House {
     gate: GrantGate,
 }
 
-impl House {
+impl RightsFixture {
     async fn new() -> Self {
         Self::over(Arc::new(ReferenceStore::new()), 1).await
     }
@@ -49,7 +49,7 @@ impl House {
         let scene = StoreScene::open_scene(Arc::clone(&store), seed).await;
         let [second, third] = [scene.agent_id(), scene.agent_id()];
         for (agent, handle) in [(second, "second"), (third, "third")] {
-            scene.commit_done(scene.new_batch().with_mutation(agent_create(agent, handle))).await;
+            scene.commit_mutation(agent_create(agent, handle)).await;
         }
         let clock = ManualClock::new();
         let runtime = Runtime { clock: Arc::new(clock.clone()), ..tokio_runtime_seeded(seed + 90) };
@@ -61,13 +61,13 @@ impl House {
     }
 
     /// The same after a restart: nothing is in memory.
-    fn later(house: Self) -> Self {
-        let store = Arc::clone(&house.scene.store);
-        let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(5) };
+    fn later(fixture: Self) -> Self {
+        let store = Arc::clone(&fixture.scene.store);
+        let runtime = Runtime { clock: Arc::new(fixture.clock.clone()), ..tokio_runtime_seeded(5) };
         let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
         let capabilities = Arc::new(StoreCapabilities::new(store, vault, runtime));
         let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live_capabilities());
-        Self { capabilities, gate, ..house }
+        Self { capabilities, gate, ..fixture }
     }
 
     fn scope(&self) -> Scope {
@@ -151,6 +151,7 @@ fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         grants: Vec::new(),
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     Mutation::AgentCreate(AgentCreate {
         agent,
@@ -191,10 +192,10 @@ fn default_deny() -> Result<String, String> {
 
 #[tokio::test]
 async fn a_capability_allows_exactly_its_holder_exactly_what_it_covers() {
-    let house = House::new().await;
-    assert_eq!(house.words(0).await, Vec::<String>::new(), "who holds nothing is not looked up");
+    let fixture = RightsFixture::new().await;
+    assert_eq!(fixture.words(0).await, Vec::<String>::new(), "who holds nothing is not looked up");
     let rights = ["file:write:docs", "file:read:", "net:http:*.example.com", "tool:time.now", "tool:shell.*"];
-    let made = house.grant(0, &rights).await;
+    let made = fixture.grant(0, &rights).await;
     let by = |right: &str| Ok(format!("capability {} block 0 {right}", made.id));
     for (asked, expected) in [
         (write("docs/a/b"), by("file:write:docs")),
@@ -212,18 +213,18 @@ async fn a_capability_allows_exactly_its_holder_exactly_what_it_covers() {
         (request("https://api.example.com:8443/x"), default_deny()),
         (request("https://bad-example.com/x"), default_deny()),
     ] {
-        assert_eq!(house.judged(0, &asked).await, expected, "{} {}", asked.tool, asked.arguments);
-        assert_eq!(house.judged(1, &asked).await, default_deny(), "another agent: {}", asked.arguments);
+        assert_eq!(fixture.judged(0, &asked).await, expected, "{} {}", asked.tool, asked.arguments);
+        assert_eq!(fixture.judged(1, &asked).await, default_deny(), "another agent: {}", asked.arguments);
     }
     let probe = PreparedCall { id: CallId::PROBE, ..call("file.write", "{}") };
-    assert!(house.judged(0, &probe).await.is_ok(), "its model is told of the tool");
-    assert_eq!(house.judged(1, &probe).await, default_deny());
+    assert!(fixture.judged(0, &probe).await.is_ok(), "its model is told of the tool");
+    assert_eq!(fixture.judged(1, &probe).await, default_deny());
 }
 
 #[tokio::test]
 async fn a_denial_names_the_held_capability_that_does_not_cover() {
-    let house = House::new().await;
-    let made = house.grant(0, &["file:write:docs", "net:http:api.example.com"]).await;
+    let fixture = RightsFixture::new().await;
+    let made = fixture.grant(0, &["file:write:docs", "net:http:api.example.com"]).await;
     let beside = |kind: &str, allows: &str| {
         format!(
             "the agent has a capability for {kind}, but it does not cover this call ({}: its block 0 allows {kind} {allows}); ",
@@ -238,24 +239,24 @@ async fn a_denial_names_the_held_capability_that_does_not_cover() {
             beside("net:http", "to api.example.com at the port of the scheme"),
         ),
     ] {
-        assert_eq!(house.judged(0, &asked).await, default_deny(), "the rule stays");
-        let why = house.why(0, &asked).await;
+        assert_eq!(fixture.judged(0, &asked).await, default_deny(), "the rule stays");
+        let why = fixture.why(0, &asked).await;
         assert!(why.starts_with(&says) && why.contains("`dromia capability explain`"), "{why}");
-        let of_another = house.why(1, &asked).await;
+        let of_another = fixture.why(1, &asked).await;
         assert!(of_another.contains("is not granted") && !of_another.contains("cap_"), "{of_another}");
     }
     // Another kind, another tool, and what counts no more are not beside it.
     for asked in [call("file.read", r#"{"path":"a"}"#), call("message.send", "{}")] {
-        assert!(house.why(0, &asked).await.contains("is not granted the tool"), "{}", asked.tool);
+        assert!(fixture.why(0, &asked).await.contains("is not granted the tool"), "{}", asked.tool);
     }
-    house.revoke(made.id).await;
-    assert!(house.why(0, &write("etc/a")).await.contains("is not granted the tool"));
+    fixture.revoke(made.id).await;
+    assert!(fixture.why(0, &write("etc/a")).await.contains("is not granted the tool"));
 }
 
 #[tokio::test]
 async fn a_child_capability_is_narrower_and_ends_with_its_parent() {
-    let house = House::new().await;
-    let whole = house.grant(0, &["file:write:docs"]).await;
+    let fixture = RightsFixture::new().await;
+    let whole = fixture.grant(0, &["file:write:docs"]).await;
     let wrong: [(&[&str], ErrorCode); 6] = [
         (&["file:write:"], ErrorCode::CapabilityRefused),
         (&["file:write:docs2"], ErrorCode::CapabilityRefused),
@@ -265,91 +266,91 @@ async fn a_child_capability_is_narrower_and_ends_with_its_parent() {
         (&["root"], ErrorCode::InvalidRequest),
     ];
     for (rights, code) in wrong {
-        let refused = house.make(Some(whole.id), 1, rights, None).await.map(|made| made.id);
+        let refused = fixture.make(Some(whole.id), 1, rights, None).await.map(|made| made.id);
         assert_eq!(refused.map_err(|fault| fault.code), Err(code), "{rights:?}");
     }
-    let handed = house.make(Some(whole.id), 1, &["file:write:docs/a"], None).await.expect("handed on");
-    let last = house.make(Some(handed.id), 2, &[], None).await.expect("handed on as it is");
+    let handed = fixture.make(Some(whole.id), 1, &["file:write:docs/a"], None).await.expect("handed on");
+    let last = fixture.make(Some(handed.id), 2, &[], None).await.expect("handed on as it is");
     let by = |id, block| Ok(format!("capability {id} block {block} file:write:docs/a"));
-    assert_eq!(house.judged(1, &write("docs/a/x")).await, by(handed.id, 1));
-    assert_eq!(house.judged(1, &write("docs/b")).await, default_deny());
-    assert_eq!(house.judged(2, &write("docs/a/x")).await, by(last.id, 2));
-    assert!(house.judged(0, &write("docs/b")).await.is_ok(), "whoever hands on keeps what he has");
+    assert_eq!(fixture.judged(1, &write("docs/a/x")).await, by(handed.id, 1));
+    assert_eq!(fixture.judged(1, &write("docs/b")).await, default_deny());
+    assert_eq!(fixture.judged(2, &write("docs/a/x")).await, by(last.id, 2));
+    assert!(fixture.judged(0, &write("docs/b")).await.is_ok(), "whoever hands on keeps what he has");
 
-    house.revoke(handed.id).await;
+    fixture.revoke(handed.id).await;
     let dead = |id| Err(format!("capability {id} block 1"));
-    assert_eq!(house.judged(1, &write("docs/a/x")).await, dead(handed.id));
-    assert_eq!(house.judged(2, &write("docs/a/x")).await, dead(last.id));
-    assert!(house.judged(0, &write("docs/a/x")).await.is_ok());
-    let late = house.make(Some(last.id), 0, &[], None).await.map(|made| made.id);
+    assert_eq!(fixture.judged(1, &write("docs/a/x")).await, dead(handed.id));
+    assert_eq!(fixture.judged(2, &write("docs/a/x")).await, dead(last.id));
+    assert!(fixture.judged(0, &write("docs/a/x")).await.is_ok());
+    let late = fixture.make(Some(last.id), 0, &[], None).await.map(|made| made.id);
     assert_eq!(late.map_err(|fault| fault.code), Err(ErrorCode::CapabilityRefused));
-    house.revoke(whole.id).await;
-    assert_eq!(house.judged(0, &write("docs/b")).await, Err(format!("capability {} block 0", whole.id)));
+    fixture.revoke(whole.id).await;
+    assert_eq!(fixture.judged(0, &write("docs/b")).await, Err(format!("capability {} block 0", whole.id)));
 }
 
 #[tokio::test]
 async fn a_task_stays_within_its_capability_despite_its_agents_grants() {
-    let house = House::new().await;
-    let parent = house.grant(0, &["file:write:docs", "tool:time.now"]).await;
-    let bound = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), house.agents[1], &[]) };
-    let bound = house.capabilities.grant_capability(house.scope(), bound).await.expect("granted");
-    let word = within_grant(house.scene.tenant, house.agents[1], bound.id);
+    let fixture = RightsFixture::new().await;
+    let parent = fixture.grant(0, &["file:write:docs", "tool:time.now"]).await;
+    let bound = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), fixture.agents[1], &[]) };
+    let bound = fixture.capabilities.grant_capability(fixture.scope(), bound).await.expect("granted");
+    let word = within_grant(fixture.scene.tenant, fixture.agents[1], bound.id);
     let free: Vec<_> =
         ["file.*", "time.now", "http.request", "net:*"].map(str::to_owned).into_iter().collect();
     let bounded = [free.clone(), vec![word.clone()]].concat();
     let outside = Err(format!("within {} block 0", bound.id));
     // The tool is the agent's by a grant; the task has the file, not the tool.
     let inside = format!("grant file.* and within {} block 1 file:write:docs", bound.id);
-    assert_eq!(house.under(&bounded, &write("docs/a")), Ok(inside));
-    assert!(house.under(&bounded, &call("time.now", "{}")).is_ok());
+    assert_eq!(fixture.under(&bounded, &write("docs/a")), Ok(inside));
+    assert!(fixture.under(&bounded, &call("time.now", "{}")).is_ok());
     for call in [write("a"), call("file.read", r#"{"path":"docs/a"}"#), request("https://example.com/")] {
-        assert!(house.under(&free, &call).is_ok(), "{}", call.arguments);
-        assert_eq!(house.under(&bounded, &call), outside, "{}", call.arguments);
+        assert!(fixture.under(&free, &call).is_ok(), "{}", call.arguments);
+        assert_eq!(fixture.under(&bounded, &call), outside, "{}", call.arguments);
     }
-    assert_eq!(house.words(1).await, Vec::<String>::new(), "what bounds a task gives nothing");
-    assert_eq!(house.under(std::slice::from_ref(&word), &write("docs/a")), default_deny());
+    assert_eq!(fixture.words(1).await, Vec::<String>::new(), "what bounds a task gives nothing");
+    assert_eq!(fixture.under(std::slice::from_ref(&word), &write("docs/a")), default_deny());
 
     for wrong in [
         "within:nonsense".to_owned(),
-        within_grant(house.scene.tenant, house.agents[2], bound.id),
-        within_grant(house.scene.tenant, house.agents[1], parent.id),
-        within_grant(house.scene.tenant, house.agents[1], CapabilityId::from_bytes([9; 16])),
-        within_grant(dromia_contracts::TenantId::from_bytes([9; 16]), house.agents[1], bound.id),
+        within_grant(fixture.scene.tenant, fixture.agents[2], bound.id),
+        within_grant(fixture.scene.tenant, fixture.agents[1], parent.id),
+        within_grant(fixture.scene.tenant, fixture.agents[1], CapabilityId::from_bytes([9; 16])),
+        within_grant(dromia_contracts::TenantId::from_bytes([9; 16]), fixture.agents[1], bound.id),
     ] {
         let grants = [free.clone(), vec![wrong.clone()]].concat();
-        let judged = house.under(&grants, &write("docs/a"));
+        let judged = fixture.under(&grants, &write("docs/a"));
         assert!(judged.as_ref().is_err_and(|rule| rule.starts_with("within ")), "{wrong}: {judged:?}");
     }
-    let refused = house.make(Some(bound.id), 0, &[], None).await.map(|made| made.id);
+    let refused = fixture.make(Some(bound.id), 0, &[], None).await.map(|made| made.id);
     assert_eq!(refused.map_err(|fault| fault.code), Err(ErrorCode::CapabilityRefused));
-    house.revoke(parent.id).await;
-    assert_eq!(house.under(&bounded, &write("docs/a")), outside);
-    house.capabilities.forget_task_capability(house.scope(), bound.id).await.expect("let go of");
-    assert_eq!(house.under(&bounded, &write("docs/a")), Err(format!("within {}", bound.id)));
+    fixture.revoke(parent.id).await;
+    assert_eq!(fixture.under(&bounded, &write("docs/a")), outside);
+    fixture.capabilities.forget_task_capability(fixture.scope(), bound.id).await.expect("let go of");
+    assert_eq!(fixture.under(&bounded, &write("docs/a")), Err(format!("within {}", bound.id)));
 }
 
-/// A house where a task of the second agent has what each of these lists says, one capability for each list.
-async fn tasks(house: &House, rights: &[&[&str]]) -> Vec<(CapabilityId, String)> {
+/// A fixture where a task of the second agent has what each of these lists says, one capability for each list.
+async fn tasks(fixture: &RightsFixture, rights: &[&[&str]]) -> Vec<(CapabilityId, String)> {
     let mut found = Vec::new();
     for rights in rights {
-        let parent = house.grant(0, rights).await;
+        let parent = fixture.grant(0, rights).await;
         let bound =
-            NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), house.agents[1], &[]) };
-        let bound = house.capabilities.grant_capability(house.scope(), bound).await.expect("granted");
-        found.push((bound.id, within_grant(house.scene.tenant, house.agents[1], bound.id)));
+            NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), fixture.agents[1], &[]) };
+        let bound = fixture.capabilities.grant_capability(fixture.scope(), bound).await.expect("granted");
+        found.push((bound.id, within_grant(fixture.scene.tenant, fixture.agents[1], bound.id)));
     }
     found
 }
 
 /// What a task with the tool, with the host, and with both may do about one address, by a check of each.
-async fn within_each(mut check: impl AsyncFnMut(&House, &[String]) -> Result<String, String>) {
-    let house = House::new().await;
+async fn within_each(mut check: impl AsyncFnMut(&RightsFixture, &[String]) -> Result<String, String>) {
+    let fixture = RightsFixture::new().await;
     let rights: [&[&str]; 3] = [
         &["tool:http.request"],
         &["net:http:api.example.com"],
         &["tool:http.request", "net:http:api.example.com"],
     ];
-    let found = tasks(&house, &rights).await;
+    let found = tasks(&fixture, &rights).await;
     let free = ["http.request", "net:*"].map(str::to_owned).to_vec();
     for (words, fails) in [
         (&[0][..], Some(0)),
@@ -363,7 +364,7 @@ async fn within_each(mut check: impl AsyncFnMut(&House, &[String]) -> Result<Str
         (&[2, 2], None),
     ] {
         let bounds = words.iter().map(|word| found[*word].1.clone());
-        let checked = check(&house, &free.iter().cloned().chain(bounds).collect::<Vec<_>>()).await;
+        let checked = check(&fixture, &free.iter().cloned().chain(bounds).collect::<Vec<_>>()).await;
         match fails {
             None => assert!(checked.is_ok(), "{words:?}: {checked:?}"),
             Some(task) => {
@@ -379,21 +380,21 @@ async fn within_each(mut check: impl AsyncFnMut(&House, &[String]) -> Result<Str
 
 #[tokio::test]
 async fn the_gate_alone_holds_a_task_to_tool_and_host() {
-    within_each(async |house, grants| house.under(grants, &request("https://api.example.com/x"))).await;
+    within_each(async |fixture, grants| fixture.under(grants, &request("https://api.example.com/x"))).await;
 }
 
 #[tokio::test]
 #[should_panic(expected = "[0]: Ok(")]
 async fn a_gate_that_checks_only_a_tasks_tool_is_caught() {
     // A call that says nothing of where it leads is one whose host is not asked about.
-    within_each(async |house, grants| house.under(grants, &call("http.request", "{}"))).await;
+    within_each(async |fixture, grants| fixture.under(grants, &call("http.request", "{}"))).await;
 }
 
 #[tokio::test]
 async fn the_way_out_alone_holds_a_task_to_its_host() {
-    let house = House::new().await;
-    let found = tasks(&house, &[&["tool:http.request"], &["net:http:api.example.com"]]).await;
-    let way = egress(&[], &Arc::default()).with_capabilities(house.capabilities.live_capabilities());
+    let fixture = RightsFixture::new().await;
+    let found = tasks(&fixture, &[&["tool:http.request"], &["net:http:api.example.com"]]).await;
+    let way = egress(&[], &Arc::default()).with_capabilities(fixture.capabilities.live_capabilities());
     let line = granted(&way, limits());
     let judged = async |words: &[usize]| {
         let bounds = words.iter().map(|word| found[*word].1.clone());
@@ -420,17 +421,17 @@ async fn judged_outside(line: &dyn EgressClient, url: &str, grants: &[String]) -
 
 #[tokio::test]
 async fn the_way_out_asks_capabilities_at_every_request() {
-    let house = House::new().await;
-    let made = house.grant(0, &["net:http:api.example.com"]).await;
-    let way = egress(&[], &Arc::default()).with_capabilities(house.capabilities.live_capabilities());
+    let fixture = RightsFixture::new().await;
+    let made = fixture.grant(0, &["net:http:api.example.com"]).await;
+    let way = egress(&[], &Arc::default()).with_capabilities(fixture.capabilities.live_capabilities());
     let line = granted(&way, limits());
-    let words = house.words(0).await;
+    let words = fixture.words(0).await;
     let covered = judged_outside(&*line, "http://api.example.com/", &words).await;
     assert_eq!(covered, format!("capability {} block 0 net:http:api.example.com", made.id));
     assert_eq!(judged_outside(&*line, "http://other.example.com/", &words).await, "default deny");
-    let word = within_grant(house.scene.tenant, house.agents[0], CapabilityId::from_bytes([9; 16]));
+    let word = within_grant(fixture.scene.tenant, fixture.agents[0], CapabilityId::from_bytes([9; 16]));
     let bounded = [words.clone(), vec![word]].concat();
     assert_eq!(judged_outside(&*line, "http://api.example.com/", &bounded).await, "within");
-    house.revoke(made.id).await;
+    fixture.revoke(made.id).await;
     assert_eq!(judged_outside(&*line, "http://api.example.com/", &words).await, "default deny");
 }

@@ -9,10 +9,16 @@ use dromia_contracts::egress::{
     EgressClient, EgressError, EgressFault, EgressRequest, EgressTunnel, HttpMethod, LineLimits,
     OversizedPart, TimeoutPhase, TunnelRequest,
 };
+use dromia_contracts::gate::{Gate as _, rights_word};
+use dromia_contracts::id::{AgentId, TenantId};
+use dromia_guard::{GrantGate, PolicyEngine};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::server::{Server, Told, egress, get, granted, hello, limits, rule};
+
+const TENANT: TenantId = TenantId::from_bytes([1; 16]);
+const AGENT: AgentId = AgentId::from_bytes([2; 16]);
 
 /// A server that says again what it hears, to everybody.
 async fn echo() -> u16 {
@@ -145,4 +151,49 @@ async fn a_request_that_calls_itself_a_tunnel_is_none() {
     let request = EgressRequest { method: HttpMethod::Connect, ..get("http://127.0.0.1:1/", &[]) };
     let refused = line.send_request(request).await.expect_err("it is no request");
     assert!(matches!(refused.failure, EgressFault::Malformed { .. }), "{refused:?}");
+}
+
+/// Narrows an agent while a tunnel of it is open, and says what is wrong with what the tunnel carries then.
+async fn check_open_tunnel(grants: &[String], to: &str, gate: &GrantGate) -> Result<(), String> {
+    let egress = egress(&["127.0.0.1"], &Arc::new(Told::new(&[])));
+    egress.ask_rights(gate.current_rights());
+    let _hold = gate.note_rights(TENANT, AGENT, 1, grants);
+    let mut tunnel =
+        dig(&granted(&egress, limits()), to, grants).await.map_err(|error| format!("{error:?}"))?;
+    tunnel.up.write(Bytes::from_static(b"hello")).await.map_err(|error| error.to_string())?;
+    tunnel.down.next_chunk().await.map_err(|error| error.to_string())?;
+    let _other = gate.note_rights(TENANT, AGENT, 2, &[grants, &["net:other.example".to_owned()]].concat());
+    if tunnel.up.write(Bytes::from_static(b"more")).await.is_err() {
+        return Err("another right's change closes a tunnel".to_owned());
+    }
+    tunnel.down.next_chunk().await.map_err(|error| error.to_string())?;
+    let waits = tunnel.down.next_chunk();
+    let _narrowed = gate.note_rights(TENANT, AGENT, 3, &["net:other.example".to_owned()]);
+    match tokio::time::timeout(Duration::from_secs(2), waits).await {
+        Ok(Err(EgressFault::Refused { .. })) => {}
+        other => return Err(format!("a tunnel stays open without its right: {other:?}")),
+    }
+    match tunnel.up.write(Bytes::from_static(b"late")).await {
+        Err(EgressFault::Refused { .. }) => Ok(()),
+        other => Err(format!("a tunnel takes more without its right: {other:?}")),
+    }
+}
+
+fn gate() -> GrantGate {
+    GrantGate::new(PolicyEngine::built_in().expect("the shipped policy compiles"), ["file.read"])
+}
+
+#[tokio::test]
+async fn a_narrowing_closes_an_open_tunnel() {
+    let to = format!("127.0.0.1:{}", echo().await);
+    let grants = [format!("net:{to}"), rights_word(TENANT, AGENT)];
+    assert_eq!(check_open_tunnel(&grants, &to, &gate()).await, Ok(()));
+}
+
+/// Planted fault: the grants of the tunnel say not whose they are, so no change of an agent reaches them.
+#[tokio::test]
+async fn a_tunnel_that_outlives_its_right_is_caught() {
+    let to = format!("127.0.0.1:{}", echo().await);
+    let problem = check_open_tunnel(&[format!("net:{to}")], &to, &gate()).await;
+    assert!(problem.as_ref().is_err_and(|text| text.contains("stays open without its right")), "{problem:?}");
 }

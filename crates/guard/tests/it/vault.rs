@@ -32,13 +32,13 @@ const VALUE: &str = "ghp_canary_0123456789";
 const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 
 /// A vault over a store in memory, and a tenant.
-struct House {
+struct VaultFixture {
     store: Arc<dyn Store>,
     scene: StoreScene,
     vault: Arc<StoreVault>,
 }
 
-impl House {
+impl VaultFixture {
     async fn new() -> Self {
         let store: Arc<dyn Store> = Arc::new(ReferenceStore::new());
         let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
@@ -95,75 +95,80 @@ fn refused(answer: Result<EgressResponse, EgressError>) -> String {
 /// Whoever keeps a key that was opened asks for this count, and has none of before a change.
 #[tokio::test]
 async fn every_change_of_a_secret_is_counted_before_its_answer() {
-    let house = House::new().await;
+    let fixture = VaultFixture::new().await;
     let name = || "github".to_owned();
-    let mut seen = vec![house.vault.change_count()];
-    house.set("http://127.0.0.1:1".to_owned(), "header:x-key").await;
-    seen.push(house.vault.change_count());
-    house.vault.rotate_secret(house.scope(), name(), value("another-value-4711")).await.expect("it is there");
-    seen.push(house.vault.change_count());
-    house.vault.delete_secret(house.scope(), name()).await.expect("it is there");
-    seen.push(house.vault.change_count());
+    let mut seen = vec![fixture.vault.change_count()];
+    fixture.set("http://127.0.0.1:1".to_owned(), "header:x-key").await;
+    seen.push(fixture.vault.change_count());
+    fixture
+        .vault
+        .rotate_secret(fixture.scope(), name(), value("another-value-4711"))
+        .await
+        .expect("it is there");
+    seen.push(fixture.vault.change_count());
+    fixture.vault.delete_secret(fixture.scope(), name()).await.expect("it is there");
+    seen.push(fixture.vault.change_count());
     assert!(seen.is_sorted_by(|before, after| before < after), "{seen:?}");
-    let asked = house.vault.signing_key::<String>(&house.scope(), "github", "http://127.0.0.1:1/").await;
+    let asked = fixture.vault.signing_key::<String>(&fixture.scope(), "github", "http://127.0.0.1:1/").await;
     assert!(asked.is_err());
-    assert_eq!(seen.last(), Some(&house.vault.change_count()), "who opens one changes nothing");
+    assert_eq!(seen.last(), Some(&fixture.vault.change_count()), "who opens one changes nothing");
 }
 
 #[tokio::test]
 async fn a_rotated_secret_replaces_the_old_and_deletion_removes_it() {
-    let house = House::new().await;
-    assert_eq!(house.found(VALUE).await, 0);
-    let first = house.set("api.example.com".to_owned(), "bearer").await;
+    let fixture = VaultFixture::new().await;
+    assert_eq!(fixture.found(VALUE).await, 0);
+    let first = fixture.set("api.example.com".to_owned(), "bearer").await;
     assert_eq!((first.version, first.host.as_str()), (1, "https://api.example.com:443"));
-    assert_eq!(house.found(VALUE).await, 1);
+    assert_eq!(fixture.found(VALUE).await, 1);
     let name = || "github".to_owned();
-    let second = house
+    let second = fixture
         .vault
-        .rotate_secret(house.scope(), name(), value("another-value"))
+        .rotate_secret(fixture.scope(), name(), value("another-value"))
         .await
         .expect("it is rotated");
     assert_eq!((second.version, &second.host, second.created_at), (2, &first.host, first.created_at));
-    assert_eq!((house.found(VALUE).await, house.found("another-value").await), (0, 1));
-    let listed = house.vault.list_secrets(house.scope(), None, 9).await.expect("they are listed");
+    assert_eq!((fixture.found(VALUE).await, fixture.found("another-value").await), (0, 1));
+    let listed = fixture.vault.list_secrets(fixture.scope(), None, 9).await.expect("they are listed");
     assert_eq!(listed, std::slice::from_ref(&second));
-    assert_eq!(house.vault.delete_secret(house.scope(), name()).await, Ok(second));
-    assert_eq!(house.found("another-value").await, 0);
-    let gone = house.vault.delete_secret(house.scope(), name()).await.map_err(|fault| fault.code);
+    assert_eq!(fixture.vault.delete_secret(fixture.scope(), name()).await, Ok(second));
+    assert_eq!(fixture.found("another-value").await, 0);
+    let gone = fixture.vault.delete_secret(fixture.scope(), name()).await.map_err(|fault| fault.code);
     assert_eq!(gone, Err(ErrorCode::SecretNotFound));
     let gone =
-        house.vault.rotate_secret(house.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
+        fixture.vault.rotate_secret(fixture.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
     assert_eq!(gone, Err(ErrorCode::SecretNotFound));
 }
 
 #[tokio::test]
 async fn a_secret_once_opened_is_masked_in_the_log() {
-    let house = House::new().await;
-    house.set("api.example".to_owned(), "bearer").await;
+    let fixture = VaultFixture::new().await;
+    fixture.set("api.example".to_owned(), "bearer").await;
     let slot = header("authorization");
-    let used = SecretUse { scope: house.scope(), name: "github".to_owned(), slot };
+    let used = SecretUse { scope: fixture.scope(), name: "github".to_owned(), slot };
     let mut line = format!("a line with {VALUE}").into_bytes();
-    house.vault.mask_held(&mut line);
+    fixture.vault.mask_held(&mut line);
     assert!(line.ends_with(VALUE.as_bytes()), "nothing is opened to be looked for in a log");
-    assert_eq!(house.vault.check_usable(&used, "https://api.example/v1").await, Ok(()));
-    house.vault.mask_held(&mut line);
+    assert_eq!(fixture.vault.check_usable(&used, "https://api.example/v1").await, Ok(()));
+    fixture.vault.mask_held(&mut line);
     assert!(!String::from_utf8_lossy(&line).contains(VALUE), "{line:?}");
 }
 
 #[tokio::test]
 async fn a_stored_secret_shows_nothing_of_its_value() {
-    let house = House::new().await;
-    house.set("api.example.com".to_owned(), "bearer").await;
-    let stored = house.store.secret(&house.scope(), "github").await.expect("a read").expect("it is there");
+    let fixture = VaultFixture::new().await;
+    fixture.set("api.example.com".to_owned(), "bearer").await;
+    let stored =
+        fixture.store.secret(&fixture.scope(), "github").await.expect("a read").expect("it is there");
     for bytes in [&stored.key, &stored.value] {
         assert!(!bytes.windows(6).any(|piece| piece == b"canary"));
     }
-    assert!(!format!("{stored:?} {:?}", house.vault).contains("canary"));
+    assert!(!format!("{stored:?} {:?}", fixture.vault).contains("canary"));
 }
 
 #[tokio::test]
 async fn an_invalid_secret_is_refused_with_its_place() {
-    let house = House::new().await;
+    let fixture = VaultFixture::new().await;
     for (name, host, placement, place) in [
         ("a b", "h.example", "bearer", "name:"),
         ("a", "", "bearer", "host:"),
@@ -175,7 +180,7 @@ async fn an_invalid_secret_is_refused_with_its_place() {
     ] {
         let placement = placement.parse().expect("a placement");
         let new = NewSecret { name: name.to_owned(), value: value(VALUE), host: host.to_owned(), placement };
-        let fault = house.vault.set_secret(house.scope(), new).await.expect_err(place);
+        let fault = fixture.vault.set_secret(fixture.scope(), new).await.expect_err(place);
         assert_eq!(fault.code, ErrorCode::InvalidRequest);
         assert!(fault.message.starts_with(place) && !fault.message.contains(VALUE), "{fault}");
     }

@@ -13,9 +13,11 @@ use dromia_contracts::model::{
 use dromia_contracts::{BoxFuture, ErrorCode};
 use tokio::time::timeout;
 
-use super::config::{HttpConfig, HttpError};
-use super::draft::{ReplyDraft, StreamReader};
+use super::config::HttpConfig;
+use super::draft::ReplyDraft;
+use super::error::HttpError;
 use super::failure::{self, cut_error, interrupted_error};
+use super::reader::StreamReader;
 use crate::secret::ProviderApiKey;
 use crate::tokens;
 use crate::{encoded_request, names};

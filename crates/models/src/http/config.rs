@@ -5,13 +5,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dromia_contracts::answer_format::AnswerFormat;
-use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, LineError, LineLimits};
+use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, LineLimits};
 use dromia_contracts::encoded_request::{RequestEncoding, TaintedPast};
 use dromia_contracts::model::{ModelError, TokenUsage, UsageDetail};
 use dromia_contracts::vault::{GRANT, SecretUse};
 use dromia_contracts::{ErrorCode, Scope};
 use url::Url;
 
+use super::error::HttpError;
 use super::format::WireFormat;
 use crate::context_window::ContextWindow;
 use crate::secret::ProviderApiKey;
@@ -284,18 +285,4 @@ impl TokenPrice {
 fn rounded_cost(parts: &[(u64, u64)]) -> u64 {
     let sum: u128 = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(*price)).sum();
     u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-/// Says which setting does not make an adapter.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// The address is no plain http or https address.
-    #[error("base_url must be an http:// or https:// URL without user name, query or fragment")]
-    BaseUrl,
-    /// The key cannot be a header value.
-    #[error("the key has characters that a header cannot contain")]
-    Key,
-    /// There is no way to the server.
-    #[error("there is no connection to the server")]
-    Line(#[source] LineError),
 }

@@ -3,75 +3,18 @@
 //! A reply exists only when the provider said why it stopped: an answer without that was cut, however complete
 //! it looks. What is gathered is bounded, whatever the provider sends.
 
+use super::failure::cut_error;
+use crate::{names, tokens};
 use dromia_contracts::model::{
     DeltaSink, FinishReason, ModelError, ModelReply, ProposedCall, TokenUsage, UsageDetail,
 };
-use dromia_sse::SseParser;
-
-use super::failure::{StreamError, cut_error};
-use super::format::WireFormat;
-use crate::{names, tokens};
 
 /// The most bytes of text and arguments of one answer.
 const REPLY_BYTES_MAX: usize = 4 << 20;
-/// The most bytes of one line of a stream and of one event's data.
-pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// The longest stop text that is reported; a longer one was not asked for.
 const STOP_BYTES_MAX: usize = 256;
 /// The most calls of one answer.
 const CALLS_MAX: usize = 128;
-
-/// Reads a streamed answer from pieces of any size; it never touches the network.
-#[derive(Debug)]
-pub struct StreamReader {
-    format: WireFormat,
-    events: SseParser,
-    draft: ReplyDraft,
-}
-
-impl StreamReader {
-    /// Begins an answer.
-    pub fn new(format: WireFormat) -> Self {
-        Self { format, events: SseParser::new(EVENT_BYTES_MAX), draft: ReplyDraft::default() }
-    }
-
-    /// Takes the next piece; tells whether the answer is complete.
-    pub fn push_chunk(&mut self, chunk: &[u8], deltas: &dyn DeltaSink) -> Result<bool, ModelError> {
-        let Self { format, events, draft } = self;
-        let mut done = draft.done;
-        let pushed = events.push_chunk(chunk, |event| {
-            // Nothing follows the end, whatever comes in the same piece.
-            if !done {
-                format.take_event(draft, event.data, deltas).map_err(StreamError)?;
-                done = draft.done;
-            }
-            Ok::<_, StreamError>(())
-        });
-        if done { Ok(true) } else { pushed.map(|()| false).map_err(|error| error.0) }
-    }
-
-    /// Closes the answer. `input_tokens` is asked where the provider counted nothing.
-    pub fn into_reply(self, input_tokens: impl FnOnce() -> u32) -> Result<ModelReply, ModelError> {
-        self.draft.into_reply(input_tokens)
-    }
-
-    pub(super) fn into_draft(self) -> ReplyDraft {
-        self.draft
-    }
-}
-
-/// Reads an answer that came whole; it never touches the network. `input_tokens` is asked where the provider counted
-/// nothing.
-pub fn whole_reply(
-    format: WireFormat,
-    json: &[u8],
-    deltas: &dyn DeltaSink,
-    input_tokens: impl FnOnce() -> u32,
-) -> Result<ModelReply, ModelError> {
-    let mut draft = ReplyDraft::default();
-    format.take_whole(&mut draft, json, deltas)?;
-    draft.into_reply(input_tokens)
-}
 
 /// An answer as far as it came.
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use dromia_contracts::client::SamplingOptions;
 use dromia_contracts::model::{DeltaSink, ModelError};
 use dromia_contracts::vault::SecretSlot;
 
-use super::config::HttpError;
 use super::draft::ReplyDraft;
+use super::error::HttpError;
 use crate::encoded_request::EncodableRequest;
 use crate::secret::ProviderApiKey;
 use crate::{anthropic, chat, responses};

@@ -134,6 +134,7 @@ impl AttackBattery {
             argv: ["/bin/sh", "-c", &race_script(raced)].map(str::to_owned).into(),
             env: Vec::new(),
             workspace: stage.workspace_path().to_owned(),
+            reference: None,
             cwd: PathBuf::new(),
             mounts: Vec::new(),
             limits: LIMITS,

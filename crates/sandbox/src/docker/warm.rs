@@ -191,8 +191,8 @@ impl SandboxProcess for PooledProcess {
         self.running.stop();
     }
 
-    fn take_door(&mut self) -> Option<TcpListener> {
-        self.running.take_door()
+    fn take_proxy_socket(&mut self) -> Option<TcpListener> {
+        self.running.take_proxy_socket()
     }
 }
 
@@ -209,6 +209,7 @@ mod tests {
             argv: vec!["true".to_owned()],
             env: Vec::new(),
             workspace: "/srv/w".into(),
+            reference: None,
             cwd: PathBuf::new(),
             mounts: Vec::new(),
             limits: ProcessLimits::DEFAULT,

@@ -184,7 +184,8 @@ impl OciBundle {
                 }
             }
         } else {
-            add(&trees.workspace, workspace, true)?;
+            let read_only = spec.reference.is_some_and(|meant| meant.read_only);
+            add(&trees.workspace, workspace, !read_only)?;
         }
         for (source, mount) in trees.mounts.iter().zip(&spec.mounts) {
             add(source, &mount.target, mount.writable)?;
@@ -297,6 +298,7 @@ mod tests {
             argv: vec!["true".to_owned()],
             env: Vec::new(),
             workspace: workspace.into(),
+            reference: None,
             cwd: PathBuf::new(),
             mounts: vec![SandboxMount { source: mount.into(), target: "/opt/m".into(), writable: false }],
             limits: ProcessLimits::DEFAULT,

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dromia_contracts::sandbox::{LimitKind, ProcessLimits};
+use dromia_contracts::sandbox::{LimitKind, ProcessLimits, ProcessSpec};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::process::Pid;
 
@@ -100,7 +100,7 @@ impl UsageMeter {
                 BackendSpec::Firecracker { .. } => GuestKind::Machine,
             },
             workspace: order.spec.workspace.clone(),
-            quota: WorkspaceQuota::measure_before(&order.spec.workspace, order.spec.limits.disk_bytes),
+            quota: WorkspaceQuota::for_spec(&order.spec),
             volume: WorkspaceVolume::measure_before(&order.spec.workspace),
             disk_at: Instant::now() + DISK_EVERY,
             device: rustix::fs::stat(&order.spec.workspace).map_or(0, |found| found.st_dev),
@@ -186,6 +186,21 @@ pub(super) struct WorkspaceQuota {
 }
 
 impl WorkspaceQuota {
+    /// Measures the workspace of a spec. What lies in a directory of the operator's is not the program's: it may add its
+    /// limit to that. One that cannot be measured, which only the operator could make so large, has the volume's bound.
+    pub(super) fn for_spec(spec: &ProcessSpec) -> Self {
+        let (workspace, limit) = (&spec.workspace, spec.limits.disk_bytes);
+        match spec.reference {
+            None => Self::measure_before(workspace, limit),
+            Some(_) => Self::with_reference(workspace_bytes(workspace, u64::MAX), limit),
+        }
+    }
+
+    fn with_reference(bytes: u64, limit: u64) -> Self {
+        let limit = bytes.saturating_add(limit);
+        Self { limit, most: limit }
+    }
+
     /// Measures a workspace in which nothing runs yet. One that cannot be measured is allowed
     /// no more than its limit.
     pub(super) fn measure_before(workspace: &Path, limit: u64) -> Self {

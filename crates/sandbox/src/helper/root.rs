@@ -99,8 +99,8 @@ impl ClonedMounts {
             let place = path.display().to_string();
             move |problem: io::Error| (place, problem)
         };
-        let workspace =
-            tree::open_no_links(&spec.workspace).and_then(|found| tree::clone_tree(&found, WRITABLE));
+        let workspace = tree::open_workspace(spec)
+            .and_then(|found| tree::clone_tree(&found, tree::workspace_attributes(spec)));
         let cloned = |mount: &SandboxMount| {
             let attributes = if mount.writable { WRITABLE } else { READ_ONLY };
             let tree =

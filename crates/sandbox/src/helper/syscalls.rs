@@ -6,7 +6,7 @@
 //! memory (`memfd` too: it could not be counted), handles that open by number. "Not implemented" makes libraries take
 //! another way, which "not permitted" would not.
 //!
-//! A process that has a proxy socket (`door`) may make sockets of TCP and connect them: its namespace has a loopback
+//! A process that has a proxy socket may make sockets of TCP and connect them: its namespace has a loopback
 //! interface and nothing else, so the proxy is all that they reach. It may not listen.
 //!
 //! Where no control group bounds memory, memory that is shared and has no file is not there either: its pages stay when
@@ -375,10 +375,10 @@ mod tests {
             shared < own && own < guest && guest < INSTRUCTIONS_MAX,
             "{shared}, {own} and {guest} instructions"
         );
-        let with_door = filter_program(PathScope::Own, NetworkAccess::Proxy, SharedMemory::Refused)
+        let with_proxy = filter_program(PathScope::Own, NetworkAccess::Proxy, SharedMemory::Refused)
             .expect("it is written")
             .len();
-        assert!(own < with_door && with_door < INSTRUCTIONS_MAX, "{own} and {with_door} instructions");
+        assert!(own < with_proxy && with_proxy < INSTRUCTIONS_MAX, "{own} and {with_proxy} instructions");
     }
 
     #[test]

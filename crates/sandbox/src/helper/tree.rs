@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
+use dromia_contracts::sandbox::ProcessSpec;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
@@ -35,6 +36,22 @@ pub(crate) fn open_no_links(path: &Path) -> io::Result<OwnedFd> {
         FileType::Symlink => Err(Errno::LOOP.into()),
         _ => Ok(found),
     }
+}
+
+/// Opens the workspace of a spec, which must be the directory that the spec means.
+pub(crate) fn open_workspace(spec: &ProcessSpec) -> io::Result<OwnedFd> {
+    let found = open_no_links(&spec.workspace)?;
+    match spec.reference {
+        Some(meant) if device_and_inode(&found)? != (meant.device, meant.inode) => {
+            Err(io::Error::other("the workspace was replaced by another directory; nothing ran, try again"))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Returns how a spec's workspace is shown.
+pub(super) fn workspace_attributes(spec: &ProcessSpec) -> MountAttributes {
+    if spec.reference.is_some_and(|meant| meant.read_only) { READ_ONLY } else { WRITABLE }
 }
 
 /// Opens a name in a held directory, which may be that of a link; nothing if there is none.

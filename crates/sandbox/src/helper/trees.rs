@@ -3,12 +3,14 @@
 //! The workspace has its guards before anybody is given a path to it. The directory lies where no agent writes.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use dromia_contracts::sandbox::{ProcessSpec, SandboxMount};
 
 use super::tree::{self, READ_ONLY, WRITABLE};
 use super::{guards, root};
+use crate::sys::MountAttributes;
 
 const WORKSPACE_NAME: &str = "workspace";
 
@@ -29,17 +31,18 @@ impl SpecTrees {
             move |problem: io::Error| (place, problem)
         };
         let ground = tree::open_no_links(below).map_err(at(below))?;
-        let show = |source: &Path, name: &str, is_writable: bool| {
-            let attributes = if is_writable { WRITABLE } else { READ_ONLY };
-            let tree = tree::clone_tree(&tree::open_no_links(source)?, attributes)?;
+        let show = |found: io::Result<OwnedFd>, name: &str, attributes: MountAttributes| {
+            let tree = tree::clone_tree(&found?, attributes)?;
             root::show_tree(&tree, &ground, Path::new(name))?;
             Ok(tree)
         };
-        let workspace = show(&spec.workspace, WORKSPACE_NAME, true).map_err(at(&spec.workspace))?;
+        let workspace = show(tree::open_workspace(spec), WORKSPACE_NAME, tree::workspace_attributes(spec))
+            .map_err(at(&spec.workspace))?;
         guards::attach_guards(&workspace).map_err(|(name, problem)| at(&name)(problem))?;
         let mounts = spec.mounts.iter().enumerate().map(|(number, mount): (usize, &SandboxMount)| {
             let name = number.to_string();
-            show(&mount.source, &name, mount.writable).map(drop).map_err(at(&mount.source))
+            let attributes = if mount.writable { WRITABLE } else { READ_ONLY };
+            show(tree::open_no_links(&mount.source), &name, attributes).map(drop).map_err(at(&mount.source))
         });
         mounts.collect::<Result<(), _>>()?;
         Ok(Self::paths_below(spec, below))

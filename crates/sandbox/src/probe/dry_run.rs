@@ -70,6 +70,7 @@ pub(super) fn idle_spec(room: &TrialDirectory) -> ProcessSpec {
         argv: vec!["/bin/true".to_owned()],
         env: Vec::new(),
         workspace: room.0.clone(),
+        reference: None,
         cwd: PathBuf::new(),
         mounts: Vec::new(),
         limits: ProcessLimits { wall_ms: 5_000, ..ProcessLimits::DEFAULT },

@@ -32,8 +32,8 @@ async fn a_program_with_a_proxy_reaches_only_its_holder() {
         let dir = tempfile::tempdir().expect("a directory");
         let spec = ProcessSpec { network: NetworkAccess::Proxy, ..curious(dir.path(), port) };
         let mut process = backend.start_process(spec).await.expect("it starts");
-        let door = process.take_door().expect("it has one");
-        assert!(process.take_door().is_none(), "there is one door");
+        let door = process.take_proxy_socket().expect("it has one");
+        assert!(process.take_proxy_socket().is_none(), "there is one door");
         let door = tokio::net::TcpListener::from_std(door).expect("it does not block");
         let answered = tokio::spawn(async move {
             let (mut stream, _) = door.accept().await.expect("somebody comes");

@@ -10,6 +10,7 @@ mod mounts;
 mod numbers;
 mod port;
 mod races;
+mod references;
 mod repository;
 mod support;
 mod volumes;

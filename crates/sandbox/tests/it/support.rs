@@ -98,6 +98,7 @@ pub(crate) fn script(workspace: &Path, script: &str) -> ProcessSpec {
         argv: ["/bin/sh", "-c", script].map(str::to_owned).into(),
         env: Vec::new(),
         workspace: workspace.to_owned(),
+        reference: None,
         cwd: PathBuf::new(),
         mounts: Vec::new(),
         limits: ProcessLimits { wall_ms: 10_000, ..ProcessLimits::DEFAULT },

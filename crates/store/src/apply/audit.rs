@@ -57,7 +57,7 @@ impl BatchDraft<'_> {
     /// The tables in the order in which the chain has their acts.
     fn acts_order(&self) -> [&dyn TableDraft; 10] {
         [
-            &self.new_tenant,
+            &self.own_tenant,
             &self.tokens,
             &self.agents,
             &self.vault,

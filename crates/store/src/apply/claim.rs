@@ -51,9 +51,9 @@ impl<'b> BatchDraft<'b> {
         }
         let free = head.active.is_none() && head.taken == claim.after;
         let may_begin = match self.agents.find_state(self.db, agent)? {
-            Some(AgentState::Running) => true,
+            Some(AgentState::Running) if !self.own_tenant.is_suspended(self.db)? => true,
             // A run that has ended begins nothing.
-            Some(AgentState::Paused) => claim.head.status.is_terminal(),
+            Some(AgentState::Running | AgentState::Paused) => claim.head.status.is_terminal(),
             Some(AgentState::Terminated | AgentState::Deleting) | None => false,
         };
         if !free || !may_begin {

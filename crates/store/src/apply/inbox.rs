@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension as _, ToSql, params};
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{ItemId, RunId, SessionId};
-use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{CommitRefusal, InboxPut, KeyedItem, TurnClaim};
 
 use super::agent::AgentDrafts;
@@ -55,13 +55,13 @@ impl<'b> InboxDrafts<'b> {
         &mut self,
         db: TenantDb<'_>,
         put: &'b InboxPut,
-        standing: Option<&TurnClaim>,
+        claim: Option<&TurnClaim>,
         owners: &mut InboxOwners<'_, 'b>,
     ) -> Checked<u64> {
         if put.key.as_ref().is_some_and(|key| key.key.len() > KEY_MAX) {
             return Err(CommitRefusal::Malformed(format!("a key has at most {KEY_MAX} bytes")).into());
         }
-        if !kind_fits(put.owner, put.kind) {
+        if !put.owner.takes_kind(put.kind) {
             return Err(CommitRefusal::Malformed(
                 "the item is of a kind that its inbox does not take".into(),
             )
@@ -78,7 +78,7 @@ impl<'b> InboxDrafts<'b> {
             }
             return Ok(found.position);
         }
-        if let Some(position) = self.taken_before(db, put, standing)? {
+        if let Some(position) = self.taken_before(db, put, claim)? {
             return Ok(position);
         }
         let position = next_position(db, put, owners)?;
@@ -108,9 +108,9 @@ impl<'b> InboxDrafts<'b> {
         &self,
         db: TenantDb<'_>,
         put: &InboxPut,
-        standing: Option<&TurnClaim>,
+        claim: Option<&TurnClaim>,
     ) -> Checked<Option<u64>> {
-        let Some(claim) = standing else { return Ok(None) };
+        let Some(claim) = claim else { return Ok(None) };
         if put.owner != InboxOwner::Session(claim.session) {
             return Ok(None);
         }
@@ -274,21 +274,6 @@ fn next_position(db: TenantDb<'_>, put: &InboxPut, owners: &mut InboxOwners<'_, 
             draft.changed = true;
             Ok(draft.signals_last)
         }
-    }
-}
-
-fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
-    match (owner, kind) {
-        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved)
-        | (
-            InboxOwner::Run(_),
-            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
-        ) => true,
-        (
-            InboxOwner::Session(_),
-            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
-        )
-        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved) => false,
     }
 }
 

@@ -30,7 +30,8 @@ impl BatchSize {
                     size.add_agent(&revise.display_name, &revise.labels, &revise.config);
                 }
                 Mutation::AgentRename(rename) => size.bytes += rename.handle.as_str().len(),
-                Mutation::TokenRevoke(_)
+                Mutation::TenantSuspensionSet(_)
+                | Mutation::TokenRevoke(_)
                 | Mutation::AgentStateSet(_)
                 | Mutation::ImportEnd(_)
                 | Mutation::RunTakeover(_)
@@ -66,6 +67,7 @@ impl BatchSize {
                 Mutation::ApprovalAsk(ask) => {
                     size.bytes += ask.tool.len() + ask.arguments.len() + ask.rule.len() + ask.reason.len();
                 }
+                Mutation::AnswerPut(put) => size.bytes += put.answer.as_ref().map_or(0, bytes::Bytes::len),
                 Mutation::ApprovalAnswer(answer) => size.bytes += answer.answered.reason.len(),
                 Mutation::ApprovalRulePut(rule) => size.bytes += rule.name.len() + rule.rule.len(),
                 Mutation::ApprovalRuleRemove(remove) => size.bytes += remove.name.len(),

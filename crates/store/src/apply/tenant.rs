@@ -1,5 +1,6 @@
 //! Tenants.
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use dromia_contracts::audit::AuditChange;
@@ -9,10 +10,32 @@ use super::audit::ActList;
 use super::{BodyKeys, Checked, TableDraft, TenantDb};
 use crate::column_codes;
 
-/// The tenant, if the batch registers it.
+/// The tenant, if the batch registers, suspends or resumes it.
 #[derive(Debug, Default)]
 pub(super) struct TenantDraft<'b> {
     create: Option<&'b TenantCreate>,
+    /// Since when it is suspended, where the batch changes that.
+    suspension: Option<Option<Timestamp>>,
+}
+
+impl TenantDraft<'_> {
+    /// Tells whether the tenant is suspended, as the batch leaves it.
+    pub(super) fn is_suspended(&self, db: TenantDb<'_>) -> Checked<bool> {
+        if let Some(changed) = self.suspension {
+            return Ok(changed.is_some());
+        }
+        let mut select =
+            db.prepare_cached("SELECT suspended_at IS NOT NULL FROM tenants WHERE tenant = ?1")?;
+        Ok(select.query_row([db.tenant.as_bytes()], |row| row.get(0)).optional()?.unwrap_or(false))
+    }
+
+    /// Suspends the tenant, or has it go on; a repetition changes nothing.
+    pub(super) fn set_suspension(&mut self, db: TenantDb<'_>, since: Option<Timestamp>) -> Checked {
+        if self.is_suspended(db)? != since.is_some() {
+            self.suspension = Some(since);
+        }
+        Ok(())
+    }
 }
 
 /// Finds the tenant of a batch, or plays its registration. Returns what is to be written and the body key.
@@ -58,26 +81,34 @@ pub(super) fn enter_tenant<'b>(
         .optional()?;
     match holder {
         Some(_) => Err(CommitRefusal::HandleTaken(create.handle.clone()).into()),
-        None => Ok((TenantDraft { create: Some(create) }, create.body_key)),
+        None => Ok((TenantDraft { create: Some(create), suspension: None }, create.body_key)),
     }
 }
 
 impl TableDraft for TenantDraft<'_> {
     fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let Some(create) = self.create else { return Ok(0) };
-        db.prepare_cached("INSERT INTO tenants (tenant, handle, at, body_key) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![
-                db.tenant.as_bytes(),
-                create.handle.as_str(),
-                create.at.as_millisecond(),
-                create.body_key,
-            ])?;
-        Ok(1)
+        if let Some(create) = self.create {
+            db.prepare_cached("INSERT INTO tenants (tenant, handle, at, body_key) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![
+                    db.tenant.as_bytes(),
+                    create.handle.as_str(),
+                    create.at.as_millisecond(),
+                    create.body_key,
+                ])?;
+        }
+        if let Some(since) = self.suspension {
+            db.prepare_cached("UPDATE tenants SET suspended_at = ?2 WHERE tenant = ?1")?
+                .execute(params![db.tenant.as_bytes(), since.map(Timestamp::as_millisecond)])?;
+        }
+        Ok(u64::from(self.create.is_some()) + u64::from(self.suspension.is_some()))
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {
         if let Some(create) = self.create {
             acts.note_change(create.at, AuditChange::TenantCreated { handle: create.handle.clone() });
+        }
+        if let Some(since) = self.suspension {
+            acts.note_wanted(AuditChange::TenantSuspensionSet { suspended: since.is_some() });
         }
     }
 }

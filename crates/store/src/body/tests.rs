@@ -25,6 +25,13 @@ fn bodies(dir: &tempfile::TempDir) -> FileBodies {
     FileBodies { sync, ..FileBodies::new(dir.path().join("blobs")) }
 }
 
+/// One that knows nothing of what is there, in the directory that exists and has its name.
+fn later_process(dir: &tempfile::TempDir) -> FileBodies {
+    let later = bodies(dir);
+    later.write(TENANT, &name(b"other"), b"other").expect("is written");
+    later
+}
+
 fn name(bytes: &[u8]) -> [u8; 32] {
     hash_body(&[7; 32], bytes)
 }
@@ -33,8 +40,9 @@ fn name(bytes: &[u8]) -> [u8; 32] {
 /// after the failure.
 fn is_kept_through_a_failure(fault: impl Fn(&Path)) -> bool {
     let dir = tempfile::tempdir().expect("a directory");
-    let (bodies, body) = (bodies(&dir), vec![b'b'; 300_000]);
-    bodies.write(TENANT, &name(&body), &body).expect("is acknowledged");
+    let (earlier, body) = (bodies(&dir), vec![b'b'; 300_000]);
+    earlier.write(TENANT, &name(&body), &body).expect("is acknowledged");
+    let bodies = later_process(&dir);
     FAILS.set(true);
     bodies.write(TENANT, &name(&body), &body).expect_err("the disk fails");
     FAILS.set(false);
@@ -120,8 +128,9 @@ fn a_directory_whose_parents_are_not_synced_is_caught() {
 #[test]
 fn after_a_failure_an_existing_body_file_is_rewritten() {
     let dir = tempfile::tempdir().expect("a directory");
-    let (bodies, body) = (bodies(&dir), vec![b'b'; 300_000]);
-    bodies.write(TENANT, &name(&body), &body).expect("is written");
+    let (earlier, body) = (bodies(&dir), vec![b'b'; 300_000]);
+    earlier.write(TENANT, &name(&body), &body).expect("is written");
+    let bodies = later_process(&dir);
     FAILS.set(true);
     bodies.write(TENANT, &name(&body), &body).expect_err("the disk fails");
     FAILS.set(false);
@@ -130,4 +139,48 @@ fn after_a_failure_an_existing_body_file_is_rewritten() {
     let before = inode(&path);
     bodies.write(TENANT, &name(&body), &body).expect("is written");
     assert_ne!(inode(&path), before, "it was written again and synced");
+}
+
+/// Writes a body, has `between` happen, writes it again, and counts what the second write syncs.
+fn count_syncs_of_repeat(between: impl Fn(&FileBodies, &[u8; 32])) -> usize {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (bodies, body) = (bodies(&dir), vec![b'b'; 300_000]);
+    bodies.write(TENANT, &name(&body), &body).expect("is written");
+    between(&bodies, &name(&body));
+    SYNCED.with_borrow_mut(Vec::clear);
+    bodies.write(TENANT, &name(&body), &body).expect("is written again");
+    assert_eq!(bodies.read(TENANT, &name(&body)).expect("is read"), body);
+    SYNCED.with_borrow(Vec::len)
+}
+
+#[test]
+fn a_repeated_body_syncs_only_what_is_not_durable() {
+    assert_eq!(count_syncs_of_repeat(|_, _| {}), 0, "its name is durable");
+    let removed = |bodies: &FileBodies, hash: &[u8; 32]| {
+        assert!(bodies.remove(TENANT, hash).expect("is removed"));
+    };
+    assert_eq!(count_syncs_of_repeat(removed), 1, "its name is a new one");
+    let damaged = |bodies: &FileBodies, hash: &[u8; 32]| {
+        fs::write(bodies.body_path(TENANT, hash), b"x").expect("is damaged");
+    };
+    assert_eq!(count_syncs_of_repeat(damaged), 1, "another file has its name");
+}
+
+/// Planted fault: a file that goes without a word leaves its name among the durable ones; one that comes back with its bytes is
+/// taken for durable.
+#[test]
+fn a_removal_that_keeps_the_name_known_is_caught() {
+    let by_hand = |bodies: &FileBodies, hash: &[u8; 32]| {
+        let path = bodies.body_path(TENANT, hash);
+        let bytes = fs::read(&path).expect("is read");
+        fs::remove_file(&path).expect("is removed");
+        fs::write(&path, bytes).expect("comes back");
+    };
+    assert_eq!(count_syncs_of_repeat(by_hand), 0, "nothing notices it");
+    let and_forgotten = |bodies: &FileBodies, hash: &[u8; 32]| {
+        let bytes = bodies.read(TENANT, hash).expect("is read");
+        bodies.remove(TENANT, hash).expect("is removed");
+        fs::write(bodies.body_path(TENANT, hash), bytes).expect("comes back");
+    };
+    assert_eq!(count_syncs_of_repeat(and_forgotten), 1, "a removal forgets the name");
 }

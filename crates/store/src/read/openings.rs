@@ -10,8 +10,8 @@ use dromia_contracts::id::{RunId, SessionId, TenantId};
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{OPENING_BYTES_MAX, OPENINGS_BYTES_MAX};
 
+use super::inbox::{ITEM_COLUMNS, complete_item, read_item};
 use super::journal::{BodyReader, unpack_fields};
-use super::session::{ITEM_COLUMNS, complete_item, read_item};
 use super::{Found, ScopeView};
 use crate::column_codes::stored_counter;
 use crate::reader::{ReadContext, ReadFailure};

@@ -12,9 +12,10 @@ use dromia_contracts::id::SessionId;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionRecord};
 use dromia_contracts::store::{PageRequest, SessionTail, TailLimits};
 
+use super::inbox::{ITEM_COLUMNS, complete_item, read_item};
 use super::journal::{BodyReader, CheckedJournal};
 use super::recent::TailGroup;
-use super::session::{ITEM_COLUMNS, by_id, complete_item, read_item};
+use super::session::by_id;
 use super::{Found, ScopeView, row_limit};
 use crate::column_codes::stored_counter;
 use crate::reader::{ReadContext, ReadFailure};

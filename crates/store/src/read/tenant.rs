@@ -2,15 +2,15 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use dromia_contracts::agent::{HandleSlug, TenantRecord};
+use dromia_contracts::agent::{HandleSlug, TenantCounts, TenantRecord};
 use dromia_contracts::id::TenantId;
 use dromia_contracts::store::PageRequest;
 
 use super::agent::read_handle;
-use super::{FIRST, Found, page_limit};
+use super::{FIRST, Found, ScopeView, page_limit};
 use crate::column_codes;
 
-const COLUMNS: &str = "tenant, handle, at";
+const COLUMNS: &str = "tenant, handle, at, suspended_at";
 
 /// Reads `COLUMNS`, beginning at the first.
 pub(super) fn read_tenant(row: &Row<'_>) -> rusqlite::Result<TenantRecord> {
@@ -18,6 +18,7 @@ pub(super) fn read_tenant(row: &Row<'_>) -> rusqlite::Result<TenantRecord> {
         id: TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
         handle: read_handle(row, 1)?,
         created_at: column_codes::read_time(row, 2)?,
+        suspended_at: column_codes::time_opt(row, 3)?,
     })
 }
 
@@ -34,4 +35,20 @@ pub(crate) fn list_tenants(db: &Connection, page: PageRequest<TenantId>) -> Foun
 pub(crate) fn by_handle(db: &Connection, handle: &HandleSlug) -> Found<Option<TenantRecord>> {
     let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM tenants WHERE handle = ?1"))?;
     Ok(select.query_row([handle.as_str()], read_tenant).optional()?)
+}
+
+pub(crate) fn of_scope(db: &Connection, view: ScopeView) -> Found<Option<TenantRecord>> {
+    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM tenants WHERE tenant = ?1"))?;
+    Ok(select.query_row([view.tenant.as_bytes()], read_tenant).optional()?)
+}
+
+pub(crate) fn count_rows(db: &Connection, view: ScopeView) -> Found<TenantCounts> {
+    let mut select = db.prepare_cached(
+        "SELECT (SELECT count(*) FROM agents WHERE tenant = ?1), (SELECT count(*) FROM sessions WHERE tenant = ?1), \
+         (SELECT count(*) FROM runs INDEXED BY runs_open WHERE tenant = ?1 AND status <= 2)",
+    )?;
+    let count = |row: &Row<'_>, column| column_codes::read_counter(row, column);
+    Ok(select.query_row([view.tenant.as_bytes()], |row| {
+        Ok(TenantCounts { agents: count(row, 0)?, sessions: count(row, 1)?, open_runs: count(row, 2)? })
+    })?)
 }

@@ -6,7 +6,9 @@ CREATE TABLE tenants (
     tenant   BLOB NOT NULL PRIMARY KEY,
     handle   TEXT NOT NULL UNIQUE,
     at       INTEGER NOT NULL,
-    body_key BLOB NOT NULL
+    body_key BLOB NOT NULL,
+    -- Since when it is suspended, if it is.
+    suspended_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE tokens (
@@ -279,6 +281,19 @@ CREATE TABLE subscribers (
     at     INTEGER NOT NULL,
     PRIMARY KEY (tenant, name)
 ) STRICT, WITHOUT ROWID;
+
+-- What changes gave that clients sent under a key. answer is NULL while that is not known, and empty where the key is free
+-- again.
+CREATE TABLE answers (
+    tenant  BLOB NOT NULL,
+    key     BLOB NOT NULL,
+    request BLOB NOT NULL,
+    claim   BLOB NOT NULL,
+    at      INTEGER NOT NULL,
+    answer  BLOB,
+    PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX answers_at ON answers (tenant, at);
 
 -- Secrets. key of vault_keys is the tenant's, sealed with the instance's; key of secrets is the secret's own, sealed with
 -- the tenant's; value is sealed with the secret's own. A version replaces the one before it, so its key is gone.

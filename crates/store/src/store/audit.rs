@@ -64,7 +64,10 @@ impl AuditLog for SqliteStore {
         session: SessionId,
         at: jiff::Timestamp,
     ) -> Read<'a, ()> {
-        let change = AuditChange::SessionExported { session };
+        self.audit_act(scope, AuditChange::SessionExported { session }, at)
+    }
+
+    fn audit_act<'a>(&'a self, scope: &'a Scope, change: AuditChange, at: jiff::Timestamp) -> Read<'a, ()> {
         let act = AuditAct { by: Some(scope.actor().clone()), change };
         self.write_note(scope.tenant(), AuditNote::Act { act, at: at.as_millisecond() })
     }

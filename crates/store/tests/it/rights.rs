@@ -125,7 +125,7 @@ fn asked(run: RunId, number: u8) -> ApprovalRequest {
         "id": ApprovalId::from_bytes([number; 16]), "agent": AGENT, "session": SESSION, "run": run, "call": "call_1_0",
         "author": "cli:ada", "hops": 0, "context": Label::ACTOR_TEXT, "tool": "exec", "arguments": "{}",
         "action": digest, "binding": digest, "origins": [], "rule": "permission", "reason": "a person looks",
-        "bound": {"call": 1, "tool": 2, "asker": 3, "rule": 4}, "standing": CallProvenance::default(),
+        "bound": {"call": 1, "tool": 2, "asker": 3, "rule": 4}, "provenance": CallProvenance::default(),
         "asked_at": at(5), "holds_until": at(1_000), "expires_at": at(2_000), "state": "holding",
     });
     serde_json::from_value(approval).expect("an approval")

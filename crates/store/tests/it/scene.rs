@@ -122,6 +122,7 @@ pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         grants: vec!["reply".into()],
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     let json = serde_json::to_vec(&config).expect("a configuration is JSON");
     Mutation::AgentCreate(AgentCreate {

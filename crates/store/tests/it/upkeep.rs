@@ -125,7 +125,7 @@ fn quoting(run: RunId, id: [u8; 16]) -> ApprovalRequest {
         author: Actor::new("cli:ada"),
         hops: 0,
         context: label,
-        standing: CallProvenance::default(),
+        provenance: CallProvenance::default(),
         tool: "pay".to_owned(),
         arguments: r#"{"to":"eve"}"#.to_owned(),
         action: Digest::from_bytes([1; 32]),

@@ -65,7 +65,7 @@ fn new_approval(agent: AgentId, session: SessionId, run: RunId, number: u8) -> A
         author: Actor::new("cli:ada"),
         hops: 0,
         context: Label::ACTOR_TEXT,
-        standing: CallProvenance::default(),
+        provenance: CallProvenance::default(),
         tool: "exec".to_owned(),
         arguments: r#"{"argv":["true"]}"#.to_owned(),
         action: Digest::from_bytes([number; 32]),
@@ -163,7 +163,7 @@ pub(super) async fn an_approval_is_used_up_in_the_commit_of_the_start_that_it_al
     let run =
         scene.store.run(&scene.tenant_scope(), approval.run).await.expect("a read").expect("it is there");
     assert_eq!((run.last_seq, run.head.status), (3, RunStatus::Parked), "a refused start leaves no row");
-    scene.commit_done(scene.new_batch().with_mutation(answer_mutation(approval.id, found, true, 10))).await;
+    scene.commit_mutation(answer_mutation(approval.id, found, true, 10)).await;
     let start = with_payer(scene.new_batch().with_mutation(start_mutation(&approval, 3)));
     let receipt = scene.commit_done(start.clone()).await;
     assert_eq!(approval_state(&scene, approval.id).await, Some(ApprovalState::Used));
@@ -178,14 +178,7 @@ pub(super) async fn an_approval_is_used_up_in_the_commit_of_the_start_that_it_al
 pub(super) async fn an_approval_allows_one_action_and_no_other(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let approval = ask_approval(&scene, 1).await;
-    scene
-        .commit_done(scene.new_batch().with_mutation(answer_mutation(
-            approval.id,
-            ApprovalState::Holding,
-            true,
-            10,
-        )))
-        .await;
+    scene.commit_mutation(answer_mutation(approval.id, ApprovalState::Holding, true, 10)).await;
     let other = ApprovalRequest { action: Digest::from_bytes([9; 32]), ..approval.clone() };
     let refusal =
         scene.commit_refused(with_payer(scene.new_batch().with_mutation(start_mutation(&other, 3)))).await;
@@ -201,22 +194,16 @@ pub(super) async fn an_approval_is_answered_once_and_in_time(store: Arc<dyn Stor
     let scene = StoreScene::open_scene(store, 1).await;
     let id = ask_approval(&scene, 1).await.id;
     let (holding, waiting) = (ApprovalState::Holding, ApprovalState::Waiting);
-    let late = scene
-        .commit_refused(scene.new_batch().with_mutation(answer_mutation(id, holding, true, 2_000)))
-        .await;
+    let late = scene.refuse_mutation(answer_mutation(id, holding, true, 2_000)).await;
     assert_eq!(late, CommitRefusal::ApprovalMoved { found: ApprovalState::Expired });
-    let wrong =
-        scene.commit_refused(scene.new_batch().with_mutation(answer_mutation(id, waiting, true, 10))).await;
+    let wrong = scene.refuse_mutation(answer_mutation(id, waiting, true, 10)).await;
     assert_eq!(wrong, CommitRefusal::ApprovalMoved { found: holding });
     for _ in 0..2 {
-        scene.commit_done(scene.new_batch().with_mutation(answer_mutation(id, holding, false, 10))).await;
+        scene.commit_mutation(answer_mutation(id, holding, false, 10)).await;
     }
-    let other =
-        scene.commit_refused(scene.new_batch().with_mutation(answer_mutation(id, holding, true, 11))).await;
+    let other = scene.refuse_mutation(answer_mutation(id, holding, true, 11)).await;
     assert_eq!(other, CommitRefusal::ApprovalMoved { found: ApprovalState::Denied });
-    let missing = scene
-        .commit_refused(scene.new_batch().with_mutation(answer_mutation(approval_id(9), holding, true, 10)))
-        .await;
+    let missing = scene.refuse_mutation(answer_mutation(approval_id(9), holding, true, 10)).await;
     assert!(matches!(missing, CommitRefusal::NotFound(_)), "{missing}");
 }
 
@@ -227,14 +214,7 @@ pub(super) async fn a_run_lets_go_of_an_approval_or_gets_its_answer_and_never_bo
         let entries = vec![refused_entry(approval, CallStatus::Awaiting)];
         Mutation::RunAppend(run_append(approval.run, 1, 3, entries, RunStatus::Running))
     };
-    scene
-        .commit_done(scene.new_batch().with_mutation(answer_mutation(
-            approval.id,
-            ApprovalState::Holding,
-            true,
-            10,
-        )))
-        .await;
+    scene.commit_mutation(answer_mutation(approval.id, ApprovalState::Holding, true, 10)).await;
     let refusal = scene.commit_refused(with_payer(scene.new_batch().with_mutation(lets_go(&approval)))).await;
     assert_eq!(refusal, CommitRefusal::ApprovalMoved { found: ApprovalState::Approved });
     let other = StoreScene::open_scene(Arc::clone(&scene.store), 2).await;
@@ -262,7 +242,7 @@ pub(super) async fn what_ends_a_call_withdraws_its_approval_and_an_import_moves_
         Mutation::RunAppend(run_append(approval.run, 1, 3, entries, RunStatus::Running))
     };
     // A batch without a payer records what was done elsewhere.
-    scene.commit_done(scene.new_batch().with_mutation(ends(CallStatus::Cancelled))).await;
+    scene.commit_mutation(ends(CallStatus::Cancelled)).await;
     assert_eq!(approval_state(&scene, approval.id).await, Some(ApprovalState::Holding));
     let entries = vec![refused_entry(&approval, CallStatus::Cancelled)];
     let more = Mutation::RunAppend(run_append(approval.run, 1, 4, entries, RunStatus::Running));
@@ -277,29 +257,22 @@ pub(super) async fn the_end_of_an_agent_withdraws_what_was_approved_and_no_run_h
     for number in 2..5 {
         let gone =
             ApprovalRequest { id: approval_id(number), state: waiting, released: true, ..held.clone() };
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::ApprovalAsk(Box::new(gone)))).await;
+        scene.commit_mutation(Mutation::ApprovalAsk(Box::new(gone))).await;
     }
     for (number, from, approved) in [(1, holding, true), (2, waiting, true), (3, waiting, false)] {
-        scene
-            .commit_done(scene.new_batch().with_mutation(answer_mutation(
-                approval_id(number),
-                from,
-                approved,
-                10,
-            )))
-            .await;
+        scene.commit_mutation(answer_mutation(approval_id(number), from, approved, 10)).await;
     }
     let state_set =
         |from, to| Mutation::AgentStateSet(AgentStateSet { agent: scene.agent, from: vec![from], to });
     let (running, paused) = (AgentState::Running, AgentState::Paused);
-    scene.commit_done(scene.new_batch().with_mutation(state_set(running, paused))).await;
+    scene.commit_mutation(state_set(running, paused)).await;
     assert_eq!(
         approval_state(&scene, approval_id(2)).await,
         Some(ApprovalState::Approved),
         "it may run again"
     );
     for _ in 0..2 {
-        scene.commit_done(scene.new_batch().with_mutation(state_set(paused, AgentState::Terminated))).await;
+        scene.commit_mutation(state_set(paused, AgentState::Terminated)).await;
         for (number, expected) in [
             // Its run takes the answer, or the end, by itself.
             (1, ApprovalState::Approved),
@@ -327,16 +300,9 @@ pub(super) async fn approvals_are_listed_newest_first_by_agent_and_while_they_ar
     let first = ask_approval(&scene, 1).await;
     for number in 2..5 {
         let more = ApprovalRequest { id: approval_id(number), ..first.clone() };
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::ApprovalAsk(Box::new(more)))).await;
+        scene.commit_mutation(Mutation::ApprovalAsk(Box::new(more))).await;
     }
-    scene
-        .commit_done(scene.new_batch().with_mutation(answer_mutation(
-            approval_id(3),
-            ApprovalState::Holding,
-            false,
-            10,
-        )))
-        .await;
+    scene.commit_mutation(answer_mutation(approval_id(3), ApprovalState::Holding, false, 10)).await;
     let all = ApprovalFilter::default();
     assert_eq!(listed_ids(&scene, all, PageRequest::first_page(9)).await, [4, 3, 2, 1]);
     assert_eq!(listed_ids(&scene, all, PageRequest { after: Some(approval_id(4)), limit: 2 }).await, [3, 2]);
@@ -365,7 +331,7 @@ pub(super) async fn what_cools_is_listed_in_turns_and_by_its_time_while_it_is_op
     for (scene, first, number, until) in delayed {
         let cools_until = Some(scene_time(until));
         let delayed = ApprovalRequest { id: approval_id(number), cools_until, ..first.clone() };
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::ApprovalAsk(Box::new(delayed)))).await;
+        scene.commit_mutation(Mutation::ApprovalAsk(Box::new(delayed))).await;
     }
     let row = |tenant, number, until| CoolingApproval {
         tenant,
@@ -383,24 +349,17 @@ pub(super) async fn what_cools_is_listed_in_turns_and_by_its_time_while_it_is_op
         assert_eq!(behind, all.get(skip..=skip).unwrap_or_default(), "behind {skip}");
     }
     assert_eq!(list_cooling(&scene, 2_000, 9).await.len(), 0, "they have expired");
-    scene
-        .commit_done(scene.new_batch().with_mutation(answer_mutation(
-            approval_id(4),
-            ApprovalState::Holding,
-            false,
-            10,
-        )))
-        .await;
+    scene.commit_mutation(answer_mutation(approval_id(4), ApprovalState::Holding, false, 10)).await;
     assert_eq!(list_cooling(&scene, 10, 9).await, [second, theirs], "what is answered cools no more");
     let set = AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Deleting };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+    scene.commit_mutation(Mutation::AgentStateSet(set)).await;
     assert_eq!(list_cooling(&scene, 10, 9).await, all[1..2], "what is being erased is not seen");
 }
 
 pub(super) async fn a_stranger_sees_and_answers_no_approval_and_an_erasure_takes_it(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let approval = ask_approval(&scene, 1).await;
-    scene.commit_done(scene.new_batch().with_mutation(rule_mutation(&scene, "mine", 10, 900))).await;
+    scene.commit_mutation(rule_mutation(&scene, "mine", 10, 900)).await;
     let stranger = StoreScene::open_scene(Arc::clone(&scene.store), 2).await;
     assert_eq!(approval_state(&stranger, approval.id).await, None);
     let all = ApprovalFilter::default();
@@ -422,7 +381,7 @@ pub(super) async fn a_stranger_sees_and_answers_no_approval_and_an_erasure_takes
         Ok(Vec::new())
     );
     let set = AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Deleting };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+    scene.commit_mutation(Mutation::AgentStateSet(set)).await;
     assert_eq!(approval_state(&scene, approval.id).await, None, "what is being erased is not seen");
     while !scene.store.erase_agent_page(&scene.tenant_scope(), scene.agent).await.expect("a page").1 {}
     assert_eq!(scene.store.approval_rules(&scene.tenant_scope()).await, Ok(Vec::new()));
@@ -453,34 +412,24 @@ pub(super) async fn rules_of_approvals_are_kept_by_name_until_one_comes_after_th
 ) {
     let scene = StoreScene::open_scene(store, 1).await;
     for (name, made, ends) in [("b", 10, 100), ("a", 10, 50), ("b", 20, 90)] {
-        scene.commit_done(scene.new_batch().with_mutation(rule_mutation(&scene, name, made, ends))).await;
+        scene.commit_mutation(rule_mutation(&scene, name, made, ends)).await;
     }
     assert_eq!(rule_names(&scene).await, ["a", "b"]);
-    scene.commit_done(scene.new_batch().with_mutation(rule_mutation(&scene, "c", 60, 100))).await;
+    scene.commit_mutation(rule_mutation(&scene, "c", 60, 100)).await;
     assert_eq!(rule_names(&scene).await, ["b", "c"], "the one that had ended is gone");
     let remove = || Mutation::ApprovalRuleRemove(ApprovalRuleRemove { name: "b".to_owned() });
     for _ in 0..2 {
-        scene.commit_done(scene.new_batch().with_mutation(remove())).await;
+        scene.commit_mutation(remove()).await;
     }
     assert_eq!(rule_names(&scene).await, ["c"]);
     for (name, ends) in [("C", 900), ("d", 10)] {
-        let refusal = scene
-            .commit_refused(scene.new_batch().with_mutation(rule_mutation(&scene, name, 60, ends)))
-            .await;
+        let refusal = scene.refuse_mutation(rule_mutation(&scene, name, 60, ends)).await;
         assert!(matches!(refusal, CommitRefusal::Malformed(_)), "{refusal}");
     }
     for number in 1..RULES_MAX {
-        scene
-            .commit_done(scene.new_batch().with_mutation(rule_mutation(
-                &scene,
-                &format!("n{number}"),
-                60,
-                100,
-            )))
-            .await;
+        scene.commit_mutation(rule_mutation(&scene, &format!("n{number}"), 60, 100)).await;
     }
-    let full =
-        scene.commit_refused(scene.new_batch().with_mutation(rule_mutation(&scene, "more", 60, 100))).await;
+    let full = scene.refuse_mutation(rule_mutation(&scene, "more", 60, 100)).await;
     assert!(matches!(full, CommitRefusal::Malformed(_)), "{full}");
-    scene.commit_done(scene.new_batch().with_mutation(rule_mutation(&scene, "c", 60, 100))).await;
+    scene.commit_mutation(rule_mutation(&scene, "c", 60, 100)).await;
 }

@@ -74,7 +74,7 @@ pub(super) async fn a_call_is_reserved_with_its_entry_and_settled_with_its_answe
     let scene = StoreScene::open_scene(store, 1).await;
     // Three tokens of the request and at most 64 of the answer; the answer reports three and five.
     let tokens = BudgetDefinition { measure: BudgetMeasure::Tokens, ..call_budget(67) };
-    scene.commit_done(scene.new_batch().with_mutation(set_budget(tokens))).await;
+    scene.commit_mutation(set_budget(tokens)).await;
     let batch = turn_batch(&scene);
     let run = batch.claim.as_ref().map(|claim| claim.run).expect("it claims");
     scene.commit_done(batch).await;
@@ -88,7 +88,7 @@ pub(super) async fn a_call_is_reserved_with_its_entry_and_settled_with_its_answe
 
 pub(super) async fn a_batch_that_a_budget_has_no_room_for_leaves_no_row(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
-    scene.commit_done(scene.new_batch().with_mutation(set_budget(call_budget(0)))).await;
+    scene.commit_mutation(set_budget(call_budget(0))).await;
     let batch = turn_batch(&scene);
     let run = batch.claim.as_ref().map(|claim| claim.run).expect("it claims");
     let CommitRefusal::BudgetExhausted(full) = scene.commit_refused(batch.clone()).await else {
@@ -104,7 +104,7 @@ pub(super) async fn a_batch_that_a_budget_has_no_room_for_leaves_no_row(store: A
 
 pub(super) async fn two_runs_do_not_both_get_the_last_of_a_budget(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
-    scene.commit_done(scene.new_batch().with_mutation(set_budget(call_budget(1)))).await;
+    scene.commit_mutation(set_budget(call_budget(1))).await;
     let other = turn_of_another(&scene, "bob").await;
     let (first, second) = (scene.store.commit(turn_batch(&scene)), scene.store.commit(other));
     let (first, second) = (first.await, second.await);
@@ -116,7 +116,7 @@ pub(super) async fn two_runs_do_not_both_get_the_last_of_a_budget(store: Arc<dyn
 
 pub(super) async fn a_repeated_batch_is_charged_once(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
-    scene.commit_done(scene.new_batch().with_mutation(set_budget(call_budget(1)))).await;
+    scene.commit_mutation(set_budget(call_budget(1))).await;
     let batch = turn_batch(&scene);
     let first = scene.commit_done(batch.clone()).await;
     assert_eq!(scene.commit_done(batch).await, first);
@@ -125,7 +125,7 @@ pub(super) async fn a_repeated_batch_is_charged_once(store: Arc<dyn Store>) {
 
 pub(super) async fn a_period_begins_with_its_first_call_and_another_count(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
-    scene.commit_done(scene.new_batch().with_mutation(set_budget(calls_of_an_hour(1)))).await;
+    scene.commit_mutation(set_budget(calls_of_an_hour(1))).await;
     scene.commit_done(turn_batch(&scene)).await;
     let other = turn_of_another(&scene, "bob").await;
     let CommitRefusal::BudgetExhausted(full) = scene.commit_refused(other.clone()).await else {
@@ -142,7 +142,7 @@ pub(super) async fn a_call_that_ends_in_a_later_period_leaves_the_count_of_that_
     store: Arc<dyn Store>,
 ) {
     let scene = StoreScene::open_scene(store, 1).await;
-    scene.commit_done(scene.new_batch().with_mutation(set_budget(calls_of_an_hour(1)))).await;
+    scene.commit_mutation(set_budget(calls_of_an_hour(1))).await;
     let before = turn_batch(&scene);
     let run = before.claim.as_ref().map(|claim| claim.run).expect("it claims");
     scene.commit_done(before).await;
@@ -161,7 +161,7 @@ pub(super) async fn a_call_that_ends_in_a_later_period_leaves_the_count_of_that_
 
 pub(super) async fn a_wavering_clock_grants_no_period_budget_twice(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
-    scene.commit_done(scene.new_batch().with_mutation(set_budget(calls_of_an_hour(3)))).await;
+    scene.commit_mutation(set_budget(calls_of_an_hour(3))).await;
     let first = turn_batch(&scene);
     let run = first.claim.as_ref().map(|claim| claim.run).expect("it claims");
     scene.commit_done(first).await;
@@ -188,21 +188,15 @@ pub(super) async fn a_wavering_clock_grants_no_period_budget_twice(store: Arc<dy
 
 pub(super) async fn a_budget_that_counts_otherwise_begins_anew(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
-    scene.commit_done(scene.new_batch().with_mutation(set_budget(call_budget(5)))).await;
+    scene.commit_mutation(set_budget(call_budget(5))).await;
     scene.commit_done(turn_batch(&scene)).await;
-    scene.commit_done(scene.new_batch().with_mutation(set_budget(call_budget(9)))).await;
+    scene.commit_mutation(set_budget(call_budget(9))).await;
     assert_eq!(used_amounts(&scene).await, [1], "another limit counts the same");
-    scene
-        .commit_done(
-            scene
-                .new_batch()
-                .with_mutation(set_budget(BudgetDefinition { per: BudgetScope::Agent, ..call_budget(9) })),
-        )
-        .await;
+    scene.commit_mutation(set_budget(BudgetDefinition { per: BudgetScope::Agent, ..call_budget(9) })).await;
     assert_eq!(used_amounts(&scene).await, [0]);
     let remove = || Mutation::BudgetRemove(BudgetRemove { name: "b".to_owned() });
-    scene.commit_done(scene.new_batch().with_mutation(remove())).await;
-    scene.commit_done(scene.new_batch().with_mutation(remove())).await;
+    scene.commit_mutation(remove()).await;
+    scene.commit_mutation(remove()).await;
     assert_eq!(used_amounts(&scene).await, Vec::<u64>::new());
 }
 
@@ -210,18 +204,12 @@ pub(super) async fn a_tenant_has_so_many_budgets_and_a_stranger_sees_none(store:
     let scene = StoreScene::open_scene(store, 1).await;
     let named = |number: usize| set_budget(BudgetDefinition { name: format!("b{number}"), ..call_budget(1) });
     for number in 0..BUDGETS_MAX {
-        scene.commit_done(scene.new_batch().with_mutation(named(number))).await;
+        scene.commit_mutation(named(number)).await;
     }
-    assert!(matches!(
-        scene.commit_refused(scene.new_batch().with_mutation(named(BUDGETS_MAX))).await,
-        CommitRefusal::Malformed(_)
-    ));
-    scene.commit_done(scene.new_batch().with_mutation(named(0))).await;
+    assert!(matches!(scene.refuse_mutation(named(BUDGETS_MAX)).await, CommitRefusal::Malformed(_)));
+    scene.commit_mutation(named(0)).await;
     let bad = set_budget(BudgetDefinition { name: "B".to_owned(), ..call_budget(1) });
-    assert!(matches!(
-        scene.commit_refused(scene.new_batch().with_mutation(bad)).await,
-        CommitRefusal::Malformed(_)
-    ));
+    assert!(matches!(scene.refuse_mutation(bad).await, CommitRefusal::Malformed(_)));
     let both = with_payer(scene.new_batch().with_mutation(named(0)));
     assert!(matches!(scene.commit_refused(both).await, CommitRefusal::Malformed(_)));
     let stranger = StoreScene::open_scene(Arc::clone(&scene.store), 2).await;

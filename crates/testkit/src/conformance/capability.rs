@@ -43,7 +43,7 @@ pub(super) fn drop_mutation(number: u8) -> Mutation {
 }
 
 async fn put_capability(scene: &StoreScene, capability: &CapabilityRecord) {
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::CapabilityPut(capability.clone()))).await;
+    scene.commit_mutation(Mutation::CapabilityPut(capability.clone())).await;
 }
 
 async fn list_capabilities(scene: &StoreScene) -> Vec<CapabilityRecord> {
@@ -61,22 +61,21 @@ pub(super) async fn a_capability_is_put_once_and_taken_back_for_good(store: Arc<
     let after = PageRequest { after: Some(capability_id(1)), limit: 1 };
     assert_eq!(scene.store.capabilities(&scene.tenant_scope(), after).await, Ok(vec![second.clone()]));
     let other = CapabilityRecord { rights: vec!["tool:other".to_owned()], ..first.clone() };
-    let refusal = scene.commit_refused(scene.new_batch().with_mutation(Mutation::CapabilityPut(other))).await;
+    let refusal = scene.refuse_mutation(Mutation::CapabilityPut(other)).await;
     assert!(matches!(refusal, CommitRefusal::Malformed(_)), "{refusal:?}");
     for ms in [7, 8] {
-        scene.commit_done(scene.new_batch().with_mutation(revoke_mutation(1, ms))).await;
+        scene.commit_mutation(revoke_mutation(1, ms)).await;
         put_capability(&scene, &first).await;
         let revoked = CapabilityRecord { revoked_at: Some(scene_time(7)), ..first.clone() };
         assert_eq!(list_capabilities(&scene).await, [revoked, second.clone()], "the first time counts");
     }
-    let refusal = scene.commit_refused(scene.new_batch().with_mutation(revoke_mutation(9, 1))).await;
+    let refusal = scene.refuse_mutation(revoke_mutation(9, 1)).await;
     assert_eq!(refusal, CommitRefusal::NotFound(capability_id(9).to_string()));
     let twice = scene.new_batch().with_mutation(revoke_mutation(2, 1)).with_mutation(drop_mutation(2));
     let refusal = scene.commit_refused(twice).await;
     assert!(matches!(refusal, CommitRefusal::Malformed(_)), "{refusal:?}");
     let nobody = new_capability(AgentId::from_bytes([0xee; 16]), 3);
-    let refusal =
-        scene.commit_refused(scene.new_batch().with_mutation(Mutation::CapabilityPut(nobody.clone()))).await;
+    let refusal = scene.refuse_mutation(Mutation::CapabilityPut(nobody.clone())).await;
     assert_eq!(refusal, CommitRefusal::NotFound(nobody.holder.to_string()));
 }
 
@@ -85,18 +84,18 @@ pub(super) async fn a_capability_that_is_let_go_of_is_gone_and_so_are_those_of_a
 ) {
     let scene = StoreScene::open_scene(store, 1).await;
     let second = scene.agent_id();
-    scene.commit_done(scene.new_batch().with_mutation(agent_create(second, "second"))).await;
+    scene.commit_mutation(agent_create(second, "second")).await;
     let (mine, theirs) = (new_capability(scene.agent, 1), new_capability(second, 2));
     put_capability(&scene, &mine).await;
     put_capability(&scene, &new_capability(scene.agent, 3)).await;
     put_capability(&scene, &theirs).await;
     for _ in 0..2 {
-        scene.commit_done(scene.new_batch().with_mutation(drop_mutation(3))).await;
+        scene.commit_mutation(drop_mutation(3)).await;
         assert_eq!(list_capabilities(&scene).await, [mine.clone(), theirs.clone()]);
     }
     let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
     let set = AgentStateSet { agent: scene.agent, from, to };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+    scene.commit_mutation(Mutation::AgentStateSet(set)).await;
     assert_eq!(list_capabilities(&scene).await, slice::from_ref(&theirs), "what is being erased is not seen");
     while !scene.store.erase_agent_page(&scene.tenant_scope(), scene.agent).await.expect("a page").1 {}
     assert_eq!(list_capabilities(&scene).await, [theirs]);

@@ -9,14 +9,14 @@ use dromia_contracts::store::{
     AgentStateSet, CommitOutcome, Mutation, PageRequest, PendingSession, RunFilter, Store, TailLimits,
 };
 
-use super::scene::{StoreScene, all_of, model_replied, run_append, run_completed};
+use super::scene::{StoreScene, all_of, model_replied, run_append, run_completed, scene_time};
 
 pub(super) async fn a_claim_takes_the_next_items_in_order_and_the_put_of_its_own_batch(
     store: Arc<dyn Store>,
 ) {
     let scene = StoreScene::open_scene(store, 1).await;
     let (a, b, c) = (scene.item_id(), scene.item_id(), scene.item_id());
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(a)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(a))).await;
     let with_own_put = |take: &[_]| {
         let mut batch = scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(b)));
         batch.claim = Some(scene.claim_session(scene.run_id(), 0, take));
@@ -61,7 +61,7 @@ pub(super) async fn a_claim_that_cannot_be_had_leaves_the_mutations_standing(sto
 pub(super) async fn at_most_one_turn_is_active_under_many_claimers(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let item = scene.item_id();
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(item))).await;
     let claims = (0..16).map(|_| {
         let mut batch = scene.new_batch();
         batch.claim = Some(scene.claim_session(scene.run_id(), 0, &[item]));
@@ -83,7 +83,7 @@ pub(super) async fn a_terminal_head_frees_the_session(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let first = scene.begin_turn(0).await;
     let end = run_append(first, 1, 2, vec![model_replied(1, "hi"), run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let session =
         scene.store.session(&scene.tenant_scope(), scene.session).await.expect("a read").expect("a session");
     assert_eq!(session.head.active, None);
@@ -97,7 +97,7 @@ pub(super) async fn a_terminal_head_frees_the_session(store: Arc<dyn Store>) {
     assert_eq!(found, [(second, RunStatus::Running), (first, RunStatus::Completed)], "newest first");
     // A run that was written down elsewhere comes in with its end.
     let end = run_append(second, 1, 2, vec![run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let (run, item) = (scene.run_id(), scene.item_id());
     let mut import = scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)));
     let mut claim = scene.claim_session(run, 2, &[item]);
@@ -137,6 +137,34 @@ pub(super) async fn an_agent_that_is_not_running_grants_no_claim(store: Arc<dyn 
     assert!(scene.commit_done(again).await.claimed);
 }
 
+pub(super) async fn a_suspended_tenant_keeps_its_input_and_grants_no_claim(store: Arc<dyn Store>) {
+    let scene = StoreScene::open_scene(store, 1).await;
+    let set = |since| scene.new_batch().with_mutation(Mutation::TenantSuspensionSet(since));
+    let suspended_at = async || {
+        let tenant = scene.store.tenant_record(&scene.tenant_scope()).await.expect("a read");
+        tenant.expect("the tenant").suspended_at
+    };
+    assert_eq!(suspended_at().await, None);
+    scene.commit_done(set(Some(scene_time(7)))).await;
+    scene.commit_done(set(Some(scene_time(8)))).await;
+    assert_eq!(suspended_at().await, Some(scene_time(7)), "a repetition changes nothing");
+    let (item, run) = (scene.item_id(), scene.run_id());
+    let mut batch = scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)));
+    batch.claim = Some(scene.claim_session(run, 0, &[item]));
+    let receipt = scene.commit_done(batch).await;
+    assert_eq!((receipt.claimed, receipt.positions), (false, vec![1]), "it keeps its input");
+    let operator = StoreScene::node_operator();
+    let pending = async || {
+        scene.store.pending_sessions(&operator, PageRequest::first_page(9)).await.expect("a read").len()
+    };
+    assert_eq!(pending().await, 0);
+    scene.commit_done(set(None)).await;
+    assert_eq!((suspended_at().await, pending().await), (None, 1));
+    let mut again = scene.new_batch();
+    again.claim = Some(scene.claim_session(run, 0, &[item]));
+    assert!(scene.commit_done(again).await.claimed);
+}
+
 pub(super) async fn a_paused_agent_grants_a_claim_that_begins_nothing(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let set = |to| {
@@ -148,7 +176,7 @@ pub(super) async fn a_paused_agent_grants_a_claim_that_begins_nothing(store: Arc
         }))
     };
     let (item, run) = (scene.item_id(), scene.run_id());
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(item))).await;
     let ended = || {
         let mut batch = scene.new_batch();
         let mut claim = scene.claim_session(run, 0, &[item]);
@@ -163,7 +191,7 @@ pub(super) async fn a_paused_agent_grants_a_claim_that_begins_nothing(store: Arc
         scene.store.session(&scene.tenant_scope(), scene.session).await.expect("a read").expect("a session");
     assert_eq!((session.head.taken, session.head.active), (1, None));
     let second = scene.item_id();
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(second)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(second))).await;
     scene.commit_done(set(AgentState::Terminated)).await;
     let mut late = scene.new_batch();
     let mut claim = scene.claim_session(scene.run_id(), 1, &[second]);
@@ -184,10 +212,10 @@ pub(super) async fn a_session_with_waiting_items_and_no_turn_is_pending(store: A
     assert_eq!(pending().await, []);
     let run = scene.begin_turn(0).await;
     let item = scene.item_id();
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(item))).await;
     assert_eq!(pending().await, [], "its turn is active");
     let end = run_append(run, 1, 2, vec![run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let row = PendingSession { tenant: scene.tenant, agent: scene.agent, session: scene.session };
     assert_eq!(pending().await, [row]);
     let page = PageRequest { after: Some((scene.tenant, scene.session)), limit: 9 };
@@ -210,10 +238,10 @@ pub(super) async fn a_tail_holds_whole_runs_and_what_waits(store: Arc<dyn Store>
     batch.claim = Some(scene.claim_session(first, 0, &[a, b]));
     scene.commit_done(batch).await;
     let end = run_append(first, 1, 2, vec![model_replied(1, "hi"), run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let second = scene.begin_turn(2).await;
     let waiting = scene.item_id();
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(waiting)))).await;
+    scene.commit_mutation(Mutation::InboxPut(scene.put_input(waiting))).await;
 
     let tail = all_of(&scene.store, &scene.tenant_scope(), scene.session).await.expect("a session");
     let positions = |items: &[dromia_contracts::session::InboxItem]| {

@@ -96,8 +96,7 @@ pub(super) async fn a_refused_batch_leaves_no_row(store: Arc<dyn Store>) {
         )));
     assert!(matches!(scene.commit_refused(batch).await, CommitRefusal::NotFound(_)));
     assert_eq!(read_everything(&scene).await, before);
-    let receipt =
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(scene.put_input(item)))).await;
+    let receipt = scene.commit_mutation(Mutation::InboxPut(scene.put_input(item))).await;
     assert_eq!(receipt.positions, [1], "the refused put took no position");
 }
 
@@ -116,10 +115,7 @@ pub(super) async fn a_batch_over_the_limits_is_malformed(store: Arc<dyn Store>) 
     }
     let run = scene.begin_turn(0).await;
     let empty = run_append(run, 1, 2, Vec::new(), RunStatus::Running);
-    assert!(matches!(
-        scene.commit_refused(scene.new_batch().with_mutation(Mutation::RunAppend(empty))).await,
-        CommitRefusal::Malformed(_)
-    ));
+    assert!(matches!(scene.refuse_mutation(Mutation::RunAppend(empty)).await, CommitRefusal::Malformed(_)));
 }
 
 pub(super) async fn a_handle_is_taken_once(store: Arc<dyn Store>) {
@@ -213,7 +209,7 @@ pub(super) async fn a_session_holds_so_many_state_entries_and_gives_them_in_page
             .commit_done(chunk.iter().cloned().map(put).fold(scene.new_batch(), WriteBatch::with_mutation))
             .await;
     }
-    let over = scene.commit_refused(scene.new_batch().with_mutation(put("one more".to_owned()))).await;
+    let over = scene.refuse_mutation(put("one more".to_owned())).await;
     assert!(matches!(over, CommitRefusal::Malformed(_)), "{over:?}");
     let change = |expected, ms| StatePut {
         write: scene.write_id(),
@@ -223,7 +219,7 @@ pub(super) async fn a_session_holds_so_many_state_entries_and_gives_them_in_page
         value: Bytes::from_static(b"2"),
         at: scene_time(ms),
     };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::StatePut(change(Some(1), 2)))).await;
+    scene.commit_mutation(Mutation::StatePut(change(Some(1), 2))).await;
     let scope = scene.tenant_scope();
     let mut seen: Vec<String> = Vec::new();
     loop {
@@ -331,19 +327,19 @@ pub(super) async fn a_key_that_was_used_again_outlives_the_agent_of_its_first_it
         )
         .await;
     let first = keyed_input(&scene, scene.item_id(), 3, KeyLifetime::Day);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::InboxPut(first))).await;
+    scene.commit_mutation(Mutation::InboxPut(first)).await;
     let mut again = keyed_input(&scene, scene.item_id(), 3 + DAY_MS, KeyLifetime::Day);
     again.owner = InboxOwner::Session(bobs);
     let again = scene.new_batch().with_mutation(Mutation::InboxPut(again));
     let receipt = scene.commit_done(again.clone()).await;
     let delete =
         AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Deleting };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(delete))).await;
+    scene.commit_mutation(Mutation::AgentStateSet(delete)).await;
     while !scene.store.erase_agent_page(&scene.tenant_scope(), scene.agent).await.expect("a page").1 {}
     assert_eq!(scene.commit_done(again).await, receipt, "bob's item is still found by its key");
     let mut third = keyed_input(&scene, scene.item_id(), 4 + DAY_MS, KeyLifetime::Day);
     third.owner = InboxOwner::Session(bobs);
-    let refused = scene.commit_refused(scene.new_batch().with_mutation(Mutation::InboxPut(third))).await;
+    let refused = scene.refuse_mutation(Mutation::InboxPut(third)).await;
     assert!(matches!(refused, CommitRefusal::KeyTaken { position: 1, .. }), "{refused:?}");
 }
 
@@ -391,11 +387,11 @@ pub(super) async fn erasing_an_agent_leaves_nothing_of_it_and_all_of_its_neighbo
         let run = scene.begin_turn(after).await;
         let reply = vec![model_replied(1, vec![b'r'; 5_000]), run_completed()];
         let end = run_append(run, 1, 2, reply, RunStatus::Completed);
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+        scene.commit_mutation(Mutation::RunAppend(end)).await;
     }
     let delete =
         AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Deleting };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(delete))).await;
+    scene.commit_mutation(Mutation::AgentStateSet(delete)).await;
     assert_eq!(store.agent(&scope, scene.agent).await, Ok(None), "one that is being erased is not found");
     let deleting = store.deleting_agents(&StoreScene::node_operator()).await.expect("a read");
     assert_eq!(deleting, [(scene.tenant, scene.agent)]);
@@ -419,7 +415,7 @@ pub(super) async fn erasing_an_agent_leaves_nothing_of_it_and_all_of_its_neighbo
     assert_eq!(store.inbox_items(&scope, InboxOwner::Session(scene.session), 0, 9).await, Ok(Vec::new()));
     let neighbour = store.session_by_key(&scope, bob, &session_key("main")).await.expect("a read");
     assert_eq!(neighbour.map(|session| session.id), Some(bobs));
-    scene.commit_done(scene.new_batch().with_mutation(agent_create(scene.agent_id(), "ada"))).await;
+    scene.commit_mutation(agent_create(scene.agent_id(), "ada")).await;
 }
 
 pub(super) async fn a_pin_goes_with_the_last_agent_whose_runs_name_it(store: Arc<dyn Store>) {
@@ -447,7 +443,7 @@ pub(super) async fn a_pin_goes_with_the_last_agent_whose_runs_name_it(store: Arc
     assert_eq!(pins_left(&scene).await, ["of nobody", "of both", "of bob"]);
     for (agent, expected) in [(bob, &["of nobody", "of both"][..]), (scene.agent, &["of nobody"][..])] {
         let set = AgentStateSet { agent, from: vec![AgentState::Running], to: AgentState::Deleting };
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+        scene.commit_mutation(Mutation::AgentStateSet(set)).await;
         while !scene.store.erase_agent_page(&scene.tenant_scope(), agent).await.expect("a page").1 {}
         assert_eq!(pins_left(&scene).await, expected);
     }

@@ -32,11 +32,10 @@ fn called_entry(step: u32, model: &str, stand_in: Option<&str>) -> NewEntry {
 }
 
 fn lost_entry(step: u32, charged_micros: u64) -> NewEntry {
-    let (code, message) = (ErrorCode::OutcomeUnknown, "no".to_owned());
-    entry_at(
-        6,
-        Entry::ModelFailed(ModelFailed { step, attempt: 1, code, message, charged_micros, judged: None }),
-    )
+    let (code, message, judged) = (ErrorCode::OutcomeUnknown, "no".to_owned(), None);
+    let (attempt, attempts_max) = (1, None);
+    let failed = ModelFailed { step, attempt, attempts_max, code, message, charged_micros, judged };
+    entry_at(6, Entry::ModelFailed(failed))
 }
 
 /// The sums charge a fallback model for its own attempts, not the model that it replaces.
@@ -47,7 +46,7 @@ pub(super) async fn what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempt
     let (asked, stood_in) = (called_entry(1, "large", None), called_entry(2, "scripted", Some("large")));
     let entries = vec![lost_entry(1, 70), asked, model_replied(1, "long"), stood_in];
     let more = run_append(run, 1, 2, entries, RunStatus::Running);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(more))).await;
+    scene.commit_mutation(Mutation::RunAppend(more)).await;
     let spending = scene
         .store
         .run_spending(&scene.tenant_scope(), RunFilter::default(), PageRequest::first_page(9))
@@ -76,7 +75,7 @@ pub(super) async fn what_a_run_spent_is_told_by_model_and_sums_up_to_its_attempt
 async fn begin_apart(scene: &mut StoreScene, channel: &str) -> RunId {
     let session = scene.session_id();
     let open = session_open(session, scene.agent, channel);
-    scene.commit_done(scene.new_batch().with_mutation(open)).await;
+    scene.commit_mutation(open).await;
     scene.session = session;
     scene.begin_turn(0).await
 }
@@ -95,12 +94,12 @@ pub(super) async fn only_troubled_runs_are_listed_and_sums_count_the_newest_runs
     ] {
         let run = begin_apart(&mut scene, channel).await;
         let end = run_append(run, 1, 2, vec![lost_entry(1, 70)], status);
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+        scene.commit_mutation(Mutation::RunAppend(end)).await;
         runs.push(run);
     }
     let resting = begin_apart(&mut scene, "f").await;
     let rest = run_append(resting, 1, 2, vec![lost_entry(1, 70)], RunStatus::Parked);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(rest))).await;
+    scene.commit_mutation(Mutation::RunAppend(rest)).await;
     let working = begin_apart(&mut scene, "g").await;
     let (scope, store) = (scene.tenant_scope(), &scene.store);
     let ids =
@@ -149,7 +148,7 @@ pub(super) async fn runs_with_what_they_spent_are_paged_like_runs_and_hidden_lik
     for after in 0..3 {
         let run = scene.begin_turn(after).await;
         let end = run_append(run, 1, 2, vec![run_completed()], RunStatus::Completed);
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+        scene.commit_mutation(Mutation::RunAppend(end)).await;
         runs.insert(0, run);
     }
     let (bob, bobs) = (scene.agent_id(), scene.session_id());
@@ -173,7 +172,7 @@ pub(super) async fn runs_with_what_they_spent_are_paged_like_runs_and_hidden_lik
     assert_eq!(run_ids(store, &stranger, all, PageRequest::first_page(9)).await, Vec::new());
     let from = vec![AgentState::Running];
     let set = AgentStateSet { agent: scene.agent, from, to: AgentState::Deleting };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+    scene.commit_mutation(Mutation::AgentStateSet(set)).await;
     assert_eq!(
         run_ids(store, &scope, all, PageRequest::first_page(9)).await,
         Vec::new(),

@@ -74,21 +74,15 @@ pub(super) async fn so_many_approvals_of_a_tenant_are_open_and_one_more_is_refus
     let more = || scene.new_batch().with_mutation(ask_mutation(asked_approval(&scene, run, OPEN_MAX)));
     assert_eq!(scene.commit_refused(more()).await, full);
     assert!(!is_there(&scene, OPEN_MAX).await, "a refused batch leaves no row");
-    scene.commit_done(scene.new_batch().with_mutation(ask_mutation(asked_approval(&scene, run, 3)))).await;
+    scene.commit_mutation(ask_mutation(asked_approval(&scene, run, 3))).await;
     // A request that is already denied does not count as open, and expired requests no longer count.
-    scene
-        .commit_done(scene.new_batch().with_mutation(ask_mutation(denied_approval(
-            &scene,
-            run,
-            OPEN_MAX + 1,
-        ))))
-        .await;
+    scene.commit_mutation(ask_mutation(denied_approval(&scene, run, OPEN_MAX + 1))).await;
     let late = ApprovalRequest {
         asked_at: scene_time(2_000),
         expires_at: scene_time(3_000),
         ..asked_approval(&scene, run, OPEN_MAX + 2)
     };
-    scene.commit_done(scene.new_batch().with_mutation(ask_mutation(late))).await;
+    scene.commit_mutation(ask_mutation(late)).await;
     assert_eq!(scene.commit_refused(more()).await, full);
 
     let other = StoreScene::open_scene(store, 2).await;
@@ -98,14 +92,7 @@ pub(super) async fn so_many_approvals_of_a_tenant_are_open_and_one_more_is_refus
     // After two answers the late request and one more fit.
     for number in [5, 6] {
         assert_eq!(scene.commit_refused(more()).await, full);
-        scene
-            .commit_done(scene.new_batch().with_mutation(answer_mutation(
-                numbered_id(number),
-                ApprovalState::Waiting,
-                false,
-                10,
-            )))
-            .await;
+        scene.commit_mutation(answer_mutation(numbered_id(number), ApprovalState::Waiting, false, 10)).await;
     }
     scene.commit_done(more()).await;
     scene.commit_done(more()).await;
@@ -156,10 +143,7 @@ pub(super) async fn a_request_in_the_place_of_another_is_none_more(store: Arc<dy
         "it makes room once"
     );
     scene.commit_done(rests(OPEN_MAX + 1, 3, Some(numbered_id(OPEN_MAX)))).await;
-    assert_eq!(
-        scene.commit_refused(scene.new_batch().with_mutation(ask_mutation(held(OPEN_MAX + 2)))).await,
-        full
-    );
+    assert_eq!(scene.refuse_mutation(ask_mutation(held(OPEN_MAX + 2))).await, full);
 }
 
 pub(super) async fn of_answered_approvals_the_oldest_go_and_none_that_may_still_be_moved(
@@ -211,7 +195,7 @@ pub(super) async fn of_answered_approvals_the_oldest_go_and_none_that_may_still_
         expires_at: scene_time(3_000),
         ..asked_approval(&scene, ended, KEPT_MAX + 5)
     };
-    scene.commit_done(scene.new_batch().with_mutation(ask_mutation(late))).await;
+    scene.commit_mutation(ask_mutation(late)).await;
     assert_eq!(remaining_numbers(&scene).await, [1, 6, 7], "the open one has expired by then");
 }
 
@@ -228,13 +212,7 @@ pub(super) async fn approvals_that_may_not_go_hold_up_none_behind_them(store: Ar
     ask_all(&scene, &approvals).await;
     assert!(is_there(&scene, stuck).await, "there is place for all of them");
     for more in 0..3 {
-        scene
-            .commit_done(scene.new_batch().with_mutation(ask_mutation(denied_approval(
-                &scene,
-                ended,
-                KEPT_MAX + more,
-            ))))
-            .await;
+        scene.commit_mutation(ask_mutation(denied_approval(&scene, ended, KEPT_MAX + more))).await;
         assert!(!is_there(&scene, stuck + more).await, "{more}: the oldest behind them goes");
         assert!(is_there(&scene, stuck + more + 1).await, "{more}: one for one");
     }

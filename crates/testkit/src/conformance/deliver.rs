@@ -53,9 +53,7 @@ pub(super) async fn a_message_is_prepared_with_its_entry_or_not_at_all(store: Ar
     let run = scene.begin_turn(0).await;
     let id = scene.delivery_id();
     let prepare = scene.prepare_delivery(run, id, ORDERS);
-    let alone = scene
-        .commit_refused(scene.new_batch().with_mutation(Mutation::DeliveryPrepare(prepare.clone())))
-        .await;
+    let alone = scene.refuse_mutation(Mutation::DeliveryPrepare(prepare.clone())).await;
     assert!(matches!(alone, CommitRefusal::Malformed(_)), "its entry is of no other batch: {alone:?}");
     for wrong in [
         DeliveryPrepare { seq: 5, ..prepare.clone() },
@@ -135,9 +133,9 @@ pub(super) async fn a_message_of_a_claim_that_is_not_granted_is_not_prepared(sto
 pub(super) async fn an_attempt_begins_once_and_only_for_the_first_of_its_target(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let made = prepare_messages(&scene, &[ORDERS, ORDERS, BILLS]).await;
-    let blocked = scene.commit_refused(scene.new_batch().with_mutation(start_delivery(made[1], 1, 1))).await;
+    let blocked = scene.refuse_mutation(start_delivery(made[1], 1, 1)).await;
     assert_eq!(blocked, CommitRefusal::DeliveryBlocked { by: made[0] });
-    let early = scene.commit_refused(scene.new_batch().with_mutation(start_delivery(made[0], 2, 1))).await;
+    let early = scene.refuse_mutation(start_delivery(made[0], 2, 1)).await;
     let found = DeliveryState::Prepared;
     assert_eq!(early, CommitRefusal::DeliveryMoved { found, attempts: 0, redrives: 0 });
     scene.begin_attempt(made[2], 1).await;
@@ -153,18 +151,14 @@ pub(super) async fn an_attempt_begins_once_and_only_for_the_first_of_its_target(
     assert_eq!((row.delivery.state, row.delivery.attempts), (DeliveryState::Sending, 1));
     assert_eq!(row.delivery.holder, Some(Digest::from_bytes([1; 32])));
     assert_eq!((row.attempts.len(), &row.attempts[0].ended), (1, &None));
-    let nobody = scene
-        .commit_refused(scene.new_batch().with_mutation(start_delivery(scene.delivery_id(), 1, 1)))
-        .await;
+    let nobody = scene.refuse_mutation(start_delivery(scene.delivery_id(), 1, 1)).await;
     assert!(matches!(nobody, CommitRefusal::NotFound(_)), "{nobody:?}");
 }
 
 pub(super) async fn what_came_of_an_attempt_is_said_once_and_kept_as_a_receipt(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let id = prepare_messages(&scene, &[ORDERS]).await[0];
-    let early = scene
-        .commit_refused(scene.new_batch().with_mutation(settle_delivery(id, 1, DeliveryState::Delivered)))
-        .await;
+    let early = scene.refuse_mutation(settle_delivery(id, 1, DeliveryState::Delivered)).await;
     assert!(matches!(early, CommitRefusal::DeliveryMoved { .. }), "{early:?}");
     scene.begin_attempt(id, 1).await;
     let end = AttemptEnd {
@@ -185,7 +179,7 @@ pub(super) async fn what_came_of_an_attempt_is_said_once_and_kept_as_a_receipt(s
         settled(&good, DeliveryState::Dead, None),
         settled(&good, DeliveryState::Failed, Some(DeadReason::Gone)),
     ] {
-        let refusal = scene.commit_refused(scene.new_batch().with_mutation(wrong.clone())).await;
+        let refusal = scene.refuse_mutation(wrong.clone()).await;
         assert!(matches!(refusal, CommitRefusal::Malformed(_)), "{wrong:?}: {refusal:?}");
     }
     let batch = scene.new_batch().with_mutation(settled(&good, DeliveryState::Failed, None));
@@ -198,7 +192,7 @@ pub(super) async fn what_came_of_an_attempt_is_said_once_and_kept_as_a_receipt(s
     scene.commit_done(batch).await;
     assert_eq!(delivery_state(&scene, id).await, DeliveryState::Sending, "an old outcome says nothing new");
     let late = settled(&AttemptEnd { at: scene_time(99), ..good }, DeliveryState::Delivered, None);
-    let refusal = scene.commit_refused(scene.new_batch().with_mutation(late)).await;
+    let refusal = scene.refuse_mutation(late).await;
     let found = DeliveryState::Sending;
     assert_eq!(refusal, CommitRefusal::DeliveryMoved { found, attempts: 2, redrives: 0 });
     scene.settle_attempt(id, 2, DeliveryState::Delivered).await;
@@ -206,7 +200,7 @@ pub(super) async fn what_came_of_an_attempt_is_said_once_and_kept_as_a_receipt(s
     assert_eq!(row.delivery.state, DeliveryState::Delivered);
     let receipts: Vec<_> = row.attempts.iter().map(|attempt| (attempt.number, attempt.began_at)).collect();
     assert_eq!(receipts, [(1, scene_time(21)), (2, scene_time(22))]);
-    let again = scene.commit_refused(scene.new_batch().with_mutation(start_delivery(id, 3, 1))).await;
+    let again = scene.refuse_mutation(start_delivery(id, 3, 1)).await;
     assert!(
         matches!(again, CommitRefusal::DeliveryMoved { .. }),
         "what arrived is not sent again: {again:?}"
@@ -218,7 +212,7 @@ pub(super) async fn a_dead_or_unknown_message_blocks_nobody_and_a_failed_one_doe
     let made = prepare_messages(&scene, &[ORDERS, ORDERS, ORDERS]).await;
     scene.begin_attempt(made[0], 1).await;
     scene.settle_attempt(made[0], 1, DeliveryState::Failed).await;
-    let blocked = scene.commit_refused(scene.new_batch().with_mutation(start_delivery(made[1], 1, 1))).await;
+    let blocked = scene.refuse_mutation(start_delivery(made[1], 1, 1)).await;
     assert_eq!(blocked, CommitRefusal::DeliveryBlocked { by: made[0] });
     scene.begin_attempt(made[0], 2).await;
     scene.settle_attempt(made[0], 2, DeliveryState::UnknownAfterSend).await;
@@ -233,10 +227,10 @@ pub(super) async fn a_dead_or_unknown_message_blocks_nobody_and_a_failed_one_doe
         at: scene_time(60),
     };
     let stale = DeliveryDrop { attempts: 1, ..drop.clone() };
-    let refusal = scene.commit_refused(scene.new_batch().with_mutation(Mutation::DeliveryDrop(stale))).await;
+    let refusal = scene.refuse_mutation(Mutation::DeliveryDrop(stale)).await;
     assert!(matches!(refusal, CommitRefusal::DeliveryMoved { .. }), "{refusal:?}");
     for _ in 0..2 {
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::DeliveryDrop(drop.clone()))).await;
+        scene.commit_mutation(Mutation::DeliveryDrop(drop.clone())).await;
     }
     assert_eq!(read_record(&scene, made[2]).await.delivery.reason, Some(DeadReason::Expired));
     assert_eq!(outbox_heads(&scene, PageRequest::first_page(9)).await, [], "nothing is open any more");
@@ -359,10 +353,10 @@ pub(super) async fn erasing_an_agent_takes_its_messages_and_leaves_the_feeds_end
     let made = prepare_messages(&scene, &[ORDERS, ORDERS]).await;
     scene.begin_attempt(made[0], 1).await;
     let number = FeedNumber { after: 0, deliveries: made.clone() };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::FeedNumber(number))).await;
+    scene.commit_mutation(Mutation::FeedNumber(number)).await;
     let from = vec![AgentState::Running];
     let set = AgentStateSet { agent: scene.agent, from, to: AgentState::Deleting };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+    scene.commit_mutation(Mutation::AgentStateSet(set)).await;
     assert_eq!(
         scene.store.delivery_record(&scene.tenant_scope(), made[0]).await,
         Ok(None),

@@ -45,18 +45,15 @@ pub(super) async fn a_feed_is_numbered_once_without_gap_in_the_order_of_each_tar
     let first = scene.new_batch().with_mutation(number_mutation(0, &made[..2]));
     scene.commit_done(first.clone()).await;
     scene.commit_done(first).await;
-    let moved = scene.commit_refused(scene.new_batch().with_mutation(number_mutation(0, &made[2..]))).await;
+    let moved = scene.refuse_mutation(number_mutation(0, &made[2..])).await;
     assert_eq!(moved, CommitRefusal::FeedMoved { found: 2 });
-    let twice =
-        scene.commit_refused(scene.new_batch().with_mutation(number_mutation(2, &[made[2], made[0]]))).await;
+    let twice = scene.refuse_mutation(number_mutation(2, &[made[2], made[0]])).await;
     assert!(matches!(twice, CommitRefusal::Malformed(_)), "{twice:?}");
-    let nobody = scene
-        .commit_refused(scene.new_batch().with_mutation(number_mutation(2, &[scene.delivery_id()])))
-        .await;
+    let nobody = scene.refuse_mutation(number_mutation(2, &[scene.delivery_id()])).await;
     assert!(matches!(nobody, CommitRefusal::NotFound(_)), "{nobody:?}");
-    let nothing = scene.commit_refused(scene.new_batch().with_mutation(number_mutation(2, &[]))).await;
+    let nothing = scene.refuse_mutation(number_mutation(2, &[])).await;
     assert!(matches!(nothing, CommitRefusal::Malformed(_)), "{nothing:?}");
-    scene.commit_done(scene.new_batch().with_mutation(number_mutation(2, &made[2..]))).await;
+    scene.commit_mutation(number_mutation(2, &made[2..])).await;
 
     let all = [(1, made[0]), (2, made[1]), (3, made[2])];
     assert_eq!(read_feed(&scene, &scene.tenant_scope(), 0, 9).await, all);
@@ -106,25 +103,25 @@ pub(super) async fn a_cursor_moves_forward_only_and_never_beyond_the_end(store: 
         let run = scene.begin_turn(after).await;
         made.push(scene.commit_reply(run, "webhook:a").await);
     }
-    scene.commit_done(scene.new_batch().with_mutation(number_mutation(0, &made))).await;
-    let beyond = scene.commit_refused(scene.new_batch().with_mutation(cursor_mutation("shop", 4))).await;
+    scene.commit_mutation(number_mutation(0, &made)).await;
+    let beyond = scene.refuse_mutation(cursor_mutation("shop", 4)).await;
     assert_eq!(beyond, CommitRefusal::FeedMoved { found: 3 });
     for to in [2, 1, 2] {
-        scene.commit_done(scene.new_batch().with_mutation(cursor_mutation("shop", to))).await;
+        scene.commit_mutation(cursor_mutation("shop", to)).await;
         let state = scene.store.feed_state(&scene.tenant_scope()).await.expect("a read");
         let shop = FeedSubscriber { name: "shop".to_owned(), cursor: 2, at: scene_time(2) };
         assert_eq!((state.last, state.subscribers), (3, vec![shop]));
     }
     for wrong in ["", &"x".repeat(129)] {
-        let refusal = scene.commit_refused(scene.new_batch().with_mutation(cursor_mutation(wrong, 1))).await;
+        let refusal = scene.refuse_mutation(cursor_mutation(wrong, 1)).await;
         assert!(matches!(refusal, CommitRefusal::Malformed(_)), "{wrong:?}: {refusal:?}");
     }
     for more in 1..SUBSCRIBERS_MAX {
-        scene.commit_done(scene.new_batch().with_mutation(cursor_mutation(&format!("s{more}"), 0))).await;
+        scene.commit_mutation(cursor_mutation(&format!("s{more}"), 0)).await;
     }
-    let full = scene.commit_refused(scene.new_batch().with_mutation(cursor_mutation("late", 0))).await;
+    let full = scene.refuse_mutation(cursor_mutation("late", 0)).await;
     assert!(matches!(full, CommitRefusal::Malformed(_)), "{full:?}");
-    scene.commit_done(scene.new_batch().with_mutation(cursor_mutation("shop", 3))).await;
+    scene.commit_mutation(cursor_mutation("shop", 3)).await;
     let state = scene.store.feed_state(&scene.tenant_scope()).await.expect("a read");
     assert_eq!(state.subscribers.len(), SUBSCRIBERS_MAX);
     let narrow = scene.tenant_scope().narrowed_to(scene.agent);

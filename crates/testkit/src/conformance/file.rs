@@ -29,7 +29,7 @@ fn label_row(path: &str, number: u8, label: Label) -> (String, FileLabel) {
 }
 
 async fn put_labels(scene: &StoreScene, said: FileLabels) {
-    scene.commit_done(scene.new_batch().with_mutation(put_mutation(scene.agent, said))).await;
+    scene.commit_mutation(put_mutation(scene.agent, said)).await;
 }
 
 async fn read_known(scene: &StoreScene, path: &str) -> KnownFile {
@@ -75,13 +75,8 @@ pub(super) async fn what_was_said_last_of_a_file_counts_and_what_counts_for_the_
         assert_eq!(read_known(&scene, "a").await, KnownFile { rest, ..now.clone() });
     }
     for bad in ["", &"x".repeat(4_097)] {
-        let refusal = scene
-            .commit_refused(
-                scene
-                    .new_batch()
-                    .with_mutation(put_mutation(scene.agent, labels_of_file(bad, 1, Label::CLAIM))),
-            )
-            .await;
+        let refusal =
+            scene.refuse_mutation(put_mutation(scene.agent, labels_of_file(bad, 1, Label::CLAIM))).await;
         assert!(matches!(refusal, CommitRefusal::Malformed(_)), "{refusal:?}");
     }
     let twice = scene.new_batch().with_mutation(put_mutation(scene.agent, FileLabels::for_file("a", None)));
@@ -90,11 +85,7 @@ pub(super) async fn what_was_said_last_of_a_file_counts_and_what_counts_for_the_
         .await;
     assert!(matches!(refusal, CommitRefusal::Malformed(_)), "{refusal:?}");
     let nobody = AgentId::from_bytes([0xee; 16]);
-    let refusal = scene
-        .commit_refused(
-            scene.new_batch().with_mutation(put_mutation(nobody, labels_of_file("a", 1, Label::CLAIM))),
-        )
-        .await;
+    let refusal = scene.refuse_mutation(put_mutation(nobody, labels_of_file("a", 1, Label::CLAIM))).await;
     assert_eq!(refusal, CommitRefusal::NotFound(nobody.to_string()));
     assert_eq!(
         list_labels(&scene).await,

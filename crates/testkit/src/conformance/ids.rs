@@ -36,7 +36,7 @@ async fn create_token(scene: &StoreScene, digits: u128) -> String {
         expires_at: None,
         at: scene_time(1),
     };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::TokenCreate(create))).await;
+    scene.commit_mutation(Mutation::TokenCreate(create)).await;
     token.to_string()
 }
 
@@ -83,7 +83,7 @@ pub(super) async fn a_stranger_and_the_scope_of_another_agent_find_no_id(store: 
     let delivery = scene.commit_reply(run, "webhook:orders").await.to_string();
     let token = create_token(&scene, 0x0199_0000_0000_0000_0000_0000_0000_cafe).await;
     let (bob, session) = (scene.agent_id(), scene.session.to_string());
-    scene.commit_done(scene.new_batch().with_mutation(agent_create(bob, "bob"))).await;
+    scene.commit_mutation(agent_create(bob, "bob")).await;
     let theirs = StoreScene::open_scene(Arc::clone(&scene.store), 2).await;
     let kinds = [
         (IdKind::Run, run.to_string()),

@@ -188,7 +188,7 @@ pub(super) async fn what_an_import_fills_is_there_only_when_it_ends(store: Arc<d
         assert_eq!(filled.visible_reads().await, WHOLE);
     }
     let stray = scene.session_id();
-    let refusal = scene.commit_refused(scene.new_batch().with_mutation(Mutation::ImportEnd(stray))).await;
+    let refusal = scene.refuse_mutation(Mutation::ImportEnd(stray)).await;
     assert_eq!(refusal, CommitRefusal::NotFound(stray.to_string()));
 }
 

@@ -62,10 +62,10 @@ pub(super) async fn a_takeover_raises_the_epoch_and_fences_the_old_owner(store: 
     let found = scene.store.run(&scene.tenant_scope(), run).await.expect("a read").expect("a run");
     assert_eq!((found.epoch, found.entry_epoch, found.claims_without_entry()), (2, 1, 1));
     let old = run_append(run, 1, 2, vec![model_replied(1, "a")], RunStatus::Running);
-    let refusal = scene.commit_refused(scene.new_batch().with_mutation(Mutation::RunAppend(old))).await;
+    let refusal = scene.refuse_mutation(Mutation::RunAppend(old)).await;
     assert_eq!(refusal, CommitRefusal::EpochStale { found: 2 });
     let new = run_append(run, 2, 2, vec![model_replied(1, "a")], RunStatus::Running);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(new))).await;
+    scene.commit_mutation(Mutation::RunAppend(new)).await;
     let found = scene.store.run(&scene.tenant_scope(), run).await.expect("a read").expect("a run");
     assert_eq!((found.epoch, found.entry_epoch, found.last_seq), (2, 2, 3));
     scene.commit_done(takeover(2, 2)).await;
@@ -76,19 +76,13 @@ pub(super) async fn an_ended_run_never_changes(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let run = scene.begin_turn(0).await;
     let end = run_append(run, 1, 2, vec![run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end.clone()))).await;
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end.clone())).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let before = scene.store.run(&scene.tenant_scope(), run).await;
     let more = run_append(run, 1, 3, vec![model_replied(2, "more")], RunStatus::Running);
-    assert_eq!(
-        scene.commit_refused(scene.new_batch().with_mutation(Mutation::RunAppend(more))).await,
-        CommitRefusal::RunTerminal
-    );
+    assert_eq!(scene.refuse_mutation(Mutation::RunAppend(more)).await, CommitRefusal::RunTerminal);
     let takeover = RunTakeover { run, from_epoch: 1, holder: Digest::default(), at: scene_time(9) };
-    assert_eq!(
-        scene.commit_refused(scene.new_batch().with_mutation(Mutation::RunTakeover(takeover))).await,
-        CommitRefusal::RunTerminal
-    );
+    assert_eq!(scene.refuse_mutation(Mutation::RunTakeover(takeover)).await, CommitRefusal::RunTerminal);
     assert_eq!(scene.store.run(&scene.tenant_scope(), run).await, before);
 }
 
@@ -100,7 +94,7 @@ pub(super) async fn a_journal_is_chained_numbered_and_paged(store: Arc<dyn Store
         let step = u32::try_from(step).expect("a small number");
         let entries = vec![model_replied(step + 1, vec![b'b'; size]), model_called(step + 2)];
         let more = run_append(run, 1, 2 + 2 * u64::from(step), entries, RunStatus::Running);
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(more))).await;
+        scene.commit_mutation(Mutation::RunAppend(more)).await;
     }
     let scope = scene.tenant_scope();
     let whole = scene.store.journal_entries(&scope, run, 0, 99).await.expect("a read");
@@ -135,8 +129,8 @@ pub(super) async fn a_signal_waits_in_the_runs_inbox_until_it_is_taken(store: Ar
     let run = scene.begin_turn(0).await;
     let item = scene.item_id();
     let put = Mutation::InboxPut(new_input(InboxOwner::Run(run), item));
-    assert_eq!(scene.commit_done(scene.new_batch().with_mutation(put.clone())).await.positions, [1]);
-    assert_eq!(scene.commit_done(scene.new_batch().with_mutation(put)).await.positions, [1]);
+    assert_eq!(scene.commit_mutation(put.clone()).await.positions, [1]);
+    assert_eq!(scene.commit_mutation(put).await.positions, [1]);
     let found = scene.store.run(&scene.tenant_scope(), run).await.expect("a read").expect("a run");
     assert_eq!(found.signals_last, 1);
     let signals = || async {
@@ -146,7 +140,7 @@ pub(super) async fn a_signal_waits_in_the_runs_inbox_until_it_is_taken(store: Ar
     };
     assert_eq!(signals().await, [(item, 1)]);
     let taken = run_append(run, 1, 2, vec![signal_taken(item, 1), run_completed()], RunStatus::Cancelled);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(taken))).await;
+    scene.commit_mutation(Mutation::RunAppend(taken)).await;
     assert_eq!(signals().await, [(item, 1)], "a signal stays on record");
     let session =
         scene.store.session(&scene.tenant_scope(), scene.session).await.expect("a read").expect("a session");
@@ -160,7 +154,7 @@ pub(super) async fn an_ended_run_takes_no_signal(store: Arc<dyn Store>) {
         scene.new_batch().with_mutation(Mutation::InboxPut(new_input(InboxOwner::Run(run), scene.item_id())));
     let first = scene.commit_done(early.clone()).await;
     let end = run_append(run, 1, 2, vec![run_completed()], RunStatus::Completed);
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(end))).await;
+    scene.commit_mutation(Mutation::RunAppend(end)).await;
     let before = scene.store.run(&scene.tenant_scope(), run).await;
     let late =
         scene.new_batch().with_mutation(Mutation::InboxPut(new_input(InboxOwner::Run(run), scene.item_id())));
@@ -220,7 +214,7 @@ pub(super) async fn runs_that_time_wakes_are_listed_by_their_time_in_pages_and_n
         let run = scene.begin_turn(0).await;
         let mut rests = run_append(run, 1, 2, vec![model_called(2)], RunStatus::Parked);
         rests.head.wake_at = Some(scene_time(wakes));
-        scene.commit_done(scene.new_batch().with_mutation(Mutation::RunAppend(rests))).await;
+        scene.commit_mutation(Mutation::RunAppend(rests)).await;
         expected.push((scene_time(wakes), scene.tenant, run));
         scenes.push(scene);
     }

@@ -21,6 +21,7 @@ pub(super) fn agent_revise(agent: AgentId, after: u64, ms: i64, grants: &[&str])
         grants: grants.iter().map(|&grant| grant.to_owned()).collect(),
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentRevise(Box::new(AgentRevise {
@@ -79,7 +80,7 @@ pub(super) async fn a_revision_follows_the_current_one_and_no_other(store: Arc<d
     assert_eq!((&newest[0].changed[..], newest[1].changed.len()), (&fields[..], 0));
     let kept = scene.store.agent_revision(&scope, scene.agent, first.revision).await.expect("a read");
     assert_eq!(kept.expect("the first one is kept").config.grants, ["reply"]);
-    scene.commit_done(scene.new_batch().with_mutation(agent_revise(scene.agent, 2, 8, &["reply"]))).await;
+    scene.commit_mutation(agent_revise(scene.agent, 2, 8, &["reply"])).await;
     scene.commit_done(change).await;
     assert_eq!(list_numbers(&scene, None, 2).await, [3, 2]);
     assert_eq!(list_numbers(&scene, Some(2), 2).await, [1]);
@@ -87,9 +88,9 @@ pub(super) async fn a_revision_follows_the_current_one_and_no_other(store: Arc<d
 
 pub(super) async fn a_change_under_one_key_makes_one_revision(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
-    scene.commit_done(scene.new_batch().with_mutation(keyed_revise(scene.agent, 1, 5, 1))).await;
+    scene.commit_mutation(keyed_revise(scene.agent, 1, 5, 1)).await;
     // The client repeats it later, with what it finds then.
-    scene.commit_done(scene.new_batch().with_mutation(keyed_revise(scene.agent, 2, 6, 1))).await;
+    scene.commit_mutation(keyed_revise(scene.agent, 2, 6, 1)).await;
     assert_eq!(list_numbers(&scene, None, 9).await, [2, 1]);
     let other = scene.new_batch().with_mutation(keyed_revise(scene.agent, 2, 7, 2));
     assert_eq!(scene.commit_refused(other).await, CommitRefusal::RevisionKey { number: 2 });
@@ -98,7 +99,7 @@ pub(super) async fn a_change_under_one_key_makes_one_revision(store: Arc<dyn Sto
 pub(super) async fn a_handle_that_was_given_up_is_free_at_once(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let (scope, bob) = (scene.tenant_scope(), scene.agent_id());
-    scene.commit_done(scene.new_batch().with_mutation(agent_create(bob, "bob"))).await;
+    scene.commit_mutation(agent_create(bob, "bob")).await;
     let taken = scene.new_batch().with_mutation(agent_rename(bob, "ada"));
     assert_eq!(
         scene.commit_refused(taken).await,
@@ -119,10 +120,10 @@ pub(super) async fn an_agent_that_ended_is_neither_revised_nor_renamed(store: Ar
     let scene = StoreScene::open_scene(store, 1).await;
     let set =
         AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Terminated };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+    scene.commit_mutation(Mutation::AgentStateSet(set)).await;
     let found = AgentState::Terminated;
     for change in [agent_revise(scene.agent, 1, 5, &["exec"]), agent_rename(scene.agent, "eve")] {
-        let refusal = scene.commit_refused(scene.new_batch().with_mutation(change)).await;
+        let refusal = scene.refuse_mutation(change).await;
         assert_eq!(refusal, CommitRefusal::AgentState { found });
     }
     let nobody = scene.new_batch().with_mutation(agent_rename(scene.agent_id(), "eve"));
@@ -134,7 +135,7 @@ pub(super) async fn old_revisions_go_and_those_of_runs_stay(store: Arc<dyn Store
     let last = i64::try_from(REVISIONS_KEPT).expect("a number") + 3;
     for (after, ms) in (1..).zip(1..last) {
         let change = agent_revise(scene.agent, after, ms, &["reply"]);
-        scene.commit_done(scene.new_batch().with_mutation(change)).await;
+        scene.commit_mutation(change).await;
     }
     let oldest = list_numbers(&scene, Some(6), 9).await;
     assert_eq!(oldest, [5, 4], "the newest {REVISIONS_KEPT} are kept");
@@ -143,16 +144,16 @@ pub(super) async fn old_revisions_go_and_those_of_runs_stay(store: Arc<dyn Store
 pub(super) async fn a_stranger_sees_no_revision_and_an_erasure_takes_them(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let other = StoreScene::open_scene(Arc::clone(&scene.store), 2).await;
-    scene.commit_done(scene.new_batch().with_mutation(agent_revise(scene.agent, 1, 5, &["exec"]))).await;
+    scene.commit_mutation(agent_revise(scene.agent, 1, 5, &["exec"])).await;
     let page = PageRequest::first_page(9);
     let strangers = scene.store.agent_revisions(&other.tenant_scope(), scene.agent, page).await;
     assert_eq!(strangers, Ok(Vec::new()));
     let foreign = other.new_batch().with_mutation(agent_revise(scene.agent, 2, 6, &["exec"]));
     assert!(matches!(other.commit_refused(foreign).await, CommitRefusal::NotFound(_)));
     let set = AgentStateSet { agent: scene.agent, from: vec![AgentState::Running], to: AgentState::Deleting };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
+    scene.commit_mutation(Mutation::AgentStateSet(set)).await;
     let scope = scene.tenant_scope();
     while !scene.store.erase_agent_page(&scope, scene.agent).await.expect("a page").1 {}
     assert_eq!(scene.store.agent_revisions(&scope, scene.agent, page).await, Ok(Vec::new()));
-    scene.commit_done(scene.new_batch().with_mutation(agent_create(scene.agent_id(), "ada"))).await;
+    scene.commit_mutation(agent_create(scene.agent_id(), "ada")).await;
 }

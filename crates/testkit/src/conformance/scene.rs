@@ -197,6 +197,16 @@ impl StoreScene {
             other => panic!("expected Refused, found {other:?}"),
         }
     }
+
+    /// Commits a batch of one mutation and insists on `Done`.
+    pub async fn commit_mutation(&self, mutation: Mutation) -> CommitReceipt {
+        self.commit_done(self.new_batch().with_mutation(mutation)).await
+    }
+
+    /// Commits a batch of one mutation and insists on `Refused`.
+    pub async fn refuse_mutation(&self, mutation: Mutation) -> CommitRefusal {
+        self.commit_refused(self.new_batch().with_mutation(mutation)).await
+    }
 }
 
 /// Moves the entries of a batch so many milliseconds on.
@@ -225,6 +235,7 @@ pub(super) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         grants: vec!["reply".to_owned()],
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentCreate(AgentCreate {

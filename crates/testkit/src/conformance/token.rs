@@ -33,12 +33,12 @@ fn token_record(create: &TokenCreate, revoked_at: Option<Timestamp>) -> TokenRec
 }
 
 async fn create_token(scene: &StoreScene, create: &TokenCreate) {
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::TokenCreate(create.clone()))).await;
+    scene.commit_mutation(Mutation::TokenCreate(create.clone())).await;
 }
 
 async fn revoke_token(scene: &StoreScene, token: TokenId, ms: i64) {
     let revoke = TokenRevoke { token, at: scene_time(ms) };
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::TokenRevoke(revoke))).await;
+    scene.commit_mutation(Mutation::TokenRevoke(revoke)).await;
 }
 
 async fn list_tokens(scene: &StoreScene, name: Option<&str>, page: PageRequest<TokenId>) -> Vec<TokenId> {
@@ -87,8 +87,7 @@ pub(super) async fn a_token_is_registered_once(store: Arc<dyn Store>) {
         TokenCreate { token: scene.token_id(), ..first.clone() },
         TokenCreate { hash: Digest::from_bytes([2; 32]), ..first.clone() },
     ] {
-        let refusal =
-            scene.commit_refused(scene.new_batch().with_mutation(Mutation::TokenCreate(other.clone()))).await;
+        let refusal = scene.refuse_mutation(Mutation::TokenCreate(other.clone())).await;
         assert!(matches!(refusal, CommitRefusal::Malformed(_)), "{other:?} was answered {refusal:?}");
     }
     let crossing =
@@ -163,7 +162,7 @@ pub(super) async fn a_token_is_revoked_once_and_for_good(store: Arc<dyn Store>) 
     let found = scene.store.find_token_owner(&operator, kept.hash).await.expect("a read").expect("is there");
     assert_eq!(found.token.state_at(scene_time(6)), TokenState::Active);
     let nobody = TokenRevoke { token: scene.token_id(), at: scene_time(6) };
-    let refusal = scene.commit_refused(scene.new_batch().with_mutation(Mutation::TokenRevoke(nobody))).await;
+    let refusal = scene.refuse_mutation(Mutation::TokenRevoke(nobody)).await;
     assert!(matches!(refusal, CommitRefusal::NotFound(_)), "{refusal:?}");
     // Made and taken back in one batch.
     let brief = token_create(&scene, "brief", 3);

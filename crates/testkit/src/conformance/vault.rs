@@ -23,7 +23,7 @@ pub(super) fn sealed_secret(name: &str, version: u32) -> SealedSecret {
 }
 
 async fn put_secret(scene: &StoreScene, sealed: &SealedSecret) {
-    scene.commit_done(scene.new_batch().with_mutation(Mutation::SecretPut(sealed.clone()))).await;
+    scene.commit_mutation(Mutation::SecretPut(sealed.clone())).await;
 }
 
 pub(super) fn erase_mutation(name: &str, version: u32) -> Mutation {
@@ -49,7 +49,7 @@ pub(super) async fn a_tenants_key_of_secrets_is_put_once(store: Arc<dyn Store>) 
     let scene = StoreScene::open_scene(store, 1).await;
     assert_eq!(scene.store.vault_key(&scene.tenant_scope()).await, Ok(None));
     for text in ["first", "first", "second"] {
-        scene.commit_done(scene.new_batch().with_mutation(key_mutation(text, None))).await;
+        scene.commit_mutation(key_mutation(text, None)).await;
         assert_eq!(
             scene.store.vault_key(&scene.tenant_scope()).await,
             Ok(Some(Bytes::from_static(b"first")))
@@ -61,7 +61,7 @@ pub(super) async fn a_tenants_key_of_secrets_gives_way_to_another_by_its_name(st
     let scene = StoreScene::open_scene(store, 1).await;
     let replaced = || scene.new_batch().with_mutation(key_mutation("second", Some("first")));
     assert!(matches!(scene.commit_refused(replaced()).await, CommitRefusal::Malformed(_)), "there is none");
-    scene.commit_done(scene.new_batch().with_mutation(key_mutation("first", None))).await;
+    scene.commit_mutation(key_mutation("first", None)).await;
     let other = scene.new_batch().with_mutation(key_mutation("second", Some("third")));
     assert!(matches!(scene.commit_refused(other).await, CommitRefusal::Malformed(_)), "it is another one");
     assert_eq!(scene.store.vault_key(&scene.tenant_scope()).await, Ok(Some(Bytes::from_static(b"first"))));
@@ -78,9 +78,7 @@ pub(super) async fn a_tenants_key_of_secrets_gives_way_to_another_by_its_name(st
 pub(super) async fn a_version_of_a_secret_takes_the_place_of_the_one_before(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     for version in [0, 2] {
-        let refusal = scene
-            .commit_refused(scene.new_batch().with_mutation(Mutation::SecretPut(sealed_secret("a", version))))
-            .await;
+        let refusal = scene.refuse_mutation(Mutation::SecretPut(sealed_secret("a", version))).await;
         assert_eq!(refusal, CommitRefusal::SecretVersion { found: 0 });
     }
     for version in [1, 2] {
@@ -94,7 +92,7 @@ pub(super) async fn a_version_of_a_secret_takes_the_place_of_the_one_before(stor
     }
     let other = SealedSecret { value: Bytes::from_static(b"other"), ..sealed_secret("a", 2) };
     for late in [sealed_secret("a", 1), other, sealed_secret("a", 4)] {
-        let refusal = scene.commit_refused(scene.new_batch().with_mutation(Mutation::SecretPut(late))).await;
+        let refusal = scene.refuse_mutation(Mutation::SecretPut(late)).await;
         assert_eq!(refusal, CommitRefusal::SecretVersion { found: 2 });
     }
     let twice = scene.new_batch().with_mutation(Mutation::SecretPut(sealed_secret("b", 1)));
@@ -106,10 +104,10 @@ pub(super) async fn an_erased_secret_is_gone(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     put_secret(&scene, &sealed_secret("a", 1)).await;
     put_secret(&scene, &sealed_secret("b", 1)).await;
-    let refusal = scene.commit_refused(scene.new_batch().with_mutation(erase_mutation("a", 2))).await;
+    let refusal = scene.refuse_mutation(erase_mutation("a", 2)).await;
     assert_eq!(refusal, CommitRefusal::SecretVersion { found: 1 });
     for _ in 0..2 {
-        scene.commit_done(scene.new_batch().with_mutation(erase_mutation("a", 1))).await;
+        scene.commit_mutation(erase_mutation("a", 1)).await;
         assert_eq!(find_secret(&scene, "a").await, None);
         assert_eq!(secret_names(&scene, PageRequest::first_page(9)).await, ["b"]);
     }

@@ -13,7 +13,7 @@ use dromia_contracts::store::{
 };
 use dromia_contracts::{AgentId, Digest, Scope};
 
-use super::scope_view::page_rows;
+use super::page::page_rows;
 
 /// The tenant's agents.
 #[derive(Debug, Clone, Default)]

@@ -7,9 +7,11 @@
 use dromia_contracts::TenantId;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::store::{
-    CommitReceipt, CommitRefusal, Mutation, TenantCreate, TextPin, TokenCreate, TurnClaim, WriteBatch,
+    AnswerPut, CommitReceipt, CommitRefusal, Mutation, TenantCreate, TextPin, TokenCreate, TurnClaim,
+    WriteBatch,
 };
 use dromia_contracts::token::TokenRecord;
+use jiff::Timestamp;
 
 use super::ReferenceState;
 use super::audit_acts::CandidateAct;
@@ -149,6 +151,8 @@ impl TenantRows {
             | Mutation::DeliveryRedrive(_)
             | Mutation::FeedNumber(_)
             | Mutation::CursorMove(_) => {}
+            // One that is suspended already stays so since when it was.
+            Mutation::TenantSuspensionSet(since) => self.suspended_at = since.map(|at| self.suspended_at.unwrap_or(at)),
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(revoke)?,
             Mutation::AgentCreate(create) => self.agents.create_agent(create, batch.wanted.as_ref())?,
             Mutation::AgentRevise(revise) => self.agents.revise_agent(revise, batch.wanted.as_ref())?,
@@ -183,6 +187,16 @@ impl TenantRows {
             Mutation::ApprovalRulePut(rule) => self.approvals.put_rule(rule, &self.agents, &self.sessions)?,
             Mutation::ApprovalRuleRemove(remove) => {
                 self.approvals.rules.remove(&remove.name);
+            }
+            Mutation::AnswerPut(put) => {
+                if put.replaces(self.answers.get(&put.key))? {
+                    self.answers.insert(put.key, put.clone());
+                    let mut times: Vec<_> = self.answers.values().map(|kept| kept.at).collect();
+                    times.sort_unstable_by(|a, b| b.cmp(a));
+                    let cut = times.get(AnswerPut::KEPT_MAX).copied().unwrap_or(Timestamp::MIN);
+                    let is_kept = |at: Timestamp| at > cut && put.at.duration_since(at) < AnswerPut::KEPT;
+                    self.answers.retain(|_, kept| is_kept(kept.at));
+                }
             }
         }
         Ok(None)

@@ -13,8 +13,8 @@ use dromia_contracts::{AgentId, ApprovalId, RunId, Scope};
 use jiff::Timestamp;
 
 use super::agent::AgentRows;
+use super::page::page_rows;
 use super::run::RunRows;
-use super::scope_view::page_rows;
 use super::session::SessionRows;
 
 /// The tenant's approvals, and the rules that answer them.

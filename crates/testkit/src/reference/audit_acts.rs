@@ -65,6 +65,9 @@ fn change_of(
         Mutation::TenantCreate(create) => {
             (Some(create.at), AuditChange::TenantCreated { handle: create.handle.clone() })
         }
+        Mutation::TenantSuspensionSet(since) => {
+            (now, AuditChange::TenantSuspensionSet { suspended: since.is_some() })
+        }
         Mutation::TokenCreate(create) => {
             let (token, name, scopes) = (create.token, name(&create.name), create.scopes);
             let (hash, expires_at) = (create.hash, create.expires_at);
@@ -164,7 +167,8 @@ fn change_of(
         | Mutation::CursorMove(_)
         | Mutation::VaultKeyPut(_)
         | Mutation::FileLabelsPut(_)
-        | Mutation::ApprovalAsk(_) => return None,
+        | Mutation::ApprovalAsk(_)
+        | Mutation::AnswerPut(_) => return None,
     })
 }
 
@@ -172,6 +176,7 @@ fn change_of(
 fn row_state_text(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
     let Some(rows) = rows else { return "no tenant".to_owned() };
     match mutation {
+        Mutation::TenantSuspensionSet(_) => format!("{:?}", rows.suspended_at.is_some()),
         Mutation::TokenCreate(create) => format!("{:?}", rows.tokens.rows.get(&create.token)),
         Mutation::TokenRevoke(revoke) => format!("{:?}", rows.tokens.rows.get(&revoke.token)),
         Mutation::AgentCreate(create) => format!("{:?}", rows.agents.rows.get(&create.agent)),

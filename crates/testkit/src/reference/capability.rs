@@ -8,7 +8,7 @@ use dromia_contracts::store::{CapabilityRevoke, CommitRefusal, PageRequest};
 use dromia_contracts::{CapabilityId, Scope};
 
 use super::agent::AgentRows;
-use super::scope_view::page_rows;
+use super::page::page_rows;
 
 /// The tenant's capabilities.
 #[derive(Debug, Clone, Default)]

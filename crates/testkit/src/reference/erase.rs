@@ -2,9 +2,11 @@
 //!
 //! A pin goes with the last agent whose runs name it; one that no run ever named stays.
 
+use bytes::Bytes;
 use dromia_contracts::AgentId;
 use dromia_contracts::agent::ErasureCounts;
 use dromia_contracts::session::InboxOwner;
+use dromia_contracts::store::AnswerPut;
 
 use super::rows::TenantRows;
 
@@ -41,6 +43,11 @@ impl TenantRows {
             self.sessions.imports.remove(session);
             self.sessions.states.retain(|(of, _), _| of != session);
             self.budgets.forget_subject(&session.to_string());
+        }
+        for kept in self.answers.values_mut().filter_map(|kept| kept.answer.as_mut()) {
+            if kept.len() > 1 {
+                *kept = Bytes::from_static(AnswerPut::NOT_KEPT);
+            }
         }
         self.sessions.keys.retain(|(of, _), _| *of != agent);
         self.agents.revisions.retain(|(of, _), _| *of != agent);

@@ -8,7 +8,7 @@ use dromia_contracts::store::{CommitRefusal, FileLabelsPut, PageRequest};
 use dromia_contracts::{AgentId, Scope};
 
 use super::agent::AgentRows;
-use super::scope_view::page_rows;
+use super::page::page_rows;
 
 /// The labels of the files of the tenant's agents.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use dromia_contracts::CapabilityId;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::FILE_PATH_BYTES_MAX;
-use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{CommitRefusal, Mutation, NewEntry, SecretErase, WriteBatch};
 use dromia_contracts::vault::SealedSecret;
 
@@ -30,7 +29,7 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
                 if put.key.as_ref().is_some_and(|key| key.key.len() > 512) {
                     return malformed("an item's key has at most 512 bytes");
                 }
-                if !kind_fits(put.owner, put.kind) {
+                if !put.owner.takes_kind(put.kind) {
                     return malformed("the item is of a kind that its inbox does not take");
                 }
                 (1, put.body.len())
@@ -73,6 +72,14 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
                 (1 + put.said.files.len(), paths.map(String::len).sum::<usize>())
             }
             Mutation::ApprovalAsk(ask) => (1, ask.arguments.len()),
+            Mutation::AnswerPut(put) => {
+                let same =
+                    |other: &&Mutation| matches!(other, Mutation::AnswerPut(other) if other.key == put.key);
+                if batch.mutations.iter().filter(same).count() > 1 {
+                    return malformed("a batch says one thing of a key");
+                }
+                (1, put.answer.as_ref().map_or(0, Bytes::len))
+            }
             Mutation::DeliveryStart(_)
             | Mutation::DeliverySettle(_)
             | Mutation::DeliveryDrop(_)
@@ -89,6 +96,7 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
             | Mutation::TenantCreate(_)
             | Mutation::TokenCreate(_)
             | Mutation::TokenRevoke(_)
+            | Mutation::TenantSuspensionSet(_)
             | Mutation::AgentStateSet(_)
             | Mutation::AgentRename(_)
             | Mutation::SessionOpen(_)
@@ -141,19 +149,4 @@ fn changed_capability(mutation: &Mutation) -> Option<CapabilityId> {
 /// Counts how often a batch changes a capability.
 fn capability_changes(batch: &WriteBatch, id: CapabilityId) -> usize {
     batch.mutations.iter().filter(|mutation| changed_capability(mutation) == Some(id)).count()
-}
-
-fn kind_fits(owner: InboxOwner, kind: ItemKind) -> bool {
-    match (owner, kind) {
-        (InboxOwner::Session(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved)
-        | (
-            InboxOwner::Run(_),
-            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
-        ) => true,
-        (
-            InboxOwner::Session(_),
-            ItemKind::Cancel | ItemKind::Terminate | ItemKind::Release | ItemKind::Approve | ItemKind::Deny,
-        )
-        | (InboxOwner::Run(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved) => false,
-    }
 }

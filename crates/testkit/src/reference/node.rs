@@ -11,34 +11,26 @@ use dromia_contracts::{AgentId, ApprovalId, DeliveryId, Digest, RunId, SessionId
 use jiff::Timestamp;
 
 use super::ReferenceState;
-use super::scope_view::page_rows;
+use super::page::page_rows;
 
 impl ReferenceState {
     /// Lists tenants by id.
     pub(super) fn list_tenants(&self, asked: PageRequest<TenantId>) -> Vec<TenantRecord> {
-        let rows = self.tenants.iter().map(|(id, rows)| {
-            (*id, TenantRecord { id: *id, handle: rows.create.handle.clone(), created_at: rows.create.at })
-        });
+        let rows = self.tenants.iter().map(|(id, rows)| (*id, rows.tenant_record(*id)));
         page_rows(rows, asked, false)
     }
 
     /// Finds a tenant by its handle.
     pub(super) fn tenant_by_handle(&self, handle: &HandleSlug) -> Option<TenantRecord> {
         let found = self.tenants.iter().find(|(_, rows)| rows.create.handle == *handle);
-        found.map(|(id, rows)| TenantRecord {
-            id: *id,
-            handle: rows.create.handle.clone(),
-            created_at: rows.create.at,
-        })
+        found.map(|(id, rows)| rows.tenant_record(*id))
     }
 
     /// Finds whose credential a token is.
     pub(super) fn find_token_owner(&self, hash: Digest) -> Option<TokenOwner> {
         self.tenants.iter().find_map(|(id, rows)| {
             let row = rows.tokens.rows.values().find(|row| row.hash == hash)?;
-            let tenant =
-                TenantRecord { id: *id, handle: rows.create.handle.clone(), created_at: rows.create.at };
-            Some(TokenOwner { tenant, token: row.token.clone() })
+            Some(TokenOwner { tenant: rows.tenant_record(*id), token: row.token.clone() })
         })
     }
 
@@ -104,6 +96,7 @@ impl ReferenceState {
                 session.head.active.is_none()
                     && session.head.last > session.head.taken
                     && running(&session.agent)
+                    && rows.suspended_at.is_none()
                     && !rows.sessions.imports.contains(&session.id)
             });
             pending.map(|session| {

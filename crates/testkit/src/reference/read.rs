@@ -9,7 +9,7 @@ mod runs;
 
 use bytes::Bytes;
 use dromia_contracts::agent::{
-    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantRecord,
+    AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantCounts, TenantRecord,
 };
 use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord};
 use dromia_contracts::budget::BudgetUse;
@@ -22,9 +22,9 @@ use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest, PendingSession,
-    Read, RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, Store, StoreHealth, StoreStats,
-    StoredEntry, TailLimits, TokenOwner, WriteBatch,
+    AnswerPut, ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest,
+    PendingSession, Read, RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, Store, StoreHealth,
+    StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
@@ -34,7 +34,8 @@ use dromia_contracts::{
 };
 
 use super::ReferenceStore;
-use super::scope_view::{page_rows, ready_read};
+use super::page::page_rows;
+use super::scope_view::ready_read;
 
 impl Store for ReferenceStore {
     fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
@@ -57,6 +58,19 @@ impl Store for ReferenceStore {
         handle: &'a HandleSlug,
     ) -> Read<'a, Option<TenantRecord>> {
         ready_read(self.lock_state().tenant_by_handle(handle))
+    }
+
+    fn tenant_record<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<TenantRecord>> {
+        let id = scope.tenant();
+        ready_read(self.lock_state().tenants.get(&id).map(|rows| rows.tenant_record(id)))
+    }
+
+    fn tenant_counts<'a>(&'a self, scope: &'a Scope) -> Read<'a, TenantCounts> {
+        self.read_rows(scope, |rows| TenantCounts {
+            agents: rows.agents.rows.len() as u64,
+            sessions: rows.sessions.rows.len() as u64,
+            open_runs: rows.runs.rows.values().filter(|run| !run.head.status.is_terminal()).count() as u64,
+        })
     }
 
     fn find_token_owner<'a>(&'a self, _: &'a OperatorScope, hash: Digest) -> Read<'a, Option<TokenOwner>> {
@@ -403,6 +417,10 @@ impl Store for ReferenceStore {
 
     fn feed_items<'a>(&'a self, scope: &'a Scope, after: u64, limit: usize) -> Read<'a, Vec<FeedItem>> {
         self.read_rows(scope, |rows| rows.outbox.list_feed(scope, &rows.agents, after, limit))
+    }
+
+    fn kept_answer<'a>(&'a self, scope: &'a Scope, key: Digest) -> Read<'a, Option<AnswerPut>> {
+        self.read_rows(scope, |rows| rows.answers.get(&key).filter(|_| scope.agent().is_none()).cloned())
     }
 
     fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use dromia_contracts::agent::TenantRecord;
 use dromia_contracts::audit::AuditAct;
 use dromia_contracts::session::InboxOwner;
-use dromia_contracts::store::TenantCreate;
-use dromia_contracts::{AgentId, Digest};
+use dromia_contracts::store::{AnswerPut, TenantCreate};
+use dromia_contracts::{AgentId, Digest, TenantId};
 use jiff::Timestamp;
 
 use super::agent::AgentRows;
@@ -24,6 +25,8 @@ use super::vault::VaultRows;
 #[derive(Debug, Clone)]
 pub(super) struct TenantRows {
     pub(super) create: TenantCreate,
+    /// Since when it is suspended, if it is.
+    pub(super) suspended_at: Option<Timestamp>,
     /// What people changed, and when.
     pub(super) acts: Vec<(Timestamp, AuditAct)>,
     pub(super) tokens: TokenRows,
@@ -38,6 +41,7 @@ pub(super) struct TenantRows {
     pub(super) capabilities: CapabilityRows,
     pub(super) files: FileRows,
     pub(super) approvals: ApprovalRows,
+    pub(super) answers: BTreeMap<Digest, AnswerPut>,
 }
 
 /// Texts that journals name by digest.
@@ -53,6 +57,7 @@ impl TenantRows {
     pub(super) fn new(create: TenantCreate) -> Self {
         Self {
             create,
+            suspended_at: None,
             acts: Vec::new(),
             tokens: TokenRows::default(),
             agents: AgentRows::default(),
@@ -66,7 +71,14 @@ impl TenantRows {
             capabilities: CapabilityRows::default(),
             files: FileRows::default(),
             approvals: ApprovalRows::default(),
+            answers: BTreeMap::new(),
         }
+    }
+
+    /// Returns the tenant's row.
+    pub(super) fn tenant_record(&self, id: TenantId) -> TenantRecord {
+        let TenantCreate { handle, at, .. } = self.create.clone();
+        TenantRecord { id, handle, created_at: at, suspended_at: self.suspended_at }
     }
 
     /// Finds the agent of an inbox; `None` if the tenant has no such session or run.

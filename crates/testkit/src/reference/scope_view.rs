@@ -1,4 +1,4 @@
-//! What a scope sees of the rows of its tenant, and how much of it a page holds.
+//! What a scope sees of the rows of its tenant.
 //!
 //! Nothing here asks whether a scope may: what it cannot see is not there.
 
@@ -24,23 +24,6 @@ impl ReferenceStore {
 
 pub(super) fn ready_read<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
     Box::pin(std::future::ready(Ok(value)))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "a page is a small value, given away by every caller")]
-pub(super) fn page_rows<T, Id: PartialOrd>(
-    rows: impl Iterator<Item = (Id, T)>,
-    page: PageRequest<Id>,
-    newest_first: bool,
-) -> Vec<T> {
-    let follows = |id: &Id| match &page.after {
-        None => true,
-        Some(after) if newest_first => id < after,
-        Some(after) => id > after,
-    };
-    rows.filter(|(id, _)| follows(id))
-        .map(|(_, row)| row)
-        .take(page.limit.min(PageRequest::<Id>::LIMIT_MAX))
-        .collect()
 }
 
 impl TenantRows {

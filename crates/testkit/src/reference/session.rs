@@ -9,7 +9,7 @@ use dromia_contracts::store::{CommitRefusal, PageRequest, SessionOpen, StateEntr
 use dromia_contracts::{AgentId, RunId, Scope, SessionId, WriteId};
 
 use super::agent::AgentRows;
-use super::scope_view::page_rows;
+use super::page::page_rows;
 
 /// The tenant's sessions.
 #[derive(Debug, Clone, Default)]

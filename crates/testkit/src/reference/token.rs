@@ -6,7 +6,7 @@ use dromia_contracts::store::{CommitRefusal, PageRequest, TokenRevoke};
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::{Digest, Scope, TokenId};
 
-use super::scope_view::page_rows;
+use super::page::page_rows;
 
 /// A credential by its id, and the hash by which it is found.
 #[derive(Debug, Clone)]

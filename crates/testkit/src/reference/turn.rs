@@ -121,9 +121,9 @@ impl TenantRows {
             };
         }
         let may_begin = match self.agents.rows.get(agent).map(|agent| agent.state) {
-            Some(AgentState::Running) => true,
+            Some(AgentState::Running) if self.suspended_at.is_none() => true,
             // A run that has ended begins nothing.
-            Some(AgentState::Paused) => head.status.is_terminal(),
+            Some(AgentState::Running | AgentState::Paused) => head.status.is_terminal(),
             Some(AgentState::Terminated | AgentState::Deleting) | None => false,
         };
         let taken = session.head.taken;

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::head::{self, HeadError, RequestHead};
-use super::session::{DECISIONS_MAX, ProxySession, SessionDenial};
+use super::session::{BrokenConnection, DECISIONS_MAX, ProxySession, SessionDenial};
 
 /// How long a program may take to say what it asks for, its body included.
 const ASK_WAIT: Duration = Duration::from_secs(30);
@@ -35,9 +35,6 @@ const HOST_BYTES_MAX: usize = 253;
 /// What says how a message of another connection ends.
 const OWN: [&str; 6] = ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
-/// What ended a connection before its time: the program hears no more.
-struct BrokenConnection;
-
 /// Answers one connection.
 pub(super) async fn serve_connection(mut stream: TcpStream, desk: &ProxySession) {
     let read = tokio::time::timeout(ASK_WAIT, read_request(&mut stream)).await;
@@ -45,10 +42,11 @@ pub(super) async fn serve_connection(mut stream: TcpStream, desk: &ProxySession)
         // It went away, or is over.
         Ok(Ok(None)) => return,
         Ok(Ok(Some(ProxyRequest { asked: RequestHead::Tunnel { to }, rest }))) => {
+            let origin = url_origin(&format!("https://{to}"));
             match open_tunnel(desk, to).await {
                 Ok(opened) => {
                     // However it ended, there is no caller left to report to.
-                    let _torn = relay_tunnel(stream, desk, opened, rest).await;
+                    let _torn = relay_tunnel(stream, desk, (opened, &origin), rest).await;
                     return;
                 }
                 Err(refused) => refused,
@@ -170,7 +168,8 @@ async fn pass_on(
     method: HttpMethod,
     response: EgressResponse,
 ) -> Result<(), BrokenConnection> {
-    let EgressResponse { status, headers, mut body, .. } = response;
+    let EgressResponse { status, headers, url, mut body, .. } = response;
+    let broken = |fault| desk.note_broken(method, &url_origin(&url), fault);
     let mut head = format!("HTTP/1.1 {status} \r\nconnection: close\r\n");
     for (name, value) in &headers {
         if !OWN.contains(&name.as_str()) && !name.starts_with("proxy-") {
@@ -183,7 +182,7 @@ async fn pass_on(
     head.push_str(if in_chunks { "transfer-encoding: chunked\r\n\r\n" } else { "\r\n" });
     write_bytes(&mut stream, head.as_bytes()).await?;
     if !is_empty {
-        while let Some(piece) = body.next_chunk().await.map_err(|_| BrokenConnection)? {
+        while let Some(piece) = body.next_chunk().await.map_err(broken)? {
             if !desk.try_spend(piece.len()) {
                 return Err(BrokenConnection);
             }
@@ -206,10 +205,11 @@ async fn pass_on(
 async fn relay_tunnel(
     stream: TcpStream,
     desk: &ProxySession,
-    tunnel: EgressTunnel,
+    (tunnel, origin): (EgressTunnel, &str),
     rest: Bytes,
 ) -> Result<(), BrokenConnection> {
     let EgressTunnel { mut down, mut up, .. } = tunnel;
+    let broken = |fault| desk.note_broken(HttpMethod::Connect, origin, fault);
     let (mut from, mut to) = stream.into_split();
     to.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.map_err(|_| BrokenConnection)?;
     let outward = async {
@@ -218,16 +218,16 @@ async fn relay_tunnel(
             if !desk.try_spend(piece.len()) {
                 return Err(BrokenConnection);
             }
-            up.write(piece).await.map_err(|_| BrokenConnection)?;
+            up.write(piece).await.map_err(broken)?;
             let mut next = BytesMut::with_capacity(PIECE_BYTES_MAX);
             if from.read_buf(&mut next).await.map_err(|_| BrokenConnection)? == 0 {
-                return up.finish().await.map_err(|_| BrokenConnection);
+                return up.finish().await.map_err(broken);
             }
             piece = next.freeze();
         }
     };
     let inward = async {
-        while let Some(piece) = down.next_chunk().await.map_err(|_| BrokenConnection)? {
+        while let Some(piece) = down.next_chunk().await.map_err(broken)? {
             if !desk.try_spend(piece.len()) {
                 return Err(BrokenConnection);
             }

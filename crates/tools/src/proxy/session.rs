@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dromia_contracts::egress::{EgressDecision, HttpMethod};
+use dromia_contracts::egress::{EgressDecision, EgressFault, HttpMethod};
 use tokio::sync::Notify;
 
 use super::ProxyUpstream;
@@ -51,6 +51,9 @@ struct SessionAccount {
     spent: u64,
     is_closed: bool,
 }
+
+/// What ended a connection before its time: the program hears no more.
+pub(super) struct BrokenConnection;
 
 /// Why nothing is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +101,15 @@ impl ProxySession {
         if account.asking.is_empty() {
             self.quiet.notify_waiters();
         }
+    }
+
+    /// Notes why something that was let out was cut off, if a rule did that.
+    pub(super) fn note_broken(&self, method: HttpMethod, to: &str, fault: EgressFault) -> BrokenConnection {
+        if let EgressFault::Refused { rule, .. } = fault {
+            let decision = EgressDecision { method, to: to.to_owned(), address: None, allowed: false, rule };
+            self.lock_account().judged.note_decision(&decision);
+        }
+        BrokenConnection
     }
 
     /// Takes so many bytes off what may still go through.

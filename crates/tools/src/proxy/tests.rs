@@ -102,15 +102,15 @@ impl TunnelUpload for There {
 
 /// A proxy for an agent, and where its program finds it.
 fn open(line: &Arc<Told>) -> (EgressProxy, SocketAddr) {
-    let door = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    door.set_nonblocking(true).expect("a socket");
-    let address = door.local_addr().expect("an address");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.set_nonblocking(true).expect("a socket");
+    let address = listener.local_addr().expect("an address");
     let way = ProxyUpstream {
         line: Arc::clone(line) as _,
         grants: vec!["net:h".to_owned()],
         share: "tenant".to_owned(),
     };
-    (EgressProxy::start_listening(door, way).expect("it is open"), address)
+    (EgressProxy::start_listening(listener, way).expect("it is open"), address)
 }
 
 /// Says something to the proxy and hears all that comes back.

@@ -29,6 +29,7 @@ use crate::message;
 use crate::past_read;
 use crate::program::{self, JudgedProgram};
 use crate::search;
+use crate::spilled_output;
 use crate::web;
 use crate::workspace::{MissingDirectory, Workspace};
 
@@ -43,9 +44,8 @@ impl Toolbox {
         if tool.is_none() && external.is_none() {
             return Err("there is no such tool".to_owned());
         }
-        let at = CallSite { tenant: context.scope.tenant(), agent: context.agent, pieces };
         self.check_for_secrets(&context.scope, &call).await?;
-        if let Some(pace) = self.config.pace {
+        if let Some(pace) = self.call_settings().pace {
             self.runtime.clock.sleep(pace).await;
         }
         if let Some(RegisteredTool { tool, line }) = external {
@@ -54,6 +54,13 @@ impl Toolbox {
             return Ok(self.spill_output(&context, pieces, output, long).await);
         }
         let Some(tool) = tool else { return Err("there is no such tool".to_owned()) };
+        let held = if tool.uses_workspace() {
+            self.hold_reference(context.scope.tenant(), &context.workspace).await?
+        } else {
+            None
+        };
+        let at =
+            CallSite { tenant: context.scope.tenant(), agent: context.agent, held: held.as_ref(), pieces };
         match tool {
             BuiltinTool::TimeNow => Ok(done_output(vec![ContentPart::new_text(
                 self.runtime.clock.now().to_string(),
@@ -63,7 +70,8 @@ impl Toolbox {
                 let arguments: HttpRequest = parse_arguments(&call.arguments)?;
                 let asked = context.clone();
                 let (output, long) =
-                    web::send_request(&*self.line, &*self.config.leaks, asked, arguments).await;
+                    web::send_request(&*self.call_settings().granted, &*self.config.leaks, asked, arguments)
+                        .await;
                 Ok(self.spill_output(&context, pieces, output, long).await)
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
@@ -84,7 +92,7 @@ impl Toolbox {
                 let (way, family) =
                     (self.program_upstream(&context, &terms, call.network), process_family(&context, &call));
                 let program = JudgedProgram { argv, cwd, timeout_s, terms, way, family };
-                self.run_program(&context, &call, program, pieces).await
+                self.run_program(&context, &call, program, at).await
             }
             BuiltinTool::ShellExecute => {
                 let ShellExecute { command, cwd, timeout_s } = parse_arguments(&call.arguments)?;
@@ -93,11 +101,14 @@ impl Toolbox {
                 let (way, family) =
                     (self.program_upstream(&context, &terms, call.network), process_family(&context, &call));
                 let program = JudgedProgram { argv, cwd, timeout_s, terms, way, family };
-                self.run_program(&context, &call, program, pieces).await
+                self.run_program(&context, &call, program, at).await
             }
             BuiltinTool::FileRead => {
                 let arguments: FileRead = parse_arguments(&call.arguments)?;
                 let mark = self.marks.file_access(&context, &arguments.path.to_string()).await;
+                // Long results lie in the home, wherever the agent works.
+                let kept = CallSite { held: None, ..at };
+                let at = if spilled_output::is_spilled(&arguments.path) { kept } else { at };
                 let read =
                     move |workspace: Option<&Workspace>| files::read_file(workspace, &arguments, &mark);
                 self.run_file_work(at, MissingDirectory::Leave, read).await.map(done_output)
@@ -134,7 +145,8 @@ impl Toolbox {
                 let more = arguments.new.len().saturating_mul(arguments.count as usize);
                 let edit =
                     move |workspace: Option<&Workspace>| edit::edit_file(workspace, &arguments, &key, &mark);
-                let changed = self.grow_files(&context, at, MissingDirectory::Leave, more, edit).await?;
+                let changed =
+                    self.grow_files(&context.scope, at, MissingDirectory::Leave, more, edit).await?;
                 Ok(labelled_output(path, &context.author, changed))
             }
             BuiltinTool::FileWrite => {
@@ -145,7 +157,7 @@ impl Toolbox {
                 let (more, key) = (arguments.content.len(), context.key.clone());
                 let write = move |workspace: &Workspace| files::write_file(workspace, &arguments, &key);
                 let parts = self
-                    .grow_files(&context, at, MissingDirectory::Make, more, require_workspace(write))
+                    .grow_files(&context.scope, at, MissingDirectory::Make, more, require_workspace(write))
                     .await?;
                 Ok(labelled_output(path, &context.author, (parts, holds)))
             }
@@ -157,7 +169,7 @@ impl Toolbox {
                 let more = arguments.content.len();
                 let append = move |workspace: &Workspace| files::append_file(workspace, &arguments, &mark);
                 let changed = self
-                    .grow_files(&context, at, MissingDirectory::Make, more, require_workspace(append))
+                    .grow_files(&context.scope, at, MissingDirectory::Make, more, require_workspace(append))
                     .await?;
                 Ok(labelled_output(path, &context.author, changed))
             }
@@ -166,7 +178,7 @@ impl Toolbox {
 
     async fn send_message(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
         let arguments: MessageSend = parse_arguments(&call.arguments)?;
-        let hops_max = self.config.hops_max;
+        let hops_max = self.call_settings().hops_max;
         let item = message::prepare_message(&*self.store, &self.runtime, context, call, arguments, hops_max)
             .await
             .map_err(|error| error.to_string())?;

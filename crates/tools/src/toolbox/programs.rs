@@ -9,8 +9,9 @@ use dromia_contracts::approval::{BoundFiles, ExecutableFiles};
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{NetworkAccess, SandboxFamily};
-use dromia_contracts::tool::{CallProgressSink, PreparedCall, ToolContext, ToolOutput};
+use dromia_contracts::tool::{PreparedCall, ToolContext, ToolOutput};
 use dromia_contracts::tool_policy::ToolTerms;
+use dromia_contracts::{AgentId, Scope};
 
 use super::{CallSite, Toolbox};
 use crate::arguments::{ProgramExecute, ShellExecute, parse_arguments};
@@ -29,18 +30,26 @@ impl Toolbox {
         tool: BuiltinTool,
         context: &ToolContext,
     ) -> Result<ToolTerms, String> {
-        let terms =
-            self.config.terms.effective_terms(tool.name(), Some((&context.scope, context.agent))).await;
+        self.terms_for_agent(tool, &context.scope, context.agent).await
+    }
+
+    async fn terms_for_agent(
+        &self,
+        tool: BuiltinTool,
+        scope: &Scope,
+        agent: AgentId,
+    ) -> Result<ToolTerms, String> {
+        let terms = self.config.terms.effective_terms(tool.name(), Some((scope, agent))).await;
         terms.map_err(|_| {
             "the limits of the program cannot be read now; nothing ran, try again later".to_owned()
         })
     }
 
     /// How much may lie in the workspace of an agent: as much as for whichever of its programs may leave more there.
-    pub(super) async fn disk_bytes(&self, context: &ToolContext) -> Result<u64, String> {
+    pub(super) async fn disk_bytes(&self, scope: &Scope, agent: AgentId) -> Result<u64, String> {
         let (exec, shell) = (
-            self.tool_terms(BuiltinTool::Exec, context).await?,
-            self.tool_terms(BuiltinTool::ShellExecute, context).await?,
+            self.terms_for_agent(BuiltinTool::Exec, scope, agent).await?,
+            self.terms_for_agent(BuiltinTool::ShellExecute, scope, agent).await?,
         );
         Ok([exec, shell].iter().map(|terms| limits::limits_max(terms).disk_bytes).fold(0, u64::max))
     }
@@ -56,7 +65,7 @@ impl Toolbox {
         let given = terms.network_for(&context.grants).min(judged.unwrap_or(NetworkAccess::None));
         (given == NetworkAccess::Proxy).then(|| ProxyUpstream {
             line: Arc::new(ScannedUpstream {
-                line: Arc::clone(&self.config.way_out),
+                line: self.call_settings().programs,
                 leaks: Arc::clone(&self.config.leaks),
                 scope: context.scope.clone(),
             }),
@@ -114,10 +123,9 @@ impl Toolbox {
         context: &ToolContext,
         call: &PreparedCall,
         program: JudgedProgram,
-        pieces: &dyn CallProgressSink,
+        at: CallSite<'_>,
     ) -> Result<ToolOutput, String> {
-        let (agent, tenant) = (context.agent, context.scope.tenant());
-        let at = CallSite { tenant, agent, pieces };
+        let CallSite { agent, tenant, pieces, .. } = at;
         // However long the others run, this call learns in time that its program did not run.
         let turn = tokio::time::timeout(program::TURN_WAIT, at.slot_of(&self.programs)).await;
         let Ok(Some(_slot)) = turn else {
@@ -130,6 +138,7 @@ impl Toolbox {
             None => sandboxes.pick_backend(tenant).await,
         };
         let sandbox = sandbox.map_err(|error| error.to_string())?;
+        let _turn = self.wait_for_turn(at).await?;
         // Making the directory is file work as any other. What lies there is what the program may read.
         let before = self.walk_workspace(at).await?;
         let mut read = self.marks.workspace_labels(context).await.label_of_all(&before).join(context.label);
@@ -137,13 +146,21 @@ impl Toolbox {
             // What others answer it can become a file too, without a word in its output.
             read = read.join(Label::OUTSIDE);
         }
+        if at.held.is_some() {
+            // People and other agents write there as well, at any moment.
+            read = read.join(Label::UNKNOWN_FILE);
+        }
         self.marks.begin_writing(context, read);
-        let path = workspace_path(&self.config.root, agent);
-        let path = tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?;
+        let place = if let Some(held) = at.held {
+            (held.path.clone(), Some(held.identity))
+        } else {
+            let path = workspace_path(&self.config.root, agent);
+            (tokio::fs::canonicalize(path).await.map_err(|error| error.to_string())?, None)
+        };
         // As late as can be: it waited for its turn, and others of the agent did not.
         self.check_contents(at, call).await?;
         self.quotas.forget_usage(agent);
-        let done = program::run_program(&*sandbox, path, program, &*self.runtime.clock, pieces).await;
+        let done = program::run_program(&*sandbox, place, program, &*self.runtime.clock, pieces).await;
         self.quotas.forget_usage(agent);
         let mut done = done.or_else(|error| program::not_started_result(&error))?;
         let (files, label) = self.looked_after(context, at, read).await;

@@ -3,24 +3,32 @@
 //! What changes something has its turn, one at a time in a workspace. No work has a deadline: a slot goes with it, and it
 //! goes on if the caller is dropped.
 
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use dromia_contracts::AgentId;
 use dromia_contracts::file::FileLabels;
 use dromia_contracts::pool::{PoolSlot, SlotPool};
 use dromia_contracts::tool::{CallProgressSink, ToolContext, ToolOutput};
+use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference};
+use dromia_contracts::{Scope, TenantId};
 
 use super::{CallSite, Toolbox};
 use crate::file_error::FileError;
 use crate::file_labels::{self, LabelledContent};
 use crate::files;
 use crate::program;
+use crate::reference::HeldReference;
 use crate::spilled_output::LongOutput;
 use crate::workspace::{MissingDirectory, Workspace};
+use crate::workspace_lock::DirectoryTurn;
 use crate::workspace_scan::{self, WorkspaceDigests};
 
 /// What a call gets that finds too many others of its tenant in line.
 const TOO_MANY_WAIT: &str = "too many calls wait for files; nothing was done, try again later";
+
+/// What a call gets that would change a workspace for reading only.
+const READ_ONLY: &str = "refused: the workspace is for reading only; nothing was changed. A person can lift that with \
+                         `dromia agent set NAME workspace=DIR`";
 
 /// What a call gets whose work has no result.
 const BROKEN: &str = "the tool failed; its effects are unknown";
@@ -40,6 +48,64 @@ impl CallSite<'_> {
 }
 
 impl Toolbox {
+    /// Opens the directory of the operator's that a call works in, if it works in one.
+    pub(super) async fn hold_reference(
+        &self,
+        tenant: TenantId,
+        workspace: &RunWorkspace,
+    ) -> Result<Option<Arc<HeldReference>>, String> {
+        match workspace {
+            RunWorkspace::Home => Ok(None),
+            RunWorkspace::Directory(reference) => {
+                self.open_reference(tenant, reference.clone()).await.map(|held| Some(Arc::new(held)))
+            }
+            RunWorkspace::Withdrawn(reference) => Err(format!(
+                "workspace {}: the agent has it no more since this run began, so nothing was done; begin another \
+                 run with a new message",
+                reference.directory().display()
+            )),
+        }
+    }
+
+    /// Opens a directory of the operator's for a tenant.
+    pub(super) async fn open_reference(
+        &self,
+        tenant: TenantId,
+        reference: WorkspaceReference,
+    ) -> Result<HeldReference, String> {
+        let roots = self.config.workspace_roots.list_roots(tenant).await?;
+        let (home, resolver) = (self.config.root.clone(), self.resolver);
+        let opened = tokio::task::spawn_blocking(move || {
+            HeldReference::open(&reference, &roots, &home, resolver).map_err(|error| error.to_string())
+        });
+        // A disk of the network may not answer.
+        match tokio::time::timeout(program::TURN_WAIT, opened).await {
+            Ok(opened) => opened.map_err(|_| BROKEN.to_owned())?,
+            Err(_) => {
+                Err("the workspace's disk does not answer; nothing was done, try again later".to_owned())
+            }
+        }
+    }
+
+    /// Waits for the turn of a call that changes a directory of the operator's; others have their turn elsewhere.
+    pub(super) async fn wait_for_turn(&self, at: CallSite<'_>) -> Result<Option<DirectoryTurn>, String> {
+        let Some(held) = at.held else { return Ok(None) };
+        if held.identity.read_only {
+            return Ok(None);
+        }
+        let turn = self.directories.find_turn(held.directory_key());
+        if let Ok(turn) = Arc::clone(&turn).try_lock_owned() {
+            return Ok(Some(turn));
+        }
+        at.pieces.note_waiting();
+        let turn = tokio::time::timeout(program::TURN_WAIT, turn.lock_owned()).await;
+        at.pieces.goes_on().await;
+        turn.map(Some).map_err(|_| {
+            let path = held.path.display();
+            format!("another call has been changing {path} for too long; nothing was done, try again later")
+        })
+    }
+
     /// Looks at every file of a workspace, which is made where it is not there.
     pub(super) async fn walk_workspace(&self, at: CallSite<'_>) -> Result<WorkspaceDigests, String> {
         self.compute_in_workspace(
@@ -66,7 +132,8 @@ impl Toolbox {
             context.key.clone(),
         );
         let keep = move |workspace: &Workspace| long.spill_to_file(workspace, &key);
-        let at = CallSite { tenant: context.scope.tenant(), agent: context.agent, pieces };
+        // In the home, wherever the agent works: a directory of the operator's gets only what was asked for.
+        let at = CallSite { tenant: context.scope.tenant(), agent: context.agent, held: None, pieces };
         match self.change_files(at, MissingDirectory::Make, require_workspace(keep)).await {
             Ok(kept) => {
                 output.parts.push(kept.told);
@@ -90,9 +157,16 @@ impl Toolbox {
         T: Send + 'static,
         F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
     {
+        if at.held.is_some_and(|held| held.identity.read_only) {
+            return Err(READ_ONLY.to_owned());
+        }
         let (turns, agent) = (Arc::clone(&self.turns), at.agent);
+        let turn = self.wait_for_turn(at).await?;
         let change = move |workspace: Option<&Workspace>| {
-            let _turn = turns.lock_agent(agent);
+            let _turn = match turn {
+                Some(turn) => (Some(turn), None),
+                None => (None, Some(turns.lock_agent(agent))),
+            };
             work(workspace)
         };
         self.run_file_work(at, missing, change).await
@@ -101,7 +175,7 @@ impl Toolbox {
     /// The same, where it may add so many bytes and the workspace holds no more than it may then.
     pub(super) async fn grow_files<T, F>(
         &self,
-        context: &ToolContext,
+        scope: &Scope,
         at: CallSite<'_>,
         missing: MissingDirectory,
         more: usize,
@@ -111,11 +185,14 @@ impl Toolbox {
         T: Send + 'static,
         F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
     {
-        let (agent, limit) = (at.agent, self.disk_bytes(context).await?);
+        let (agent, limit) = (at.agent, self.disk_bytes(scope, at.agent).await?);
         let quotas = Arc::clone(&self.quotas);
+        let directory = at.held.map(|held| held.directory_key());
         let grow = move |workspace: Option<&Workspace>| {
-            if let Some(workspace) = workspace {
-                quotas.admit_bytes(agent, workspace, more as u64, limit)?;
+            match (workspace, directory) {
+                (Some(_), Some(directory)) => quotas.admit_growth(directory, more as u64, limit)?,
+                (Some(workspace), None) => quotas.admit_bytes(agent, workspace, more as u64, limit)?,
+                (None, _) => {}
             }
             work(workspace)
         };
@@ -134,7 +211,7 @@ impl Toolbox {
         F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
     {
         let slot = at.slot_of(&self.file_work).await.ok_or(TOO_MANY_WAIT)?;
-        let work = self.bind_to_workspace(at.agent, missing, work);
+        let work = self.bind_to_workspace(at, missing, work);
         let told = tokio::task::spawn_blocking(move || {
             // The slot goes with the work, which goes on if the caller is dropped.
             let _slot = slot;
@@ -182,7 +259,7 @@ impl Toolbox {
         T: Send + 'static,
         F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
     {
-        let work = self.bind_to_workspace(at.agent, missing, work);
+        let work = self.bind_to_workspace(at, missing, work);
         at.pieces.note_waiting();
         let done = self.runtime.run_compute(at.tenant, work).await;
         at.pieces.goes_on().await;
@@ -192,17 +269,21 @@ impl Toolbox {
     /// Puts work into the workspace of an agent.
     fn bind_to_workspace<T, F>(
         &self,
-        agent: AgentId,
+        at: CallSite<'_>,
         missing: MissingDirectory,
         work: F,
-    ) -> impl FnOnce() -> Result<T, String> + Send + 'static
+    ) -> impl FnOnce() -> Result<T, String> + Send + 'static + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce(Option<&Workspace>) -> Result<T, FileError> + Send + 'static,
     {
         let (root, resolver) = (self.config.root.clone(), self.resolver);
+        let (agent, held) = (at.agent, at.held.cloned());
         move || {
-            let workspace = Workspace::open(&root, agent, resolver, missing);
+            let workspace = match held {
+                Some(held) => Workspace::of_reference(held.handle.as_fd(), resolver).map(Some),
+                None => Workspace::open(&root, agent, resolver, missing),
+            };
             workspace.and_then(|workspace| work(workspace.as_ref())).map_err(|error| error.to_string())
         }
     }

@@ -147,6 +147,7 @@ fn agent_mutation(agent: AgentId, handle: &str) -> Mutation {
         grants: vec![],
         model_calls_max: None,
         description: String::new(),
+        workspace: None,
     };
     Mutation::AgentCreate(AgentCreate {
         agent,

@@ -12,6 +12,7 @@ mod labels;
 mod message;
 mod programs;
 mod races;
+mod referenced;
 mod shared;
 mod text;
 mod web;

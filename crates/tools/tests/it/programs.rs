@@ -19,6 +19,7 @@ use dromia_contracts::tool::{
     CallProgressSink, DiscardProgress, LIVE_PIECE_BYTES_MAX, PreparedCall, ToolHost as _,
 };
 use dromia_contracts::tool_policy::ToolTerms;
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{BoxFuture, RunId, TenantId};
 use serde_json::json;
 
@@ -119,7 +120,7 @@ impl SandboxProcess for Acted {
 
     fn stop(&mut self) {}
 
-    fn take_door(&mut self) -> Option<TcpListener> {
+    fn take_proxy_socket(&mut self) -> Option<TcpListener> {
         self.1.take()
     }
 }
@@ -191,7 +192,13 @@ async fn a_program_starting_with_files_changed_since_judgement_is_caught() {
             let call = bench.prepare(tool, arguments);
             let contents = bench
                 .toolbox
-                .executable_files(context().scope.tenant(), context().agent, &call, extent)
+                .executable_files(
+                    context().scope.tenant(),
+                    context().agent,
+                    &RunWorkspace::Home,
+                    &call,
+                    extent,
+                )
                 .await
                 .expect("looked at");
             assert_eq!(contents.map(|contents| (contents.files, contents.extent)), Some((1, extent)));
@@ -213,7 +220,13 @@ async fn a_program_starting_with_files_changed_since_judgement_is_caught() {
     let call = bench.prepare("file.read", r#"{"path":"build.sh"}"#);
     let looked = bench
         .toolbox
-        .executable_files(context().scope.tenant(), context().agent, &call, BoundFiles::All)
+        .executable_files(
+            context().scope.tenant(),
+            context().agent,
+            &RunWorkspace::Home,
+            &call,
+            BoundFiles::All,
+        )
         .await;
     assert_eq!(looked, Ok(None), "what runs no program is held to no files");
 }
@@ -226,7 +239,13 @@ async fn named_files_include_those_of_the_working_directory() {
     let call = bench.prepare("exec", r#"{"argv":["make"],"cwd":"proj"}"#);
     let looked = bench
         .toolbox
-        .executable_files(context().scope.tenant(), context().agent, &call, BoundFiles::Named)
+        .executable_files(
+            context().scope.tenant(),
+            context().agent,
+            &RunWorkspace::Home,
+            &call,
+            BoundFiles::Named,
+        )
         .await;
     assert_eq!(looked.expect("looked at").map(|contents| contents.files), Some(1));
 }

@@ -64,7 +64,7 @@ impl SandboxProcess for Running {
 
     fn stop(&mut self) {}
 
-    fn take_door(&mut self) -> Option<std::net::TcpListener> {
+    fn take_proxy_socket(&mut self) -> Option<std::net::TcpListener> {
         None
     }
 }

@@ -22,8 +22,9 @@ use dromia_contracts::tool::{
 };
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::{LeakDetector, NoSecrets, SecretMatch, SecretScanner};
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{AgentId, BoxFuture, CallId, Fault, RunId, SessionId, TenantId};
-use dromia_tools::{Toolbox, ToolsConfig};
+use dromia_tools::{CallSettings, Toolbox, ToolsConfig};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -71,7 +72,13 @@ impl Bench {
     /// A bench on a machine with these sandboxes.
     pub(crate) fn running(machine: Arc<dyn SandboxSelector>) -> Self {
         let leaks = Arc::new(NoSecrets);
-        Self::on(Some(machine), AgentState::Running, None, ToolTerms::default(), leaks)
+        Self::on(Some(machine), AgentState::Running, None, (ToolTerms::default(), Vec::new()), leaks)
+    }
+
+    /// A bench whose operator lists a root for workspaces.
+    pub(crate) fn rooted(root: &std::path::Path) -> Self {
+        let said = (ToolTerms::default(), vec![root.to_owned()]);
+        Self::on(None, AgentState::Running, None, said, Arc::new(NoSecrets))
     }
 
     fn built(
@@ -80,7 +87,7 @@ impl Bench {
         terms: ToolTerms,
         leaks: Arc<dyn LeakDetector>,
     ) -> Self {
-        Self::on(None, colleague, pace, terms, leaks)
+        Self::on(None, colleague, pace, (terms, Vec::new()), leaks)
     }
 
     /// Without a machine, sandboxes are played.
@@ -88,7 +95,7 @@ impl Bench {
         machine: Option<Arc<dyn SandboxSelector>>,
         colleague: AgentState,
         pace: Option<Duration>,
-        terms: ToolTerms,
+        (terms, roots): (ToolTerms, Vec<PathBuf>),
         leaks: Arc<dyn LeakDetector>,
     ) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
@@ -103,15 +110,19 @@ impl Bench {
         let line = Arc::new(ToldLine::default());
         let config = ToolsConfig {
             root: home.path().to_owned(),
-            pace,
-            hops_max: HOPS_MAX,
+            calls: CallSettings {
+                pace,
+                hops_max: HOPS_MAX,
+                granted: Arc::clone(&line) as _,
+                programs: Arc::clone(&line) as _,
+            },
             sandboxes: machine.unwrap_or_else(|| Arc::clone(&sandboxes) as _),
             terms: Arc::new(terms.clone()),
-            way_out: Arc::clone(&line) as _,
             leaks,
+            workspace_roots: Arc::new(roots),
         };
         let index = Arc::new(IndexStore::with_colleague(colleague));
-        let toolbox = Toolbox::new(config, Arc::clone(&index) as _, runtime, Arc::clone(&line) as _);
+        let toolbox = Toolbox::new(config, Arc::clone(&index) as _, runtime);
         Self { toolbox, clock, line, sandboxes, index, terms, home }
     }
 
@@ -202,6 +213,7 @@ pub(crate) fn context() -> ToolContext {
         label: Label::ACTOR_TEXT,
         past: Arc::default(),
         key: CALL.idempotency_key(run),
+        workspace: RunWorkspace::Home,
     }
 }
 

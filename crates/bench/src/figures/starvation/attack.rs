@@ -1,5 +1,6 @@
 //! The attacks, and what each of them would keep from another tenant.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -212,7 +213,10 @@ async fn create_files(home: &InstanceHome, bad: &BenchTenant, good: &BenchTenant
     let workspace = home.dir_path().join("agents").join(&bad.agent).join("workspace");
     for number in 0..7 {
         let text = "nothing of what is looked for, on many lines\n".repeat(90_000);
-        std::fs::write(workspace.join(format!("large{number}")), text)?;
+        let mut file = std::fs::File::create_new(workspace.join(format!("large{number}")))?;
+        file.write_all(text.as_bytes())?;
+        // What is not on the disk yet would be written beside what is measured, and no attack writes it.
+        file.sync_all()?;
     }
     Ok(())
 }

@@ -96,7 +96,7 @@ pub(super) async fn print_rule(
             escape_hidden(&rule.rule),
             rule.name
         )),
-        // Who may not read rules is told what the answer means.
+        // A caller who may not read rules still learns what the answer did.
         None => output.print_notice("such calls are answered by a rule from now on; see `dromia approval rule list`"),
     }
 }

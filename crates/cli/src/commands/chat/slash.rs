@@ -2,7 +2,7 @@
 //!
 //! A line that only looks like one is not sent; a path is no command.
 
-use crate::explain::nearest_word;
+use crate::nearest_word::nearest_word;
 
 /// What a person may ask of the chat itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,7 @@ pub(super) enum SlashCommand {
     Resume,
     Cost,
     Context,
+    Files,
     Approve,
     Export,
     Output,
@@ -38,14 +39,15 @@ const fn row(
 }
 
 /// All of them, as `/help` lists them.
-pub(super) const COMMANDS: [SlashRow; 11] = [
+pub(super) const COMMANDS: [SlashRow; 12] = [
     row("/help", "", "show this page", SlashCommand::Help),
-    row("/model", "[NAME]", "show the model of the agent, or set another one", SlashCommand::Model),
+    row("/model", "[NAME]", "list the models, or set another one for the agent", SlashCommand::Model),
     row("/agent", "[NAME]", "list the agents, or talk to another one", SlashCommand::Agent),
     row("/new", "", "begin a new session", SlashCommand::New),
     row("/resume", "[N|SESSION]", "list sessions of the agent, or continue one", SlashCommand::Resume),
     row("/cost", "", "show the tokens and the cost of the session", SlashCommand::Cost),
     row("/context", "", "show what the session consists of", SlashCommand::Context),
+    row("/files", "[DIRECTORY]", "list the files of the agent's workspace", SlashCommand::Files),
     row("/approve", "[N|ID] [deny]", "list calls that wait, or approve or deny one", SlashCommand::Approve),
     row("/export", "FILE", "write the session to a file", SlashCommand::Export),
     row("/output", "[N]", "show all that the last call gave; 2 is the one before", SlashCommand::Output),

@@ -13,8 +13,8 @@ use super::state::ChatState;
 use crate::args::{ExportSession, IdReference, SessionCommand};
 use crate::client::percent_encode;
 use crate::commands::activity::call_text;
-use crate::commands::agent_change::send_patch;
-use crate::commands::{Cli, session};
+use crate::commands::agent_change::{list_models, send_patch};
+use crate::commands::{Cli, file, session};
 use crate::error::{Error, Outcome};
 use crate::output::{CommandOutput, draw_pairs, draw_table, format_short_cost, format_time};
 
@@ -50,6 +50,10 @@ pub(super) async fn run_slash_command(
         SlashCommand::Resume => resume_session(cli, argument, state, output).await,
         SlashCommand::Cost => show_cost(cli, state, output).await,
         SlashCommand::Context => show_context(cli, state, output).await,
+        SlashCommand::Files => {
+            let agent = fetch_agent(cli, state).await?;
+            file::list_directory(cli, agent.id, argument, output).await
+        }
         SlashCommand::Approve if argument.is_empty() => list_approvals(cli, state, output).await,
         SlashCommand::Approve => answer_approval(cli, argument, state, output).await,
         SlashCommand::Export => export_session(cli, argument, state, output).await,
@@ -74,8 +78,14 @@ async fn fetch_agent(cli: &Cli<'_>, state: &ChatState) -> Outcome<AgentResource>
 async fn show_model(cli: &Cli<'_>, state: &ChatState, output: &mut CommandOutput<'_>) -> Outcome {
     let agent = fetch_agent(cli, state).await?;
     let model = agent.config.map(|config| config.model).unwrap_or_default();
-    output.print_line(&format!("{} uses the model {model}", agent.handle))?;
-    output.print_notice("hint: `dromia model list` shows the models of this server")
+    let rows = list_models(cli).await?.into_iter().map(|known| {
+        let here = if known == model { "here" } else { "" };
+        vec![known, here.to_owned()]
+    });
+    let columns = output.context_mut().columns;
+    let table = draw_table(columns, &["model", ""], rows.collect());
+    output.print_line(&table)?;
+    output.print_notice(&format!("{} uses the model {model}; set another one with /model NAME", agent.handle))
 }
 
 /// Has the agent use another model from its next turn on, for everyone who talks to it.

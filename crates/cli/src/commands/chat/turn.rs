@@ -130,12 +130,13 @@ fn report_bad_end(
 ) -> Outcome<CommandExit> {
     let is_unfunded = end.status == RunStatus::Yielded && is_unfunded(failure);
     let why = failure.map(|failure| format!(": {} ({})", failure.message, failure.code));
-    output.print_notice(&format!(
-        "{run} is {} after {} s{}; see `dromia run why {run}`",
-        end.status.as_str(),
-        took.as_secs(),
-        why.unwrap_or_default()
-    ))?;
+    let next = if end.status == RunStatus::Cancelled {
+        String::new()
+    } else {
+        format!("; see `dromia run why {}`", output.row_style().format_id(run))
+    };
+    let (status, seconds) = (end.status.as_str(), took.as_secs());
+    output.print_notice(&format!("{status} after {seconds} s{}{next}", why.unwrap_or_default()))?;
     Ok(if is_unfunded { CommandExit::Budget } else { CommandExit::RunFailed })
 }
 

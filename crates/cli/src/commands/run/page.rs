@@ -141,7 +141,7 @@ pub(super) fn why_text(why: &RunExplanation, style: &RowStyle) -> String {
         ("status", why.status.as_str().to_owned()),
         ("because", why.waits_for.clone()),
         ("since", style.format_moment(why.since)),
-        ("moved by", why.unblocked_by.clone()),
+        ("needs", why.unblocked_by.clone()),
         ("next", why.command.clone().unwrap_or_default()),
     ])
 }
@@ -171,11 +171,11 @@ mod tests {
             command: Some("dromia agent resume ops".into()),
         };
         insta::assert_snapshot!(why_text(&why, &RowStyle::whole()), @r"
-        status    parked
-        because   its agent is paused
-        since     2026-01-02 03:04:05Z
-        moved by  a person who resumes the agent
-        next      dromia agent resume ops
+        status   parked
+        because  its agent is paused
+        since    2026-01-02 03:04:05Z
+        needs    a person who resumes the agent
+        next     dromia agent resume ops
         ");
     }
 }

@@ -9,9 +9,9 @@ use crate::context::CommandContext;
 use crate::format::ColorMode;
 
 #[derive(Clone, Default)]
-struct Screen(Arc<Mutex<Vec<u8>>>);
+struct TestScreen(Arc<Mutex<Vec<u8>>>);
 
-impl Screen {
+impl TestScreen {
     fn bytes(&self) -> String {
         String::from_utf8(self.0.lock().expect("no panic").clone()).expect("text")
     }
@@ -44,7 +44,7 @@ impl Screen {
     }
 }
 
-impl Write for Screen {
+impl Write for TestScreen {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().expect("no panic").write(bytes)
     }
@@ -55,7 +55,7 @@ impl Write for Screen {
 }
 
 /// A terminal for both outputs, of 20 columns.
-fn context(screen: &Screen) -> CommandContext {
+fn context(screen: &TestScreen) -> CommandContext {
     let mut context = CommandContext::of_process(String::new());
     (context.out, context.err) = (Box::new(screen.clone()), Box::new(screen.clone()));
     (context.out_is_terminal, context.err_is_terminal) = (true, true);
@@ -82,7 +82,7 @@ async fn draw(output: &mut CommandOutput<'_>) {
 #[tokio::test(start_paused = true)]
 async fn the_live_line_is_gone_before_anything_is_printed() {
     for color in [ColorMode::Always, ColorMode::Never] {
-        let screen = Screen::default();
+        let screen = TestScreen::default();
         let mut context = context(&screen);
         let global = global(color);
         let mut output = CommandOutput::new(&mut context, &global);
@@ -109,7 +109,7 @@ async fn the_live_line_is_gone_before_anything_is_printed() {
 #[tokio::test(start_paused = true)]
 async fn plain_lines_are_appended_once_and_never_written_over() {
     for is_accessible in [true, false] {
-        let screen = Screen::default();
+        let screen = TestScreen::default();
         let mut context = context(&screen);
         context.terminal.shows_unicode = is_accessible;
         context.terminal.is_accessible = is_accessible;
@@ -130,7 +130,7 @@ async fn plain_lines_are_appended_once_and_never_written_over() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_drawn_for_a_program() {
-    let screen = Screen::default();
+    let screen = TestScreen::default();
     for (is_terminal, jsonl) in [(false, false), (true, true)] {
         let mut context = context(&screen);
         context.err_is_terminal = is_terminal;

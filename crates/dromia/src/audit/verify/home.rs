@@ -14,7 +14,7 @@ use super::signed::{SignedCheckpoints, read_checkpoints};
 use super::verified::{AuditVerification, VerifyFinding};
 use crate::audit::file::AuditDirectory;
 use crate::home::Home;
-use crate::{system, up};
+use crate::{home_services, system};
 
 /// How long one tenant's history may take; it is read as fast as the disk gives it.
 const PATIENCE: Duration = Duration::from_hours(24);
@@ -32,7 +32,7 @@ pub(super) fn of_home(
     }
     let inspector = StoreInspector::new(StoreConfig::new(home.store_dir()), PATIENCE);
     // The store's memory first: a server that runs writes the file before it.
-    let mark = inspector.audit_mark().map_err(|error| up::open_error(home, error))?;
+    let mark = inspector.audit_mark().map_err(|error| home_services::open_error(home, error))?;
     let asked: Vec<_> = mark.iter().chain(&wanted).map(|mark| mark.number).collect();
     let SignedCheckpoints { key, count, last, mut chains, digests, findings, .. } =
         read_checkpoints(&book.checkpoints_path(), key, &asked)?;
@@ -60,12 +60,12 @@ pub(super) fn of_home(
             }
         }
     }
-    let tenants = inspector.audit_tenants().map_err(|error| up::open_error(home, error))?;
+    let tenants = inspector.audit_tenants().map_err(|error| home_services::open_error(home, error))?;
     let tenants: BTreeSet<_> = tenants.into_iter().chain(chains.keys().copied()).collect();
     for tenant in tenants {
         let said = chains.remove(&tenant).unwrap_or_default();
         let checked = inspector.audit_tenant(tenant, &said, &mut RunStateFold::default());
-        let checked = checked.map_err(|error| up::open_error(home, error))?;
+        let checked = checked.map_err(|error| home_services::open_error(home, error))?;
         verified.tenants += 1;
         verified.runs += checked.runs;
         verified.entries += checked.entries;

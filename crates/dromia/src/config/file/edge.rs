@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenHttp {
-    /// Host names that requests may ask for, without port, beside loopback names and the server's own address.
+    /// Host names that requests may use in the `host` header, without port. Loopback names and the server's own address
+    /// are always accepted. Add the public name of the server here.
     pub(crate) hosts: Vec<String>,
-    /// Origins of web pages that may ask, such as `https://app.example`; all others are refused.
+    /// Origins of web pages that may call the server from a browser, such as `https://app.example`. Requests from all
+    /// others are refused.
     pub(crate) origins: Vec<String>,
-    /// The certificate and its key; both or neither.
+    /// Certificate and private key for TLS; set both or neither. An edit of the paths needs a restart, because the
+    /// listener is opened with or without TLS; a renewed certificate in the same file needs none.
     #[serde(skip_serializing_if = "WrittenTls::is_absent")]
+    #[schemars(extend("x-effect" = "restart"))]
     pub(crate) tls: WrittenTls,
 }
 
@@ -21,10 +25,11 @@ pub(crate) struct WrittenHttp {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenTls {
-    /// The PEM file of the certificate and those that vouch for it; a relative path is taken from the home.
+    /// PEM file with the certificate and its chain. A relative path starts at the home. A renewed file is loaded within
+    /// a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cert: Option<String>,
-    /// The PEM file of the certificate's private key; a relative path is taken from the home.
+    /// PEM file with the private key of the certificate. A relative path starts at the home.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
 }
@@ -39,20 +44,21 @@ impl WrittenTls {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenLimits {
-    /// The most inputs of one actor per minute in the long run, from every source: events, webhooks, tasks, calls by
-    /// hand and requests of other APIs. The operator on the socket is not counted; 0 sets no bound.
-    #[schemars(extend("x-effect" = "live"))]
+    /// Most inputs of one actor per minute, on average, over all ways in: events, webhooks, tasks, manual calls and the
+    /// compatible APIs. Requests of the operator on the socket are not counted. 0 sets no limit.
     pub(crate) actor_inputs_per_minute_max: u32,
-    /// The longest request body, in bytes.
+    /// Largest request body, in bytes.
     pub(crate) body_bytes_max: usize,
-    /// How long a client may take for the body of a request, in milliseconds.
+    /// Time that a client has to send a request body, in milliseconds.
     pub(crate) body_ms: u64,
-    /// How long a stop waits for what is at work, in milliseconds.
+    /// How long a stop waits for active requests, runs and messages, in milliseconds. What is not done by then
+    /// continues at the next start.
     pub(crate) drain_ms: u64,
-    /// The most requests at a time: half of them of one token, a quarter of them streams of events, and two connections for each.
+    /// Most requests at the same time. One token may use half of them, event streams a quarter; connections are limited
+    /// to twice this number. Raise it for many clients that wait for answers.
     pub(crate) requests_max: usize,
-    /// The most requests of one token per second in the long run; 0 sets no bound.
-    #[schemars(extend("x-effect" = "live"))]
+    /// Most requests of one token per second, on average. Set it on a server that other machines reach. 0 sets no
+    /// limit.
     pub(crate) token_rate_max: u32,
 }
 

@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenEgress {
-    /// Networks, addresses and names (`10.0.0.0/8`, `wiki`, `*.corp.example`) that tools may reach though they are not
-    /// public, where an agent's grants name the host.
+    /// Private networks, addresses and host names that tools may reach, such as `10.0.0.0/8`, `wiki` or
+    /// `*.corp.example`. An agent's `net:` grants must name the host too. Default: public addresses only.
     pub(crate) private_tools: Vec<String>,
-    /// The same for servers that this file names by a name, such as a `base_url`; an address, or `localhost`, opens
-    /// itself for that server only.
+    /// Private networks, addresses and host names that URLs in this file may lead to, such as a `base_url`. A URL with
+    /// an IP address or `localhost` needs no entry here.
     pub(crate) private_servers: Vec<String>,
-    /// Whether tools make encrypted connections only.
+    /// Whether tools may use encrypted connections only.
     pub(crate) https_only: bool,
-    /// How long a tool's request may take from beginning to end, redirects included, in milliseconds. Half of it is for the
-    /// head of an answer, and a quarter for one pause.
+    /// Time that one request of a tool may take, redirects included, in milliseconds. The first byte must arrive within
+    /// half of it, and no pause may be longer than a quarter.
     pub(crate) total_ms: u64,
-    /// The most bytes of an answer that a tool reads.
+    /// Most bytes that a tool reads of one answer.
     pub(crate) response_bytes_max: u64,
 }
 

@@ -12,45 +12,48 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenExternal {
-    /// What it is for, as models see it.
+    /// What the tool does, in words for the model.
     pub(crate) description: String,
-    /// The address to which each call is posted, with its arguments as JSON. An address, or `localhost`, opens itself for
-    /// this tool; a name that is not public is opened by `egress.private_servers`.
+    /// URL to which each call is posted, with its arguments as JSON. A URL with an IP address or `localhost` is reached
+    /// without further settings; a private host name needs `egress.private_servers`.
     pub(crate) url: String,
-    /// The JSON Schema of its arguments, an object; by default there are none. What it does not name is refused, unless it
-    /// says `additionalProperties` itself.
+    /// JSON Schema of the arguments, an object. Default: no arguments. Arguments that it does not name are refused,
+    /// unless it sets `additionalProperties`.
     #[serde(default)]
     pub(crate) arguments: BTreeMap<String, Value>,
-    /// What a call may do that runs twice, because a crash took its result: `pure`, `idempotent`, `keyed` (the server acts
-    /// once for each `idempotency-key`) or `unkeyed`, the default, which is never run again by itself.
+    /// What may happen if a call runs twice, because a crash lost its result. `pure`: it only reads. `idempotent`:
+    /// twice is the same as once. `keyed`: the server acts once for each `idempotency-key` header. `unkeyed`: it may do
+    /// harm, so it is never repeated automatically.
     #[serde(default = "unkeyed")]
     pub(crate) effect: EffectClass,
-    /// Where what it does is seen, for policies: `inside` the tenant, where it can be undone, or `outside`, the default.
+    /// Where the effect of a call is visible, for policies. `inside`: within the tenant, where it can be undone.
+    /// `outside`: for others, or where it cannot be undone.
     #[serde(default)]
     pub(crate) sink: EffectSink,
-    /// What its arguments mean, for policies: `destination`, `object`, `amount`, `credential` or `payload`, each under its
-    /// name.
+    /// What single arguments mean, for policies: argument name and `destination`, `object`, `amount`, `credential` or
+    /// `payload`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) roles: BTreeMap<String, ArgumentRole>,
-    /// The label of what it answers, integrity and readers; by default `untrusted/agent`.
+    /// Label of the result: integrity and readers. Default: `untrusted/agent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) result_label: Option<String>,
-    /// How much it matters who learns what it answers: `low`, or `high` for somebody's own, as mail and accounts are. By default
-    /// `low`, and `high` with a secret.
+    /// How private the result is. `low`: any person may know it. `high`: it belongs to one person, as mail and accounts
+    /// do. Default: `low`, or `high` for a tool with a `secret`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sensitivity: Option<Sensitivity>,
-    /// Where its answers are JSON records: the fields that are `keys`, by which calls say a record, first the one that every
-    /// record has for itself, and the `names`, by which people do. Of keys that others choose none belongs here.
+    /// For a tool that returns JSON records: which fields identify a record. A request of a person that uses a name is
+    /// matched to the record's key. Do not list a key field whose value other people can choose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) records: Option<RecordFields>,
-    /// The name of the secret of the calling tenant that is sent along; its own rule must name this server.
+    /// Name of the secret in the calling tenant's vault that is sent with each call. The secret must be bound to the
+    /// server in `url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) secret: Option<String>,
-    /// Where in a request the secret goes, as its own rule says: `bearer`, the default, or `header:NAME`, or
-    /// `query:NAME`.
+    /// Where the secret is placed in the request: `bearer` (the `authorization` header), `header:NAME` or `query:NAME`.
+    /// It must agree with the placement of the secret. Default: `bearer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) placement: Option<SecretPlacement>,
-    /// How long a call may take from beginning to end, in milliseconds; by default what `egress.total_ms` says.
+    /// Time that one call may take, in milliseconds. Default: the value of `egress.total_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,
 }

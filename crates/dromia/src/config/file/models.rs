@@ -55,27 +55,28 @@ impl ProviderKind {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenProvider {
-    /// What the server speaks.
+    /// API of the server. `openai`: chat completions, for OpenAI, Ollama, vLLM, llama.cpp and most gateways.
+    /// `openai_responses`: OpenAI responses. `anthropic`: Anthropic messages. `scripted`: the built-in test model,
+    /// which is not an LLM.
     pub(crate) kind: ProviderKind,
-    /// The address before `/chat/completions`, `/responses` or `/messages`; by default the one of OpenAI or
-    /// Anthropic, by kind.
+    /// URL before `/chat/completions`, `/responses` or `/messages`. Default: the public server of OpenAI or Anthropic,
+    /// depending on `kind`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base_url: Option<String>,
-    /// The key, as `env:NAME`: it is taken from that environment variable; or as `secret:NAME`: it is that secret of
-    /// the tenant `default`, bound to this server, and only the egress client ever has its value. A key in the file is
-    /// refused.
+    /// Reference to the API key: `env:NAME` for an environment variable, or `secret:NAME` for a secret in the vault of
+    /// the tenant `default` that is bound to this server. The key itself in the file is an error. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
-    /// Kind `openai` only: the field that carries the most tokens of an answer; by default
-    /// `max_completion_tokens` at OpenAI itself and `max_tokens` elsewhere.
+    /// Request field that carries the token limit of an answer, for kind `openai` only: `max_tokens` or
+    /// `max_completion_tokens`. Default: `max_completion_tokens` for OpenAI itself, `max_tokens` for other servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_limit: Option<WrittenOutputLimit>,
-    /// Whether the server takes the JSON Schema of an answer in a field of its own; by default only OpenAI and Anthropic
-    /// themselves do. The system text of every model contains the schema, and every answer is checked.
+    /// Whether the server accepts the JSON Schema of an answer as a request field. Default: only OpenAI and Anthropic
+    /// themselves. Every model gets the schema in its system text as well, and every answer is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) answer_schemas: Option<bool>,
-    /// How long an answer may take from beginning to end, by default 600000 milliseconds. A fifth of it is for the first
-    /// byte, and a tenth for one pause.
+    /// Time that one answer may take, in milliseconds. The first byte must arrive within a fifth of it, and no pause
+    /// may be longer than a tenth. Default: 600000. Raise it for slow local models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,
 }
@@ -103,36 +104,40 @@ impl From<WrittenOutputLimit> for OutputLimit {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenModel {
-    /// The provider's name, as under `providers`.
+    /// Name of an entry of `providers`. Without it, `kind`, `base_url` and `key` describe the server here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) provider: Option<String>,
-    /// Without a provider: what the server speaks.
+    /// API of the server, for a model without `provider`. `openai`: chat completions, for OpenAI, Ollama, vLLM,
+    /// llama.cpp and most gateways. `openai_responses`: OpenAI responses. `anthropic`: Anthropic messages. `scripted`:
+    /// the built-in test model, which is not an LLM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<ProviderKind>,
-    /// Without a provider: the server's address.
+    /// URL of the server, for a model without `provider`. Default: as for `providers.NAME.base_url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base_url: Option<String>,
-    /// The model's id at the provider.
+    /// The provider's id of the model, such as `gpt-5-mini`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) model: Option<String>,
-    /// Without a provider: the key, as `env:NAME` or `secret:NAME`.
+    /// Reference to the API key, for a model without `provider`: `env:NAME` or `secret:NAME`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<String>,
-    /// Whether the answer is streamed, by default yes; without it there are no live tokens.
+    /// Whether answers are streamed. Default: true. Set it to false for a server that cannot stream; clients then get
+    /// an answer in one piece.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stream: Option<bool>,
-    /// The fallback aliases, best first, while this model is overloaded, too slow or unreachable.
+    /// Aliases of models that answer while this one is overloaded, too slow or unreachable; the first that can is used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) fallback: Vec<String>,
-    /// What tokens cost; by default the built-in price of a well known model, else nothing.
+    /// Price of tokens, for costs and money budgets. Default: the built-in price of well-known models; other models
+    /// cost 0 and are shown as `unpriced`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) price: Option<WrittenPrice>,
-    /// The model's window: tokens of a request and its answer together. By default the built-in one of a well known
-    /// model; without one nothing is left out of a request because of its length.
+    /// Context window: most tokens of a request and its answer together. Default: the built-in value of well-known
+    /// models; for others no history is left out because of its length. Set it for local models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) context_tokens: Option<u32>,
-    /// The most tokens of an answer that the model gives, by default as built in; `engine.output_tokens_max` and half
-    /// of the window bound it too.
+    /// Most tokens of an answer that the model can produce. Default: the built-in value of well-known models.
+    /// `engine.output_tokens_max` and half of the context window limit an answer too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_tokens_max: Option<u32>,
 }
@@ -141,14 +146,16 @@ pub(crate) struct WrittenModel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenPrice {
-    /// A million tokens of requests, in millionths of the currency unit.
+    /// Price of one million request tokens, in millionths of the currency unit: 250000 is 0.25.
     pub(crate) input: u64,
-    /// A million tokens of answers, in millionths of the currency unit.
+    /// Price of one million answer tokens, in millionths of the currency unit.
     pub(crate) output: u64,
-    /// A million tokens that the provider had in its cache, in millionths; by default as `input`.
+    /// Price of one million request tokens that the provider read from its cache, in millionths of the currency unit.
+    /// Default: as `input`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cache_read: Option<u64>,
-    /// A million tokens that the provider put into its cache, in millionths; by default as `input`.
+    /// Price of one million request tokens that the provider wrote to its cache, in millionths of the currency unit.
+    /// Default: as `input`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cache_write: Option<u64>,
 }

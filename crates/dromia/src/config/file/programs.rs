@@ -8,23 +8,25 @@ use serde::{Deserialize, Serialize};
 
 use super::budgets::WrittenBudget;
 use super::external::WrittenExternal;
-use crate::config::tools::{ProgramFlags, WrittenFlags};
+use crate::config::tools::{ProgramFlags, SandboxMinimum, WrittenFlags};
 
 /// The sandbox around programs that agents run. Where none is strong enough, nothing runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenSandbox {
-    /// The weakest sandbox that will do.
+    /// Weakest sandbox that may be used. `strict`: namespaces with a file system of their own. `base`: Landlock, a
+    /// system call filter and limits only; programs then see the names of this machine's files. If no sandbox is strong
+    /// enough, no program runs.
     pub(crate) minimum: SandboxMinimum,
-    /// A Docker engine whose containers may be used; both keys or neither.
+    /// Docker engine whose containers may be used as a sandbox; set both keys or neither.
     #[serde(skip_serializing_if = "WrittenDocker::is_absent")]
     pub(crate) docker: WrittenDocker,
-    /// The parts of virtual machines of Firecracker; the first four keys, or none.
+    /// Files of Firecracker microVMs that may be used as a sandbox; set the first four keys or none.
     #[serde(skip_serializing_if = "WrittenFirecracker::is_absent")]
     pub(crate) firecracker: WrittenFirecracker,
-    /// Directories of control groups that belong to this server: one of cgroup v2, or one for each controller of cgroup
-    /// v1. A program behind `native` or `bubblewrap` gets a group of its own in each, so that the kernel bounds what all
-    /// its processes use together; without, that is looked at every 25 ms.
+    /// Control group directories that belong to this server: one of cgroup v2, or one for each controller of cgroup v1.
+    /// Each program in the `native` or `bubblewrap` sandbox gets a group of its own in them, so that the kernel limits
+    /// all its processes together. Without them the server measures the use every 25 ms.
     pub(crate) control_groups: Vec<String>,
 }
 
@@ -32,11 +34,11 @@ pub(crate) struct WrittenSandbox {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenDocker {
-    /// The Unix socket of a rootless or dedicated engine, an absolute path. A process that reaches it may do what the
-    /// engine may.
+    /// Absolute path of the Unix socket of a rootless or dedicated Docker engine. A process that can open the socket
+    /// can do everything that the engine can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) socket: Option<String>,
-    /// The image that programs see, which the engine must have; nothing is pulled.
+    /// Image that programs run in. The engine must have it already; nothing is pulled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) image: Option<String>,
 }
@@ -51,21 +53,20 @@ impl WrittenDocker {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenFirecracker {
-    /// The program `firecracker`, an absolute path; its name has `firecracker` in it.
+    /// Absolute path of the program `firecracker`. The file name must contain `firecracker`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) binary: Option<String>,
-    /// The program `jailer` of the same release, an absolute path. Without it nothing is started.
+    /// Absolute path of the program `jailer` of the same release. No microVM starts without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) jailer: Option<String>,
-    /// The guest's kernel, uncompressed, an absolute path.
+    /// Absolute path of the uncompressed guest kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kernel: Option<String>,
-    /// The image of the guest's root file system, an absolute path; it holds this program as `/sbin/dromia-guest`, and is
-    /// not changed.
+    /// Absolute path of the guest's root file system image. It must contain this program as `/sbin/dromia-guest`, and
+    /// is not changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rootfs: Option<String>,
-    /// The number of the user and group that machine monitors run as, 60999 if it is not named. No other process should
-    /// run as it.
+    /// Number of the user and group that the microVM monitors run as. Default: 60999. No other process should use it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) uid: Option<u32>,
 }
@@ -76,14 +77,26 @@ impl WrittenFirecracker {
     }
 }
 
+/// Directories outside of the home that agents may work in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WrittenWorkspaces {
+    /// Directories at or below which agents may have workspaces (`dromia agent create NAME --workspace DIR`), as absolute
+    /// paths. A tenant beside `default` gets only roots that have its handle in the place of `{tenant}`, such as
+    /// `/srv/work/{tenant}`; without any, no agent gets a directory.
+    pub(crate) roots: Vec<String>,
+}
+
 /// What is said about a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenTenant {
-    /// How far its agents and those who speak to them are trusted.
-    #[schemars(extend("x-effect" = "restart"))]
+    /// How far the tenant's agents and users are trusted. `standard`: its programs run in the sandbox that
+    /// `sandbox.minimum` allows. `hostile`: its programs run only behind a kernel of their own (gVisor or Firecracker),
+    /// or not at all.
+    #[schemars(extend("x-effect" = "live"))]
     pub(crate) trust: TenantTrust,
-    /// How much may be spent in it. What is here is changed here only; `dromia budget` sets others.
+    /// Spending limits of the tenant. A budget of this list is changed only here; `dromia budget` manages further ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) budgets: Vec<WrittenBudget>,
@@ -100,38 +113,26 @@ pub(crate) enum TenantTrust {
     Hostile,
 }
 
-/// How strong the sandbox must be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum SandboxMinimum {
-    /// Landlock, a filter of system calls and limits; programs see the names of this machine's files, and can change
-    /// what programs outside execute from a workspace.
-    Base,
-    /// The same inside namespaces with a file system of their own.
-    #[default]
-    Strict,
-}
-
 /// The built-in tools, and those of the operator's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenTools {
-    /// Slows every call down by so many milliseconds, for demonstrations.
-    #[schemars(extend("x-effect" = "restart"))]
+    /// Delay before each tool call, in milliseconds, for demonstrations.
     pub(crate) pace_ms: u64,
-    /// The most messages between agents, and delayed calls that began by themselves, in a row.
-    #[schemars(extend("x-effect" = "restart"))]
+    /// Most messages between agents, and delayed calls that began without a person, in one chain. It stops agents that
+    /// answer each other endlessly.
     pub(crate) message_hops_max: u32,
-    /// Servers that agents call as tools, each under the tool's name, such as `bank.pay`.
+    /// HTTP tools of your own, each under the tool's name, such as `bank.pay`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) external: BTreeMap<String, WrittenExternal>,
-    /// What programs may use that `exec` and `shell.execute` run.
+    /// Limits of the programs that the tools `exec` and `shell.execute` run.
     #[serde(skip_serializing_if = "ProgramFlags::is_absent")]
     pub(crate) exec: ProgramFlags,
-    /// Hosts that every agent may reach beside those which its `net:` grants name, spelled as behind `net:`.
+    /// Hosts that every agent may reach, in addition to its `net:` grants and in the same notation.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) net: Vec<String>,
-    /// Tools that only those agents may call which have them under `privileged` too, beside their own grant.
+    /// Tools that need an extra permission: an agent may call one only if `agents.NAME.tools.privileged` lists it too
+    /// and its grants cover it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) privileged: Vec<String>,
 }

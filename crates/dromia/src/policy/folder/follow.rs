@@ -218,7 +218,7 @@ mod tests {
         let at = |second| Timestamp::from_second(second).expect("a time");
         let mut look = |second| {
             look_and_tell(&home, &policies, &mut known, at(second));
-            policies.policy_standing(TenantId::from_bytes([1; 16]))
+            policies.active_policy(TenantId::from_bytes([1; 16]))
         };
         let good = look(1);
         assert_eq!((&good.files[..], &good.refused), (&["policies/a.rego".to_owned()][..], &None));
@@ -226,9 +226,9 @@ mod tests {
         let broken = look(2);
         std::fs::write(&path, breaks.replace("\"r\"", "\"s\"")).expect("it is written");
         let still = look(3);
-        for standing in [&broken, &still] {
-            let refused = standing.refused.as_ref().expect("what lies there does not count");
-            assert_eq!((standing.digest, refused.since), (good.digest, at(2)), "{refused:?}");
+        for active in [&broken, &still] {
+            let refused = active.refused.as_ref().expect("what lies there does not count");
+            assert_eq!((active.digest, refused.since), (good.digest, at(2)), "{refused:?}");
             assert!(refused.problem.starts_with("policies/a.rego:3:"), "{refused:?}");
             assert!(refused.problem.contains("a request to a model"), "{refused:?}");
         }
@@ -246,11 +246,11 @@ mod tests {
             let (there, aside) = (dir.path().join(&folder), dir.path().join("aside"));
             let mut known = PolicyFolderState::from_counted(PolicyTexts::default(), Counted::new());
             assert_eq!(poll_folder(&home, &policies, &mut known), Ok(true));
-            let counts = policies.policy_standing(tenant).digest;
+            let counts = policies.active_policy(tenant).digest;
             let said = |problem: PolicyProblem, part: &str| {
                 let told = problem.to_string();
                 assert!(told.starts_with(&folder) && told.contains(part), "{told}");
-                assert_eq!(policies.policy_standing(tenant).digest, counts, "the last good one counts");
+                assert_eq!(policies.active_policy(tenant).digest, counts, "the last good one counts");
             };
             std::fs::rename(&there, &aside).expect("it is moved");
             said(poll_folder(&home, &policies, &mut known).expect_err("it is gone"), "the folder is missing");
@@ -296,7 +296,7 @@ mod tests {
             };
             let unmounted = || MOUNTED.fetch_add(1, Ordering::SeqCst);
             assert_eq!(poll_folder(&home, &policies, &mut known), Ok(true));
-            let counts = policies.policy_standing(tenant).digest;
+            let counts = policies.active_policy(tenant).digest;
             unmounted();
             assert_eq!(
                 poll_folder(&home, &policies, &mut known),
@@ -308,24 +308,24 @@ mod tests {
             let lost =
                 poll_folder(&home, &policies, &mut known).expect_err("it is empty, elsewhere").to_string();
             assert!(lost.starts_with(&folder) && lost.contains("lost mount"), "{lost}");
-            assert_eq!(policies.policy_standing(tenant).digest, counts, "the last good one counts");
+            assert_eq!(policies.active_policy(tenant).digest, counts, "the last good one counts");
             assert_eq!(poll_folder(&home, &policies, &mut known), Ok(false), "it is told once");
             // It comes back, and whoever removes the file from the folder as it is means it.
             std::fs::write(&path, RULE).expect("it is written");
             assert_eq!(poll_folder(&home, &policies, &mut known), Ok(true));
             std::fs::remove_file(&path).expect("it is removed");
             assert_eq!(poll_folder(&home, &policies, &mut known), Ok(true), "nothing of it counts any more");
-            assert_ne!(policies.policy_standing(tenant).digest, counts);
+            assert_ne!(policies.active_policy(tenant).digest, counts);
             // So does whoever removes the folder, is told so, and makes it anew.
             std::fs::write(&path, RULE).expect("it is written");
             assert_eq!(poll_folder(&home, &policies, &mut known), Ok(true));
             std::fs::remove_dir_all(&there).expect("it is removed");
             unmounted();
             assert!(poll_folder(&home, &policies, &mut known).is_err(), "it is gone");
-            assert_eq!(policies.policy_standing(tenant).digest, counts);
+            assert_eq!(policies.active_policy(tenant).digest, counts);
             std::fs::create_dir(&there).expect("it is made");
             assert_eq!(poll_folder(&home, &policies, &mut known), Ok(true));
-            assert_ne!(policies.policy_standing(tenant).digest, counts);
+            assert_ne!(policies.active_policy(tenant).digest, counts);
         }
     }
 
@@ -345,7 +345,7 @@ mod tests {
             ..PolicyFolderState::from_counted(PolicyTexts::default(), Counted::new())
         };
         assert_eq!(poll_folder(&home, &policies, &mut known), Ok(true));
-        let counts = policies.policy_standing(tenant).digest;
+        let counts = policies.active_policy(tenant).digest;
         // The mount is gone, and somebody writes to the bare folder what is wrong, sees it, and takes it out again.
         MOUNTED.fetch_add(1, Ordering::SeqCst);
         std::fs::write(&path, "package dromia.policy\nimport rego.v1\nverdicts contains if\n")
@@ -356,7 +356,7 @@ mod tests {
         std::fs::remove_file(&path).expect("it is removed");
         let lost = poll_folder(&home, &policies, &mut known).expect_err("it is empty, elsewhere").to_string();
         assert!(lost.contains("lost mount"), "{lost}");
-        assert_eq!(policies.policy_standing(tenant).digest, counts, "the last good one counts");
+        assert_eq!(policies.active_policy(tenant).digest, counts, "the last good one counts");
         // What is right there counts, and from then on that is the folder.
         std::fs::write(&path, RULE).expect("it is written");
         assert_eq!(poll_folder(&home, &policies, &mut known), Ok(true));

@@ -14,7 +14,7 @@ use dromia_contracts::{CallId, ItemId, RunId, Scope};
 use dromia_engine::RunState;
 
 use super::client::{Client, LINE, MESSAGE, STATE, Stop};
-use super::house::{House, words};
+use super::process::{TestProcess, words};
 
 type Finding<T = ()> = Result<T, String>;
 
@@ -28,30 +28,33 @@ struct Told {
 }
 
 /// Checks everything, and returns the rows of the projections as text.
-pub(crate) async fn check(house: &House, client: &Client) -> Finding<String> {
-    let scope = house.scope(client.tenant().map_err(said)?);
-    let sessions = house.store.sessions(&scope, None, PageRequest::first_page(256)).await.map_err(words)?;
-    let rows =
-        house.store.runs(&scope, RunFilter::default(), PageRequest::first_page(256)).await.map_err(words)?;
+pub(crate) async fn check(process: &TestProcess, client: &Client) -> Finding<String> {
+    let scope = process.scope(client.tenant().map_err(said)?);
+    let sessions = process.store.sessions(&scope, None, PageRequest::first_page(256)).await.map_err(words)?;
+    let rows = process
+        .store
+        .runs(&scope, RunFilter::default(), PageRequest::first_page(256))
+        .await
+        .map_err(words)?;
     let mut runs = BTreeMap::new();
     for run in &rows {
-        runs.insert(run.id, journal(house, &scope, run).await?);
+        runs.insert(run.id, journal(process, &scope, run).await?);
     }
     for session in &sessions {
-        inbox(house, &scope, client, session, &runs).await?;
+        inbox(process, &scope, client, session, &runs).await?;
     }
-    appended(house, client, &runs)?;
-    erased(house, &scope, client).await?;
+    appended(process, client, &runs)?;
+    erased(process, &scope, client).await?;
     let session = client.acked_of("plain").map_err(said)?.session;
-    let state = house.store.state_entry(&scope, session, STATE.0).await.map_err(words)?;
+    let state = process.store.state_entry(&scope, session, STATE.0).await.map_err(words)?;
     let state = state.map(|state| (state.version, state.value.to_vec()));
     same("the custom state", &state, &Some((1, STATE.1.to_vec())))?;
     let token = client.token_id().map_err(said)?;
-    let revoked = house.store.token_by_id(&scope, token).await.map_err(words)?;
+    let revoked = process.store.token_by_id(&scope, token).await.map_err(words)?;
     if revoked.is_none_or(|token| token.revoked_at.is_none()) {
         return Err(format!("{token} was revoked and is not"));
     }
-    let agents = house.store.agents(&scope, None, PageRequest::first_page(9)).await.map_err(words)?;
+    let agents = process.store.agents(&scope, None, PageRequest::first_page(9)).await.map_err(words)?;
     let mut names: Vec<_> = agents.iter().map(|agent| agent.handle.to_string()).collect();
     // The list is by id, and ids of two lives that follow within a few milliseconds sort by chance.
     names.sort_unstable();
@@ -68,11 +71,11 @@ pub(crate) async fn check(house: &House, client: &Client) -> Finding<String> {
 }
 
 /// A run has ended, its journal has no gap, every call one result, and its row says what the journal folds to.
-async fn journal(house: &House, scope: &Scope, run: &RunRecord) -> Finding<Told> {
+async fn journal(process: &TestProcess, scope: &Scope, run: &RunRecord) -> Finding<Told> {
     if !run.head.status.is_terminal() {
         return Err(format!("{} is {}", run.id, run.head.status.as_str()));
     }
-    let stored = house.store.journal_entries(scope, run.id, 0, 256).await.map_err(words)?;
+    let stored = process.store.journal_entries(scope, run.id, 0, 256).await.map_err(words)?;
     let numbers: Vec<_> = stored.iter().map(|entry| entry.seq).collect();
     same("entry numbers", &numbers, &(1..=run.last_seq).collect::<Vec<_>>())?;
     let entries: Result<Vec<Entry>, _> = stored.iter().map(StoredEntry::decode).collect();
@@ -108,14 +111,14 @@ async fn journal(house: &House, scope: &Scope, run: &RunRecord) -> Finding<Told>
 /// An inbox holds what was acknowledged, once and in order, and nothing else but the message; all of it was taken,
 /// in order, by the runs that say so.
 async fn inbox(
-    house: &House,
+    process: &TestProcess,
     scope: &Scope,
     client: &Client,
     session: &SessionRecord,
     runs: &BTreeMap<RunId, Told>,
 ) -> Finding {
     let items =
-        house.store.inbox_items(scope, InboxOwner::Session(session.id), 0, 256).await.map_err(words)?;
+        process.store.inbox_items(scope, InboxOwner::Session(session.id), 0, 256).await.map_err(words)?;
     let last = items.len() as u64;
     same("positions", &items.iter().map(|item| item.position).collect::<Vec<_>>(), &(1..=last).collect())?;
     same("the session's head", &(session.head.last, session.head.taken), &(last, last))?;
@@ -156,9 +159,9 @@ async fn inbox(
 }
 
 /// The line of the unkeyed call is there once, or at most once if its outcome is unknown.
-fn appended(house: &House, client: &Client, runs: &BTreeMap<RunId, Told>) -> Finding {
+fn appended(process: &TestProcess, client: &Client, runs: &BTreeMap<RunId, Told>) -> Finding {
     let ada = client.agent("ada").map_err(said)?;
-    let log = house.root.join("agents").join(ada.to_string()).join("workspace").join("log");
+    let log = process.root.join("agents").join(ada.to_string()).join("workspace").join("log");
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines = text.lines().filter(|line| *line == LINE).count();
     let unknown = count_calls(runs, "file.append", CallStatus::Unknown);
@@ -172,9 +175,9 @@ fn appended(house: &House, client: &Client, runs: &BTreeMap<RunId, Told>) -> Fin
 }
 
 /// Nothing is left of the agent that was deleted.
-async fn erased(house: &House, scope: &Scope, client: &Client) -> Finding {
+async fn erased(process: &TestProcess, scope: &Scope, client: &Client) -> Finding {
     let eve = client.agent("eve").map_err(said)?;
-    let store = &house.store;
+    let store = &process.store;
     let mut left = Vec::new();
     if store.agent(scope, eve).await.map_err(words)?.is_some() {
         left.push("the agent");
@@ -186,10 +189,10 @@ async fn erased(house: &House, scope: &Scope, client: &Client) -> Finding {
     if !store.sessions(scope, Some(eve), PageRequest::first_page(1)).await.map_err(words)?.is_empty() {
         left.push("sessions");
     }
-    if !store.deleting_agents(&house.authority.issue_operator()).await.map_err(words)?.is_empty() {
+    if !store.deleting_agents(&process.authority.issue_operator()).await.map_err(words)?.is_empty() {
         left.push("the mark");
     }
-    if house.root.join("agents").join(eve.to_string()).exists() {
+    if process.root.join("agents").join(eve.to_string()).exists() {
         left.push("the home");
     }
     if left.is_empty() {

@@ -27,7 +27,7 @@ use dromia_contracts::{
 };
 use jiff::Timestamp;
 
-use super::house::{House, words};
+use super::process::{TestProcess, words};
 use crate::home::DEADLINE;
 
 /// The line that the unkeyed call appends.
@@ -73,10 +73,10 @@ const STEPS: usize = 19;
 
 impl Client {
     /// Goes through the scenario from where it stands.
-    pub(crate) async fn play(&mut self, house: &House) -> Done {
+    pub(crate) async fn play(&mut self, process: &TestProcess) -> Done {
         while self.step < STEPS {
             let step = self.step;
-            let played = tokio::time::timeout(DEADLINE, self.play_step(house));
+            let played = tokio::time::timeout(DEADLINE, self.play_step(process));
             match played.await {
                 Ok(played) => played?,
                 Err(_) => return Err(Stop::Wrong(format!("step {step} never ends"))),
@@ -86,58 +86,64 @@ impl Client {
         Ok(())
     }
 
-    async fn play_step(&mut self, house: &House) -> Done {
+    async fn play_step(&mut self, process: &TestProcess) -> Done {
         match self.step {
-            0 => self.tenant_create(house).await,
-            1 => self.token(house).await,
-            2 => self.agent_create(house, "ada", None).await,
-            3 => self.agent_create(house, "bob", Some(2)).await,
-            4 => self.agent_create(house, "eve", None).await,
-            5 => self.turn(house, "plain", "ada", "hello").await,
-            6 => self.turn(house, "pure", "ada", "@tool time.now {}\n@say told").await,
+            0 => self.tenant_create(process).await,
+            1 => self.token(process).await,
+            2 => self.agent_create(process, "ada", None).await,
+            3 => self.agent_create(process, "bob", Some(2)).await,
+            4 => self.agent_create(process, "eve", None).await,
+            5 => self.turn(process, "plain", "ada", "hello").await,
+            6 => self.turn(process, "pure", "ada", "@tool time.now {}\n@say told").await,
             7 => {
                 let text =
                     format!("@tool file.append {{\"path\":\"log\",\"content\":\"{LINE}\\n\"}}\n@say kept");
-                self.turn(house, "append", "ada", &text).await
+                self.turn(process, "append", "ada", &text).await
             }
-            8 => self.turn(house, "bob", "bob", "hello").await,
+            8 => self.turn(process, "bob", "bob", "hello").await,
             9 => {
                 let bobs = self.acked_of("bob")?.session;
                 let text = format!(
                     "@tool message.send {{\"session\":\"{bobs}\",\"text\":\"{MESSAGE}\"}}\n@say sent"
                 );
-                self.turn(house, "send", "ada", &text).await?;
-                self.rest(house).await
+                self.turn(process, "send", "ada", &text).await?;
+                self.rest(process).await
             }
             10 => {
-                self.turn(house, "loop", "bob", "@loop time.now {}").await?;
-                self.resume(house).await
+                self.turn(process, "loop", "bob", "@loop time.now {}").await?;
+                self.resume(process).await
             }
-            11 => self.end(house, "slow", RunEndMode::Cancel).await,
-            12 => self.end(house, "slower", RunEndMode::Terminate).await,
-            13 => self.state(house).await,
-            14 => self.pause(house).await,
-            15 => self.asked(house).await,
-            16 => self.delayed(house).await,
+            11 => self.end(process, "slow", RunEndMode::Cancel).await,
+            12 => self.end(process, "slower", RunEndMode::Terminate).await,
+            13 => self.state(process).await,
+            14 => self.pause(process).await,
+            15 => self.asked(process).await,
+            16 => self.delayed(process).await,
             17 => {
                 let text = "@tool file.append {\"path\":\"log\",\"content\":\"a line of eve\\n\"}\n@say kept";
-                self.turn(house, "eve", "eve", text).await
+                self.turn(process, "eve", "eve", text).await
             }
-            _ => self.delete(house).await,
+            _ => self.delete(process).await,
         }
     }
 
-    async fn tenant_create(&mut self, house: &House) -> Done {
-        let made = tried(house, || {
-            house.engine.tenant_create(house.authority.issue_operator(), handle("acme"), "first".to_owned())
+    async fn tenant_create(&mut self, process: &TestProcess) -> Done {
+        let made = tried(process, || {
+            process.engine.tenant_create(
+                process.authority.issue_operator(),
+                handle("acme"),
+                "first".to_owned(),
+            )
         })
         .await;
         let tenant = match made {
             Ok((tenant, _token)) => tenant,
             // An attempt that was not heard made it; whoever administers the node looks it up.
             Err(Failed::Fault(fault)) if fault.code == ErrorCode::HandleTaken => {
-                let found =
-                    house.store.tenant_by_handle(&house.authority.issue_operator(), &handle("acme")).await;
+                let found = process
+                    .store
+                    .tenant_by_handle(&process.authority.issue_operator(), &handle("acme"))
+                    .await;
                 let found = found.map_err(wrong)?;
                 found.ok_or_else(|| Stop::Wrong("the handle is taken by nobody".to_owned()))?
             }
@@ -148,21 +154,21 @@ impl Client {
     }
 
     /// Makes a token and takes it back. One whose making was not heard of is nobody's, so another is made.
-    async fn token(&mut self, house: &House) -> Done {
-        let scope = house.scope(self.tenant()?);
+    async fn token(&mut self, process: &TestProcess) -> Done {
+        let scope = process.scope(self.tenant()?);
         let id = if let Some(id) = self.token {
             id
         } else {
             let new = NewToken { name: "ci".to_owned(), scopes: TokenScopes::ADMIN, expires_at: None };
-            let made = tried(house, || house.engine.token_create(scope.clone(), new.clone())).await?;
+            let made = tried(process, || process.engine.token_create(scope.clone(), new.clone())).await?;
             *self.token.insert(made.0.id)
         };
-        let revoked = tried(house, || house.engine.token_revoke(scope.clone(), id)).await?;
+        let revoked = tried(process, || process.engine.token_revoke(scope.clone(), id)).await?;
         if revoked.revoked_at.is_some() { Ok(()) } else { Err(Stop::Wrong(format!("{id} is not revoked"))) }
     }
 
-    async fn agent_create(&mut self, house: &House, name: &'static str, calls: Option<u32>) -> Done {
-        let scope = house.scope(self.tenant()?);
+    async fn agent_create(&mut self, process: &TestProcess, name: &'static str, calls: Option<u32>) -> Done {
+        let scope = process.scope(self.tenant()?);
         let new = NewAgent {
             handle: handle(name),
             display_name: name.to_owned(),
@@ -173,13 +179,14 @@ impl Client {
                 grants: ["model", "reply", "file.*", "time.now", "message.send"].map(str::to_owned).to_vec(),
                 model_calls_max: calls,
                 description: String::new(),
+                workspace: None,
             },
         };
-        let made = tried(house, || house.engine.agent_create(scope.clone(), new.clone())).await;
+        let made = tried(process, || process.engine.agent_create(scope.clone(), new.clone())).await;
         let agent = match made {
             Ok(agent) => agent,
             Err(Failed::Fault(fault)) if fault.code == ErrorCode::HandleTaken => {
-                let found = house.store.agent_by_handle(&scope, &handle(name)).await.map_err(wrong)?;
+                let found = process.store.agent_by_handle(&scope, &handle(name)).await.map_err(wrong)?;
                 found.ok_or_else(|| Stop::Wrong("the handle is taken by nobody".to_owned()))?
             }
             Err(failed) => return Err(failed.into()),
@@ -189,12 +196,18 @@ impl Client {
     }
 
     /// Says something to an agent and waits until the run that took it has ended.
-    async fn turn(&mut self, house: &House, key: &'static str, agent: &'static str, text: &str) -> Done {
-        let outcome = self.say(house, key, agent, text).await?.and_then(|submitted| submitted.outcome);
-        let run = self.taken(house, key).await?;
-        let status = ended(house, self.tenant()?, run).await?;
+    async fn turn(
+        &mut self,
+        process: &TestProcess,
+        key: &'static str,
+        agent: &'static str,
+        text: &str,
+    ) -> Done {
+        let outcome = self.say(process, key, agent, text).await?.and_then(|submitted| submitted.outcome);
+        let run = self.taken(process, key).await?;
+        let status = ended(process, self.tenant()?, run).await?;
         if let Some(outcome) = outcome {
-            let told = alive(house, outcome).await?.map_err(|fault| Stop::Wrong(words(fault)))?;
+            let told = alive(process, outcome).await?.map_err(|fault| Stop::Wrong(words(fault)))?;
             if told.run != run || told.head.status != status {
                 return Err(Stop::Wrong(format!("{key}: the waiter was told of {told:?}, not of {run}")));
             }
@@ -206,7 +219,7 @@ impl Client {
     /// Sends an input until it is acknowledged; what was acknowledged is not sent again.
     async fn say(
         &mut self,
-        house: &House,
+        process: &TestProcess,
         key: &'static str,
         agent: &'static str,
         text: &str,
@@ -232,19 +245,19 @@ impl Client {
             }),
             wait: true,
         };
-        let scope = house.scope(tenant);
-        let submitted = tried(house, || house.engine.submit_input(scope.clone(), input.clone())).await?;
+        let scope = process.scope(tenant);
+        let submitted = tried(process, || process.engine.submit_input(scope.clone(), input.clone())).await?;
         self.acked.push((key, Acked { item: submitted.item, session: submitted.session }));
         Ok(Some(submitted))
     }
 
     /// Waits until an acknowledged input was taken; one that is not there is lost.
-    async fn taken(&self, house: &House, key: &'static str) -> Done<RunId> {
+    async fn taken(&self, process: &TestProcess, key: &'static str) -> Done<RunId> {
         let Acked { item, session } = self.acked_of(key)?;
-        let scope = house.scope(self.tenant()?);
-        alive(house, async {
+        let scope = process.scope(self.tenant()?);
+        alive(process, async {
             loop {
-                let inbox = house.store.inbox_items(&scope, InboxOwner::Session(session), 0, 256).await;
+                let inbox = process.store.inbox_items(&scope, InboxOwner::Session(session), 0, 256).await;
                 let inbox = inbox.map_err(wrong)?;
                 match inbox.iter().find(|found| found.id == item) {
                     None => return Err(Stop::Wrong(format!("{key} was acknowledged and is lost"))),
@@ -259,41 +272,41 @@ impl Client {
     }
 
     /// Waits until the message to bob was answered, so that the next step finds him idle.
-    async fn rest(&self, house: &House) -> Done {
-        alive(house, house.settle()).await?.map_err(Stop::Wrong)
+    async fn rest(&self, process: &TestProcess) -> Done {
+        alive(process, process.settle()).await?.map_err(Stop::Wrong)
     }
 
     /// Goes on from the yielded run, and waits until that has ended too.
-    async fn resume(&mut self, house: &House) -> Done {
-        let scope = house.scope(self.tenant()?);
-        let yielded = self.taken(house, "loop").await?;
+    async fn resume(&mut self, process: &TestProcess) -> Done {
+        let scope = process.scope(self.tenant()?);
+        let yielded = self.taken(process, "loop").await?;
         if !self.acked.iter().any(|(known, _)| *known == "resume") {
-            let resumed = tried(house, || house.engine.resume_run(scope.clone(), yielded)).await?;
+            let resumed = tried(process, || process.engine.resume_run(scope.clone(), yielded)).await?;
             self.acked.push(("resume", Acked { item: resumed.item, session: resumed.session }));
         }
-        let run = self.taken(house, "resume").await?;
-        match ended(house, self.tenant()?, run).await? {
+        let run = self.taken(process, "resume").await?;
+        match ended(process, self.tenant()?, run).await? {
             RunStatus::Yielded => Ok(()),
             status => Err(Stop::Wrong(format!("the resumed run is {}", status.as_str()))),
         }
     }
 
     /// Ends a turn whose model takes its time.
-    async fn end(&mut self, house: &House, key: &'static str, end: RunEndMode) -> Done {
-        let said = self.say(house, key, "ada", "@slow 600000\n@say never").await?;
+    async fn end(&mut self, process: &TestProcess, key: &'static str, end: RunEndMode) -> Done {
+        let said = self.say(process, key, "ada", "@slow 600000\n@say never").await?;
         drop(said);
-        let scope = house.scope(self.tenant()?);
-        let run = self.taken(house, key).await?;
-        tried(house, || house.engine.end_run(scope.clone(), run, end)).await?;
-        match ended(house, self.tenant()?, run).await? {
+        let scope = process.scope(self.tenant()?);
+        let run = self.taken(process, key).await?;
+        tried(process, || process.engine.end_run(scope.clone(), run, end)).await?;
+        match ended(process, self.tenant()?, run).await? {
             RunStatus::Cancelled => Ok(()),
             status => Err(Stop::Wrong(format!("{key}, which was ended, is {}", status.as_str()))),
         }
     }
 
     /// Writes custom state as the route does. A second request for the first version is the same one.
-    async fn state(&mut self, house: &House) -> Done {
-        let scope = house.scope(self.tenant()?);
+    async fn state(&mut self, process: &TestProcess) -> Done {
+        let scope = process.scope(self.tenant()?);
         let session = self.acked_of("plain")?.session;
         // Of this time is the same write again after a crash, too.
         let at = *self.state_at.get_or_insert_with(|| dromia_testkit::tokio_runtime().clock.now());
@@ -304,9 +317,9 @@ impl Client {
             .wanted_by(scope.actor(), at)
             .with_mutation(Mutation::StatePut(put));
         loop {
-            match alive(house, house.store.commit(batch.clone())).await? {
+            match alive(process, process.store.commit(batch.clone())).await? {
                 CommitOutcome::Done(_) => return Ok(()),
-                _ if house.store.is_dead() => return Err(Stop::Crashed),
+                _ if process.store.is_dead() => return Err(Stop::Crashed),
                 CommitOutcome::Unknown { .. }
                 | CommitOutcome::Refused(CommitRefusal::ReadOnly { .. } | CommitRefusal::Overloaded) => {}
                 other @ CommitOutcome::Refused(_) => {
@@ -317,30 +330,30 @@ impl Client {
     }
 
     /// Pauses ada, says something that waits, and lets her go on.
-    async fn pause(&mut self, house: &House) -> Done {
-        let (scope, ada) = (house.scope(self.tenant()?), self.agent("ada")?);
-        let set = |to| house.engine.agent_set_state(scope.clone(), ada, to);
+    async fn pause(&mut self, process: &TestProcess) -> Done {
+        let (scope, ada) = (process.scope(self.tenant()?), self.agent("ada")?);
+        let set = |to| process.engine.agent_set_state(scope.clone(), ada, to);
         if self.acked_of("paused").is_err() {
-            tried(house, || set(AgentState::Paused)).await?;
-            drop(self.say(house, "paused", "ada", "are you there?").await?);
+            tried(process, || set(AgentState::Paused)).await?;
+            drop(self.say(process, "paused", "ada", "are you there?").await?);
         }
-        tried(house, || set(AgentState::Running)).await?;
-        let run = self.taken(house, "paused").await?;
-        match ended(house, self.tenant()?, run).await? {
+        tried(process, || set(AgentState::Running)).await?;
+        let run = self.taken(process, "paused").await?;
+        match ended(process, self.tenant()?, run).await? {
             RunStatus::Completed => Ok(()),
             status => Err(Stop::Wrong(format!("what waited is {}", status.as_str()))),
         }
     }
 
     /// Lets ada ask for a call, and allows it.
-    async fn asked(&mut self, house: &House) -> Done {
+    async fn asked(&mut self, process: &TestProcess) -> Done {
         let text = "@tool file.write {\"path\":\"asked\",\"content\":\"allowed\"}\n@say kept";
-        drop(self.say(house, "asked", "ada", text).await?);
-        let scope = house.scope(self.tenant()?);
-        let run = self.taken(house, "asked").await?;
-        let open = alive(house, async {
+        drop(self.say(process, "asked", "ada", text).await?);
+        let scope = process.scope(self.tenant()?);
+        let run = self.taken(process, "asked").await?;
+        let open = alive(process, async {
             loop {
-                let found = house
+                let found = process
                     .store
                     .approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9))
                     .await;
@@ -353,14 +366,15 @@ impl Client {
         });
         if let Some(id) = open.await?? {
             let approve = || ApprovalDecision::Approve(ApprovalReach::Once);
-            tried(house, || house.engine.approval_answer(scope.clone(), id, Vec::new(), approve())).await?;
+            tried(process, || process.engine.approval_answer(scope.clone(), id, Vec::new(), approve()))
+                .await?;
         }
-        match ended(house, self.tenant()?, run).await? {
+        match ended(process, self.tenant()?, run).await? {
             RunStatus::Completed => {}
             status => return Err(Stop::Wrong(format!("the run that asked is {}", status.as_str()))),
         }
         let found =
-            house.store.approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9)).await;
+            process.store.approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9)).await;
         match found.map_err(wrong)?.as_slice() {
             [one] if (one.state, one.used_by) == (ApprovalState::Used, Some(run)) => Ok(()),
             other => Err(Stop::Wrong(format!("the approvals are {other:?}"))),
@@ -368,13 +382,13 @@ impl Client {
     }
 
     /// Has ada do something that is put off, and waits until it began by itself.
-    async fn delayed(&mut self, house: &House) -> Done {
+    async fn delayed(&mut self, process: &TestProcess) -> Done {
         let text = "@tool file.write {\"path\":\"later\",\"content\":\"in time\"}\n@say kept";
-        self.turn(house, "delayed", "ada", text).await?;
-        let scope = house.scope(self.tenant()?);
-        let run = self.taken(house, "delayed").await?;
+        self.turn(process, "delayed", "ada", text).await?;
+        let scope = process.scope(self.tenant()?);
+        let run = self.taken(process, "delayed").await?;
         let found =
-            house.store.approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9)).await;
+            process.store.approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9)).await;
         let mut of_run = found.map_err(wrong)?;
         of_run.retain(|approval| approval.run == run);
         let in_time = |approval: &ApprovalRequest| {
@@ -387,15 +401,15 @@ impl Client {
         }
     }
 
-    async fn delete(&mut self, house: &House) -> Done {
-        let (scope, eve) = (house.scope(self.tenant()?), self.agent("eve")?);
-        match tried(house, || house.engine.agent_delete(scope.clone(), eve)).await {
+    async fn delete(&mut self, process: &TestProcess) -> Done {
+        let (scope, eve) = (process.scope(self.tenant()?), self.agent("eve")?);
+        match tried(process, || process.engine.agent_delete(scope.clone(), eve)).await {
             Ok(_) => {}
             // The attempt before was not heard; she is on her way out.
             Err(Failed::Fault(fault)) if fault.code == ErrorCode::AgentNotFound => {}
             Err(failed) => return Err(failed.into()),
         }
-        self.rest(house).await
+        self.rest(process).await
     }
 
     pub(crate) fn tenant(&self) -> Done<TenantId> {
@@ -433,14 +447,14 @@ impl From<Failed> for Stop {
 }
 
 /// Makes a request until its outcome is known, as the hints of the faults ask for.
-async fn tried<T, F>(house: &House, request: impl Fn() -> F) -> Result<T, Failed>
+async fn tried<T, F>(process: &TestProcess, request: impl Fn() -> F) -> Result<T, Failed>
 where
     F: Future<Output = Result<T, Fault>>,
 {
     loop {
-        match alive(house, request()).await.map_err(Failed::Stop)? {
+        match alive(process, request()).await.map_err(Failed::Stop)? {
             Ok(done) => return Ok(done),
-            Err(_) if house.store.is_dead() => return Err(Failed::Stop(Stop::Crashed)),
+            Err(_) if process.store.is_dead() => return Err(Failed::Stop(Stop::Crashed)),
             Err(fault) => match fault.code {
                 ErrorCode::OutcomeUnknown | ErrorCode::StoreReadOnly | ErrorCode::StoreUnavailable => {}
                 _ => return Err(Failed::Fault(fault)),
@@ -450,20 +464,20 @@ where
 }
 
 /// Waits for something for as long as the process lives.
-async fn alive<T>(house: &House, what: impl Future<Output = T>) -> Done<T> {
+async fn alive<T>(process: &TestProcess, what: impl Future<Output = T>) -> Done<T> {
     tokio::select! {
         // An answer that is there counts, even if the process died right after it.
         biased;
         done = what => Ok(done),
-        () = house.store.wait_for_crash() => Err(Stop::Crashed),
+        () = process.store.wait_for_crash() => Err(Stop::Crashed),
     }
 }
 
-async fn ended(house: &House, tenant: TenantId, run: RunId) -> Done<RunStatus> {
-    let scope = house.scope(tenant);
-    alive(house, async {
+async fn ended(process: &TestProcess, tenant: TenantId, run: RunId) -> Done<RunStatus> {
+    let scope = process.scope(tenant);
+    alive(process, async {
         loop {
-            let row = house.store.run(&scope, run).await.map_err(wrong)?;
+            let row = process.store.run(&scope, run).await.map_err(wrong)?;
             match row.map(|row| row.head.status) {
                 None => return Err(Stop::Wrong(format!("{run} is gone"))),
                 Some(RunStatus::Held) => return Err(Stop::Wrong(format!("{run} is held"))),

@@ -191,7 +191,13 @@ fn a_call_by_hand_is_a_unit_and_replies_itself() {
     assert!(story.open_call(id(0)).is_some(), "it can be judged");
     let body = serde_json::to_vec(&gave(0, "two lines")).expect("it is JSON");
     let status = CallStatus::Ok;
-    let finished = Entry::ToolFinished(ToolFinished { call: id(0), status, egress: vec![], result: None });
+    let finished = Entry::ToolFinished(ToolFinished {
+        call: id(0),
+        status,
+        egress: vec![],
+        result: None,
+        withdrawn: None,
+    });
     story.add_entry(&finished, Some(&body)).expect("it is readable");
     assert_eq!(parts_text(&story.reply), "two lines");
     assert_eq!(told(&story).len(), 2, "{:?}", told(&story));
@@ -218,7 +224,13 @@ fn a_masked_call_is_not_judged_unlike_the_next() {
     assert_eq!(told, Some(("look", "it holds a secret")));
     assert_eq!(story.withheld, Some(withheld));
     let refused = serde_json::to_vec(&gave(0, "it holds a secret")).expect("it is JSON");
-    let finished = ToolFinished { call: id(0), status: CallStatus::Denied, egress: vec![], result: None };
+    let finished = ToolFinished {
+        call: id(0),
+        status: CallStatus::Denied,
+        egress: vec![],
+        result: None,
+        withdrawn: None,
+    };
     story.add_entry(&Entry::ToolFinished(finished), Some(&refused)).expect("it is readable");
     let (entry, body) = answered(2, None, Vec::new());
     story.add_entry(&entry, Some(&body)).expect("it is readable");

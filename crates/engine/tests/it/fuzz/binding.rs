@@ -43,6 +43,7 @@ fn bind(texts: &[&str; BOUND_TEXTS]) -> Digest {
         terms: &ToolTerms { net: words(net), ..ToolTerms::default() },
         rule,
         policy: None,
+        workspace: None,
         verdict: Some(verdict),
     };
     bound.digest()

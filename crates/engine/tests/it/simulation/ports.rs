@@ -3,6 +3,7 @@
 //! Model and tools decide nothing by themselves: what they do is written in the input, so a request that is
 //! rebuilt after a crash gets the same answer. Only whether and when they fail is drawn by the seed.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use dromia_contracts::content::{ContentPart, InputMessage, ToolCall, parts_text}
 use dromia_contracts::encoded_request::{RequestEncoding, TaintedPast};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::{FileLabel, FileLabels};
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use dromia_contracts::model::{
@@ -33,7 +34,7 @@ use dromia_contracts::tool::{
 };
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::transcript::TranscriptTurn;
-use dromia_contracts::{Actor, AgentId, BoxFuture, CallId, Digest, ErrorCode, Fault, RunId, TenantId};
+use dromia_contracts::{Actor, AgentId, BoxFuture, CallId, Digest, ErrorCode, Fault, RunId, Scope, TenantId};
 use dromia_testkit::ReferenceStore;
 
 use super::approvals::GATED;
@@ -65,6 +66,7 @@ pub(crate) fn config(model_calls_max: u32) -> AgentConfig {
         grants: vec!["*".to_owned()],
         model_calls_max: Some(model_calls_max),
         description: String::new(),
+        workspace: None,
     }
 }
 
@@ -458,6 +460,19 @@ impl Gate for Outside {
 
     fn is_irreversible(&self, call: &PreparedCall) -> bool {
         call.tool == "post"
+    }
+
+    fn note_rights(&self, _: TenantId, _: AgentId, _: u64, _: &[String]) -> RightsHold {
+        RightsHold::NOTHING
+    }
+
+    fn await_withdrawal<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: &'a [String],
+        _: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        Box::pin(pending())
     }
 
     fn check_grants(&self, _: &[String]) -> Result<(), String> {

@@ -1,15 +1,18 @@
 //! Agents, their tasks and their tools.
 
 use dromia_api::agent::{
-    AgentResource, CreateAgent, DeletionReport, RenameAgent, RevertAgent, RevisionResource,
+    AgentResource, CreateAgent, DeletionReport, ModelAlias, RenameAgent, RevertAgent, RevisionResource,
 };
 use dromia_api::event::EventAccepted;
+use dromia_api::file::{FileResource, FileWritten};
 use dromia_api::task::{KillReceipt, KillRuns, SpawnTask, TaskResource, TaskSpawned};
 use dromia_api::tool::{CallTool, ToolCalled, ToolResource};
 use dromia_api::{AgentPatch, EXPECTED_HEADER, ErrorCode, IDEMPOTENCY_HEADER, ListPage};
 
 use crate::openapi::operation::Operation;
 use crate::routes::queries;
+
+const BYTES: &str = "application/octet-stream";
 
 const EXPECTED: &str = "The number of the revision that may be changed, in quotes; another one is refused.";
 
@@ -41,6 +44,28 @@ pub(super) fn agent_operations() -> Vec<Operation> {
         Operation::new("GET", "/v1/agents/{agent}", "agent_show", "Show an agent with its configuration")
             .gives_json::<AgentResource>(200, "The agent.")
             .fails_with(&[ErrorCode::AgentNotFound]),
+        Operation::new("GET", "/v1/agents/{agent}/files", "file_list", "List files of an agent's workspace")
+            .with_query::<queries::Files>()
+            .gives_json::<ListPage<FileResource>>(200, "A page of names of one directory, by name.")
+            .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::FileNotFound]),
+        Operation::new(
+            "GET",
+            "/v1/agents/{agent}/files/{file}",
+            "file_get",
+            "Take a file out of an agent's workspace",
+        )
+        .gives_bytes(200, "What the file holds, at most 4 MiB.", BYTES)
+        .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::FileNotFound, ErrorCode::BodyTooLarge]),
+        Operation::new(
+            "PUT",
+            "/v1/agents/{agent}/files/{file}",
+            "file_put",
+            "Put a file into an agent's workspace",
+        )
+        .takes_bytes(BYTES)
+        .gives_json::<FileWritten>(200, "What was written, in the place of what was there.")
+        .writes_store()
+        .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::FileNotFound]),
         Operation::new(
             "DELETE",
             "/v1/agents/{agent}",
@@ -172,6 +197,13 @@ pub(super) fn task_operations() -> Vec<Operation> {
 
 pub(super) fn tool_operations() -> Vec<Operation> {
     vec![
+        Operation::new(
+            "GET",
+            "/v1/model-aliases",
+            "model_alias_list",
+            "List the models that an agent may use",
+        )
+        .gives_json::<ListPage<ModelAlias>>(200, "All models of the configuration, by alias."),
         Operation::new("GET", "/v1/tools", "tool_list", "List tools, and which of them an agent may use")
             .with_query::<queries::Tools>()
             .gives_json::<ListPage<ToolResource>>(200, "All tools, by name.")

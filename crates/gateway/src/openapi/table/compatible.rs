@@ -1,6 +1,6 @@
 //! The routes of other APIs: their requests and answers are described where those APIs are.
 
-use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, SESSION_HEADER, WAIT_HEADER};
+use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, SESSION_HEADER, WAIT_HEADER, WAITING_HEADER};
 use serde_json::{Value, json};
 
 use crate::openapi::operation::Operation;
@@ -20,6 +20,10 @@ pub(super) fn compatible_operations() -> Vec<Operation> {
                 "Continues this session; the server reads only the last message, or all results at the end.",
             )
             .with_header(WAIT_HEADER, "The longest wait, in milliseconds.")
+            .with_header(
+                WAITING_HEADER,
+                "How a stream says what its run waits for: comment (the default) or text of the answer.",
+            )
             .takes_json::<Value>()
             .gives_json::<Value>(200, what)
             .gives_stream("With `stream`, the events of that API.", &[])

@@ -2,9 +2,9 @@
 
 use dromia_api::overview::OverviewPage;
 use dromia_api::status::{HealthResponse, NodeStatus, ReadyResponse};
-use dromia_api::tenant::{CreateTenant, TenantCreated, TenantResource};
+use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDetails, TenantResource};
 use dromia_api::token::{CreateToken, TokenCreated, TokenResource, WhoamiResponse};
-use dromia_api::{ErrorCode, ListPage};
+use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, ListPage};
 use serde_json::Value;
 
 use crate::openapi::operation::Operation;
@@ -60,11 +60,40 @@ pub(super) fn token_operations() -> Vec<Operation> {
 }
 
 pub(super) fn tenant_operations() -> Vec<Operation> {
+    let changed = |path, id, summary| {
+        Operation::new("POST", path, id, summary)
+            .with_header(IDEMPOTENCY_HEADER, "Has no effect: a repeat changes nothing.")
+            .gives_json::<TenantResource>(200, "The tenant; the same where nothing changed.")
+            .writes_store()
+            .fails_with(&[ErrorCode::TenantNotFound])
+    };
     vec![
+        Operation::new(
+            "GET",
+            "/v1/tenants/{tenant}",
+            "tenant_show",
+            "Show a tenant, what it has and what it spends",
+        )
+        .gives_json::<TenantDetails>(200, "The tenant.")
+        .fails_with(&[ErrorCode::TenantNotFound]),
+        changed(
+            "/v1/tenants/{tenant}/suspend",
+            "tenant_suspend",
+            "Suspend a tenant: reads go on, runs rest, and nothing changes",
+        ),
+        changed(
+            "/v1/tenants/{tenant}/resume",
+            "tenant_resume",
+            "Have a suspended tenant go on where it stopped",
+        ),
         Operation::new("GET", "/v1/tenants", "tenant_list", "List tenants")
             .with_query::<queries::Tenants>()
             .gives_json::<ListPage<TenantResource>>(200, "A page of tenants, by id."),
         Operation::new("POST", "/v1/tenants", "tenant_create", "Register a tenant")
+            .with_header(
+                IDEMPOTENCY_HEADER,
+                "Has no effect: a repeat is refused, because the handle is taken.",
+            )
             .takes_json::<CreateTenant>()
             .gives_json::<TenantCreated>(
                 201,

@@ -8,7 +8,7 @@ use dromia_api::run::{
     JournalEntryResource, JournalPage, RunExplanation, RunResource, StreamEnd, TextDelta,
 };
 use dromia_api::session::{SessionImport, SessionResource, StateEntry, StateWritten, TranscriptPage};
-use dromia_api::{ErrorCode, ListPage, ProblemDetails};
+use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, ListPage, ProblemDetails};
 use serde_json::Value;
 
 use crate::openapi::operation::{Operation, schema_of};
@@ -24,6 +24,7 @@ pub(super) fn session_operations() -> Vec<Operation> {
             .fails_with(&[ErrorCode::AgentNotFound]),
         Operation::new("POST", "/v1/sessions/import", "session_import", "Read a session from a file")
             .with_query::<queries::ImportInto>()
+            .with_header(IDEMPOTENCY_HEADER, "Has no effect: the same file, labels and name give the same session.")
             .takes_bytes(BYTES)
             .gives_json::<SessionImport>(201, "The new session.")
             .writes_store()

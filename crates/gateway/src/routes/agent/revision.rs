@@ -21,7 +21,7 @@ use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
 use crate::failure::{Answer, ApiError};
-use crate::routes::event::IdempotencyKey;
+use crate::idempotency_key::IdempotencyKey;
 use crate::wire;
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -100,7 +100,7 @@ pub(crate) async fn rename_agent(
     let renamed = core.ports.runtime.carried_through(async move {
         let renamed = shared.ports.runs.agent_rename(scope, agent.id, to.handle).await;
         // Both handles may have named another agent a moment ago.
-        shared.agents.forget_all();
+        shared.caches.agents.forget_all();
         renamed
     });
     answer_with_revision(&core, &caller, renamed.await?).await

@@ -57,7 +57,7 @@ pub(super) fn stream_lines(
     let file = AuditExportFile {
         core,
         caller: caller.clone(),
-        standing: StreamAuthentication::new(caller),
+        authentication: StreamAuthentication::new(caller),
         wanted,
         after: AuditCursor::default(),
         end,
@@ -85,7 +85,7 @@ pub(super) fn stream_lines(
 struct AuditExportFile {
     core: Shared,
     caller: Caller,
-    standing: StreamAuthentication,
+    authentication: StreamAuthentication,
     wanted: AuditRecordFilter,
     after: AuditCursor,
     end: AuditCursor,
@@ -100,7 +100,7 @@ struct AuditExportFile {
 impl AuditExportFile {
     /// Returns the lines of the next read; the last line with the last of them.
     async fn next_lines(&mut self) -> Answer<String> {
-        self.standing.check_caller(&self.core).await?;
+        self.authentication.check_caller(&self.core).await?;
         let mut text = self.first.take().unwrap_or_default();
         let read = read_chain(&self.core, &self.caller.scope, &self.wanted, self.after).await?;
         self.after = read.next;

@@ -85,6 +85,9 @@ fn change_record(
         AuditChange::TenantCreated { handle } | AuditChange::AgentCreated { handle, .. } => {
             AuditRecord { what: said(handle.as_str()), ..record }
         }
+        AuditChange::TenantSuspensionSet { suspended } => {
+            AuditRecord { outcome: said(if *suspended { "suspended" } else { "resumed" }), ..record }
+        }
         AuditChange::TokenCreated { token, name, scopes, .. } => AuditRecord {
             what: said(&format!("{token} {name}")),
             outcome: Some(scopes.iter().map(TokenScope::as_str).collect::<Vec<_>>().join(" ")),
@@ -141,6 +144,9 @@ fn change_record(
             action: Some(*rule),
             ..record
         },
+        AuditChange::FilePut { path, content, .. } => {
+            AuditRecord { what: said(path), action: Some(*content), ..record }
+        }
         AuditChange::SessionExported { session } | AuditChange::SessionTrusted { session, .. } => {
             AuditRecord { session: Some(*session), what: Some(session.to_string()), ..record }
         }
@@ -222,6 +228,8 @@ pub(super) fn entry_records(
             let mut records = vec![AuditRecord {
                 call: Some(finished.call),
                 outcome: serialized_word(&finished.status),
+                decision: finished.withdrawn.as_ref().map(|_| AuditDecision::Deny),
+                rule: finished.withdrawn.as_deref().and_then(said),
                 ..record.clone()
             }];
             for (number, judged) in (1..).zip(finished.egress) {
@@ -384,6 +392,12 @@ mod tests {
             ),
             (rule_set, Some(holder), "(redacted)".to_owned(), Some("deny")),
             (AuditChange::ApprovalRuleRemoved { name: named() }, None, "(redacted)".to_owned(), None),
+            (
+                AuditChange::FilePut { agent: holder, path: named(), content: rule },
+                Some(holder),
+                "(redacted)".to_owned(),
+                None,
+            ),
             (AuditChange::SessionExported { session }, None, session.to_string(), None),
             (AuditChange::SessionTrusted { session, agent: holder }, Some(holder), session.to_string(), None),
         ] {

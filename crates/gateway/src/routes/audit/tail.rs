@@ -43,7 +43,7 @@ pub(super) fn stream_events(
     let tail = AuditTail {
         core,
         caller: caller.clone(),
-        standing: StreamAuthentication::new(caller),
+        authentication: StreamAuthentication::new(caller),
         wanted,
         after,
         request,
@@ -62,7 +62,7 @@ pub(super) fn stream_events(
 struct AuditTail {
     core: Shared,
     caller: Caller,
-    standing: StreamAuthentication,
+    authentication: StreamAuthentication,
     wanted: AuditRecordFilter,
     after: AuditCursor,
     /// Whose id a problem names, as the headers do.
@@ -99,7 +99,7 @@ impl AuditTail {
                 &AuditStreamStart { place: place.clone() },
             )));
         }
-        self.standing.check_caller(&self.core).await?;
+        self.authentication.check_caller(&self.core).await?;
         loop {
             let read = read_chain(&self.core, &self.caller.scope, &self.wanted, self.after).await?;
             self.after = read.next;

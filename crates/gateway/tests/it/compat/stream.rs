@@ -32,10 +32,14 @@ struct Open {
 
 impl Open {
     async fn new(world: &World, path: &str) -> Self {
+        Self::with_waiting(world, path, "comment").await
+    }
+
+    async fn with_waiting(world: &World, path: &str, waiting: &str) -> Self {
         world.rooms.lock().mood = Mood::Thinks;
         let mut body = hello(path);
         body["stream"] = json!(true);
-        let asked = authorized(request("POST", path), &world.ours.token);
+        let asked = authorized(request("POST", path), &world.ours.token).header("x-dromia-waiting", waiting);
         let response = world.open_tcp(asked.body(full(&body.to_string())).unwrap()).await;
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
@@ -100,6 +104,7 @@ fn failed(code: ErrorCode) -> Entry {
         code,
         message: "no".into(),
         charged_micros: 0,
+        attempts_max: None,
         judged: None,
     })
 }
@@ -328,6 +333,25 @@ async fn a_stream_says_what_it_waits_for() {
         let said = open.whole().await;
         assert!(said.lines().filter(|line| line.starts_with(": ")).count() >= 2, "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_stream_says_what_it_waits_for_as_text_if_asked() {
+    let world = World::new().await;
+    for path in [CHAT, MESSAGES, RESPONSES] {
+        let mut open = Open::with_waiting(&world, path, "text").await;
+        let approval = ApprovalId::from_bytes([7; 16]);
+        open.append(&world, &asked_for(approval), RunStatus::Parked);
+        open.until(&format!("[waiting for the approval {approval} of its call call_1_0]")).await;
+        open.replied(&world, 1, "hi", FinishReason::Stop);
+        open.append(&world, &completed(), RunStatus::Completed);
+        assert!(!open.whole().await.contains(": waiting for"), "it is said once");
+    }
+    let mut body = hello(CHAT);
+    body["stream"] = json!(true);
+    let asked = authorized(request("POST", CHAT), &world.ours.token).header("x-dromia-waiting", "loudly");
+    let refused = world.tcp(asked.body(full(&body.to_string())).unwrap()).await;
+    assert_eq!(refused.status, 400);
 }
 
 #[tokio::test]

@@ -370,13 +370,28 @@ impl EnginePort for Rooms {
             return ready(Err(Fault::new(ErrorCode::HandleTaken, "the handle is taken")));
         }
         let id = TenantId::from_uuid(inner.uuid());
-        let tenant = TenantRecord { id, handle, created_at: Timestamp::UNIX_EPOCH };
+        let tenant = TenantRecord { id, handle, created_at: Timestamp::UNIX_EPOCH, suspended_at: None };
         inner.tenants.push(tenant.clone());
         let create = TenantCreate { handle: tenant.handle.clone(), at: tenant.created_at, body_key: [1; 32] };
         self.settle(id, Mutation::TenantCreate(create));
         let token = format!("drm_{id}");
         inner.token(id, &token, NewToken { name: token_name, scopes: TokenScopes::ADMIN, expires_at: None });
         ready(Ok((tenant, token)))
+    }
+
+    fn tenant_suspend(
+        &self,
+        _: OperatorScope,
+        tenant: TenantRecord,
+        suspended: bool,
+    ) -> BoxFuture<'_, Result<TenantRecord, Fault>> {
+        let mut inner = self.lock();
+        let (at, hides) = (suspended.then_some(inner.now), inner.hides_suspension);
+        let owners = inner.tokens.values_mut().map(|owner| &mut owner.tenant);
+        owners.filter(|known| known.id == tenant.id && !hides).for_each(|known| known.suspended_at = at);
+        let known = inner.tenants.iter_mut().find(|known| known.id == tenant.id).expect("it was found");
+        known.suspended_at = at;
+        ready(Ok(known.clone()))
     }
 
     fn token_create(
@@ -572,6 +587,10 @@ impl EnginePort for Rooms {
 
     fn is_imported(&self, _: SessionId, run: RunId) -> bool {
         self.lock().brought.contains(&run)
+    }
+
+    fn model_aliases(&self) -> Vec<String> {
+        vec!["default".to_owned()]
     }
 
     fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow> {

@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use dromia_contracts::agent::{AgentRecord, AgentRevision, AgentState, HandleSlug, TenantRecord};
+use dromia_contracts::agent::{
+    AgentRecord, AgentRevision, AgentState, HandleSlug, TenantCounts, TenantRecord,
+};
 use dromia_contracts::approval::ApprovalRequest;
 use dromia_contracts::cost::{CostLedger, CostTotals};
 use dromia_contracts::id_fragment::{IdFragment, IdKind};
@@ -57,6 +59,7 @@ fn is_of_the_outbox(mutation: &Mutation) -> bool {
             | Mutation::DeliveryRedrive(_)
             | Mutation::FeedNumber(_)
             | Mutation::CursorMove(_)
+            | Mutation::AnswerPut(_)
     )
 }
 
@@ -89,6 +92,27 @@ impl StoreWrapper for Rooms {
         handle: &'a HandleSlug,
     ) -> Read<'a, Option<TenantRecord>> {
         ready(self.lock().tenants.iter().find(|tenant| tenant.handle == *handle).cloned())
+    }
+
+    fn tenant_record<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<TenantRecord>> {
+        ready(self.lock().tenants.iter().find(|tenant| tenant.id == scope.tenant()).cloned())
+    }
+
+    fn tenant_counts<'a>(&'a self, scope: &'a Scope) -> Read<'a, TenantCounts> {
+        let inner = self.lock();
+        let count =
+            |rows: &mut dyn Iterator<Item = TenantId>| rows.filter(|id| *id == scope.tenant()).count() as u64;
+        ready(TenantCounts {
+            agents: count(&mut inner.agents.iter().map(|(tenant, ..)| *tenant)),
+            sessions: count(&mut inner.sessions.iter().map(|(tenant, _)| *tenant)),
+            open_runs: count(
+                &mut inner
+                    .runs
+                    .iter()
+                    .filter(|(_, run)| !run.head.status.is_terminal())
+                    .map(|(tenant, _)| *tenant),
+            ),
+        })
     }
 
     fn find_token_owner<'a>(&'a self, _: &'a OperatorScope, hash: Digest) -> Read<'a, Option<TokenOwner>> {

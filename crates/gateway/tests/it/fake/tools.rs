@@ -1,9 +1,10 @@
 //! Two tools behind the gateway, and a gate that goes by their names.
 
-use std::future::ready;
+use std::future::{pending, ready};
 
+use bytes::Bytes;
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal, RightsHold};
 use dromia_contracts::label::Label;
 use dromia_contracts::sandbox::{NetworkAccess, ProcessLimits};
 use dromia_contracts::tool::{
@@ -11,7 +12,8 @@ use dromia_contracts::tool::{
     ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
 use dromia_contracts::tool_policy::ToolTerms;
-use dromia_contracts::{BoxFuture, Digest};
+use dromia_contracts::workspace_files::{AgentWorkspace, FileKind, WorkspaceFiles, WorkspaceName};
+use dromia_contracts::{AgentId, BoxFuture, Digest, Fault, Scope, TenantId};
 
 /// Tools that describe themselves and are never called.
 #[derive(Debug)]
@@ -80,6 +82,19 @@ impl Gate for Shelf {
         true
     }
 
+    fn note_rights(&self, _: TenantId, _: AgentId, _: u64, _: &[String]) -> RightsHold {
+        RightsHold::NOTHING
+    }
+
+    fn await_withdrawal<'a>(
+        &'a self,
+        _: &'a Scope,
+        _: &'a [String],
+        _: &'a PreparedCall,
+    ) -> BoxFuture<'a, String> {
+        Box::pin(pending())
+    }
+
     fn check_grants(&self, _: &[String]) -> Result<(), String> {
         Ok(())
     }
@@ -98,5 +113,38 @@ impl Gate for Shelf {
         } else {
             GateVerdict::Deny { rule: "default deny".to_owned(), reason: String::new(), policy: None }
         }))
+    }
+}
+
+impl WorkspaceFiles for Shelf {
+    fn list_names<'a>(
+        &'a self,
+        workspace: AgentWorkspace<'a>,
+        _: &'a str,
+        after: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<WorkspaceName>, Fault>> {
+        let name = |name: String| WorkspaceName { name, kind: FileKind::File, bytes: 1 };
+        let names = [workspace.agent.to_string(), "note".to_owned()].into_iter();
+        let names = names.filter(|name| name.as_str() > after).take(limit).map(name);
+        Box::pin(ready(Ok(names.collect())))
+    }
+
+    fn read_whole<'a>(
+        &'a self,
+        workspace: AgentWorkspace<'a>,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Bytes, Fault>> {
+        Box::pin(ready(Ok(Bytes::from(workspace.agent.to_string()))))
+    }
+
+    fn write_whole<'a>(
+        &'a self,
+        _: AgentWorkspace<'a>,
+        path: &'a str,
+        _: Bytes,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<(String, Digest), Fault>> {
+        Box::pin(ready(Ok((path.to_owned(), Digest::default()))))
     }
 }

@@ -4,6 +4,7 @@ use dromia_contracts::store::{CommitOutcome, CommitRefusal, ReadError};
 use dromia_contracts::{CapabilityId, ErrorCode, Fault};
 
 use super::super::token_error::TokenError;
+use crate::commit_fault::change_outcome;
 
 pub(super) fn invalid_request(text: String) -> Fault {
     Fault::new(ErrorCode::InvalidRequest, text)
@@ -40,29 +41,8 @@ pub(super) fn read_fault(error: &ReadError) -> Fault {
 }
 
 pub(super) fn commit_fault(answer: CommitOutcome) -> Result<(), Fault> {
-    let (code, text) = match answer {
-        CommitOutcome::Done(_) => return Ok(()),
-        CommitOutcome::Unknown { cause } => {
-            tracing::warn!(%cause, "the outcome of a change of a capability is unknown");
-            (ErrorCode::OutcomeUnknown, "the store does not know whether the write is durable")
-        }
-        CommitOutcome::Refused(CommitRefusal::ReadOnly { .. }) => {
-            (ErrorCode::StoreReadOnly, "the store only answers reads because a write failed")
-        }
-        CommitOutcome::Refused(CommitRefusal::Damaged { .. }) => (
-            ErrorCode::JournalDamaged,
-            "the data that the write touches is damaged, so the store wrote nothing",
-        ),
-        CommitOutcome::Refused(CommitRefusal::Overloaded) => {
-            (ErrorCode::Overloaded, "the tenant has used up its share of the writer")
-        }
-        CommitOutcome::Refused(CommitRefusal::NotFound(_)) => {
-            (ErrorCode::AgentNotFound, "there is no such agent")
-        }
-        CommitOutcome::Refused(refusal) => {
-            tracing::warn!(%refusal, "the store refused a change of a capability");
-            (ErrorCode::Internal, "the store refused the write")
-        }
-    };
-    Err(Fault::new(code, text))
+    change_outcome(answer, "capability", |refusal| match refusal {
+        CommitRefusal::NotFound(_) => Some((ErrorCode::AgentNotFound, "there is no such agent")),
+        _ => None,
+    })
 }

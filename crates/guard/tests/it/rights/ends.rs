@@ -11,23 +11,23 @@ use dromia_contracts::store::{AgentStateSet, Mutation};
 use dromia_contracts::{CapabilityId, ErrorCode};
 use dromia_testkit::{FaultyStore, ReferenceStore};
 
-use super::{House, call, new, write};
+use super::{RightsFixture, call, new, write};
 use crate::hang_ups::hang_up_on;
 
 #[tokio::test]
 async fn a_revocation_applies_to_the_next_call_of_a_run() {
-    let house = House::new().await;
-    let made = house.grant(0, &["file:write:docs"]).await;
+    let fixture = RightsFixture::new().await;
+    let made = fixture.grant(0, &["file:write:docs"]).await;
     // A run keeps the grants that it began with.
-    let grants = house.words(0).await;
-    assert_eq!(grants, [held_by(house.scene.tenant, house.agents[0])]);
-    assert!(house.under(&grants, &write("docs/a")).is_ok());
-    house.revoke(made.id).await;
-    assert_eq!(house.under(&grants, &write("docs/a")), Err(format!("capability {} block 0", made.id)));
-    let again = house.capabilities.revoke_capability(house.scope(), made.id).await.expect("again");
-    assert_eq!(again.revoked_at, Some(house.clock.now()), "the first time counts");
+    let grants = fixture.words(0).await;
+    assert_eq!(grants, [held_by(fixture.scene.tenant, fixture.agents[0])]);
+    assert!(fixture.under(&grants, &write("docs/a")).is_ok());
+    fixture.revoke(made.id).await;
+    assert_eq!(fixture.under(&grants, &write("docs/a")), Err(format!("capability {} block 0", made.id)));
+    let again = fixture.capabilities.revoke_capability(fixture.scope(), made.id).await.expect("again");
+    assert_eq!(again.revoked_at, Some(fixture.clock.now()), "the first time counts");
     // What a later life of the process reads says the same.
-    let later = House::later(house);
+    let later = RightsFixture::later(fixture);
     assert_eq!(later.words(0).await, grants);
     assert!(matches!(later.verdict(&grants, &write("docs/a")), GateVerdict::Deny { .. }));
 }
@@ -35,80 +35,80 @@ async fn a_revocation_applies_to_the_next_call_of_a_run() {
 #[tokio::test]
 async fn a_revocation_applies_though_its_caller_disconnects() {
     let store = Arc::new(FaultyStore::new(Arc::new(ReferenceStore::new())));
-    let house = House::over(Arc::clone(&store) as _, 1).await;
-    let made = house.grant(0, &["file:write:docs"]).await;
-    let grants = house.words(0).await;
-    assert!(house.under(&grants, &write("docs/a")).is_ok());
-    hang_up_on(&store, house.capabilities.revoke_capability(house.scope(), made.id)).await;
+    let fixture = RightsFixture::over(Arc::clone(&store) as _, 1).await;
+    let made = fixture.grant(0, &["file:write:docs"]).await;
+    let grants = fixture.words(0).await;
+    assert!(fixture.under(&grants, &write("docs/a")).is_ok());
+    hang_up_on(&store, fixture.capabilities.revoke_capability(fixture.scope(), made.id)).await;
     let end = Instant::now() + Duration::from_mins(1);
-    while house.under(&grants, &write("docs/a")).is_ok() {
+    while fixture.under(&grants, &write("docs/a")).is_ok() {
         assert!(Instant::now() < end, "memory keeps what the store took away");
         tokio::task::yield_now().await;
     }
     // What is granted next is added to what counts now.
-    house.grant(1, &["file:write:docs"]).await;
-    assert_eq!(house.under(&grants, &write("docs/a")), Err(format!("capability {} block 0", made.id)));
+    fixture.grant(1, &["file:write:docs"]).await;
+    assert_eq!(fixture.under(&grants, &write("docs/a")), Err(format!("capability {} block 0", made.id)));
 }
 
 #[tokio::test]
 async fn children_of_an_erased_agents_capability_end_at_once() {
-    let house = House::new().await;
-    let parent = house.grant(0, &["file:write:docs"]).await;
-    let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");
-    let grandchild = house.make(Some(child.id), 2, &[], None).await.expect("handed on");
-    let own = house.grant(2, &["file:write:own"]).await;
-    assert!(house.judged(2, &write("docs/a")).await.is_ok());
+    let fixture = RightsFixture::new().await;
+    let parent = fixture.grant(0, &["file:write:docs"]).await;
+    let child = fixture.make(Some(parent.id), 1, &[], None).await.expect("handed on");
+    let grandchild = fixture.make(Some(child.id), 2, &[], None).await.expect("handed on");
+    let own = fixture.grant(2, &["file:write:own"]).await;
+    assert!(fixture.judged(2, &write("docs/a")).await.is_ok());
     let (from, to) = (vec![AgentState::Running], AgentState::Deleting);
-    let set = AgentStateSet { agent: house.agents[0], from, to };
-    house.scene.commit_done(house.scene.new_batch().with_mutation(Mutation::AgentStateSet(set))).await;
-    house.capabilities.forget_agent(house.scene.tenant, house.agents[0]).await;
-    assert_eq!(house.words(0).await, Vec::<String>::new());
+    let set = AgentStateSet { agent: fixture.agents[0], from, to };
+    fixture.scene.commit_mutation(Mutation::AgentStateSet(set)).await;
+    fixture.capabilities.forget_agent(fixture.scene.tenant, fixture.agents[0]).await;
+    assert_eq!(fixture.words(0).await, Vec::<String>::new());
     for (agent, id) in [(1, child.id), (2, grandchild.id)] {
-        assert_eq!(house.judged(agent, &write("docs/a")).await, Err(format!("capability {id}")));
+        assert_eq!(fixture.judged(agent, &write("docs/a")).await, Err(format!("capability {id}")));
     }
     assert_eq!(
-        house.judged(2, &write("own/a")).await,
+        fixture.judged(2, &write("own/a")).await,
         Ok(format!("capability {} block 0 file:write:own", own.id))
     );
-    let again = house.make(Some(parent.id), 1, &[], None).await.map(|made| made.id);
+    let again = fixture.make(Some(parent.id), 1, &[], None).await.map(|made| made.id);
     assert_eq!(again.map_err(|fault| fault.code), Err(ErrorCode::CapabilityNotFound));
 
     // Whoever reads the store from then on finds the same, also before the last row is gone.
-    let listed = house.capabilities.list_capabilities(house.scope(), None, 9).await.expect("a list");
+    let listed = fixture.capabilities.list_capabilities(fixture.scope(), None, 9).await.expect("a list");
     assert_eq!((listed.len(), listed.iter().any(|(row, _)| row.id == parent.id)), (3, false));
     let state = |id: CapabilityId| listed.iter().find(|(row, _)| row.id == id).map(|(_, state)| *state);
     let gone = Some(CapabilityState::ParentGone);
     assert_eq!([child.id, grandchild.id].map(state), [gone; 2]);
     assert_eq!(state(own.id), Some(CapabilityState::Active));
-    let later = House::later(house);
+    let later = RightsFixture::later(fixture);
     assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
     assert_eq!(later.words(0).await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_capability_expires_and_bounds_the_duration_of_calls() {
-    let house = House::new().await;
-    let short = house.make(None, 0, &["file:write:docs"], Some(60)).await.expect("granted");
-    let longer = house.make(Some(short.id), 1, &[], Some(600)).await.expect("handed on");
+    let fixture = RightsFixture::new().await;
+    let short = fixture.make(None, 0, &["file:write:docs"], Some(60)).await.expect("granted");
+    let longer = fixture.make(Some(short.id), 1, &[], Some(600)).await.expect("handed on");
     assert_eq!(longer.until, short.until, "none lasts longer than what it is made from");
-    let limited = NewCapability { wall_ms_max: Some(5_000), ..new(None, house.agents[2], &["tool:exec"]) };
-    let limited = house.capabilities.grant_capability(house.scope(), limited).await.expect("granted");
+    let limited = NewCapability { wall_ms_max: Some(5_000), ..new(None, fixture.agents[2], &["tool:exec"]) };
+    let limited = fixture.capabilities.grant_capability(fixture.scope(), limited).await.expect("granted");
     let by = Ok(format!("capability {} block 0 tool:exec", limited.id));
     let run = |seconds: &str| call("exec", &format!(r#"{{"argv":["true"]{seconds}}}"#));
-    assert_eq!(house.judged(2, &run(r#","timeout_s":5"#)).await, by);
+    assert_eq!(fixture.judged(2, &run(r#","timeout_s":5"#)).await, by);
     let too_long = Err(format!("capability {} block 0", limited.id));
-    assert_eq!(house.judged(2, &run(r#","timeout_s":6"#)).await, too_long);
-    assert_eq!(house.judged(2, &run("")).await, too_long, "who does not say it may take for ever");
-    let why = house.why(2, &run("")).await;
+    assert_eq!(fixture.judged(2, &run(r#","timeout_s":6"#)).await, too_long);
+    assert_eq!(fixture.judged(2, &run("")).await, too_long, "who does not say it may take for ever");
+    let why = fixture.why(2, &run("")).await;
     assert!(why.contains("at most 5000 ms: set `timeout_s` to 5 or less"), "{why}");
-    let of_files = NewCapability { wall_ms_max: Some(1), ..new(None, house.agents[2], &["file:read:"]) };
-    let refused = house.capabilities.grant_capability(house.scope(), of_files).await.map(|made| made.id);
+    let of_files = NewCapability { wall_ms_max: Some(1), ..new(None, fixture.agents[2], &["file:read:"]) };
+    let refused = fixture.capabilities.grant_capability(fixture.scope(), of_files).await.map(|made| made.id);
     assert_eq!(refused.map_err(|fault| fault.code), Err(ErrorCode::InvalidRequest));
 
-    house.clock.advance(Duration::from_secs(59));
-    assert!(house.judged(0, &write("docs/a")).await.is_ok());
-    assert!(house.judged(1, &write("docs/a")).await.is_ok());
-    house.clock.advance(Duration::from_secs(1));
-    assert_eq!(house.judged(0, &write("docs/a")).await, Err(format!("capability {} block 0", short.id)));
-    assert_eq!(house.judged(1, &write("docs/a")).await, Err(format!("capability {} block 0", longer.id)));
+    fixture.clock.advance(Duration::from_secs(59));
+    assert!(fixture.judged(0, &write("docs/a")).await.is_ok());
+    assert!(fixture.judged(1, &write("docs/a")).await.is_ok());
+    fixture.clock.advance(Duration::from_secs(1));
+    assert_eq!(fixture.judged(0, &write("docs/a")).await, Err(format!("capability {} block 0", short.id)));
+    assert_eq!(fixture.judged(1, &write("docs/a")).await, Err(format!("capability {} block 0", longer.id)));
 }

@@ -18,13 +18,13 @@ use dromia_guard::{GrantGate, StoreCapabilities, StoreVault};
 use dromia_testkit::conformance::StoreScene;
 use dromia_testkit::tokio_runtime_seeded;
 
-use super::{House, call, default_deny, judge, new, shipped, write};
+use super::{RightsFixture, call, default_deny, judge, new, shipped, write};
 use crate::vault::{Changing, Keys};
 
 #[tokio::test]
 async fn a_stranger_finds_and_uses_no_capability() {
-    let mine = House::new().await;
-    let theirs = House::over(Arc::clone(&mine.scene.store), 2).await;
+    let mine = RightsFixture::new().await;
+    let theirs = RightsFixture::over(Arc::clone(&mine.scene.store), 2).await;
     let made = mine.grant(0, &["file:write:docs"]).await;
     let listed = theirs.capabilities.list_capabilities(theirs.scope(), None, 99).await.expect("a list");
     assert_eq!(listed, []);
@@ -46,14 +46,14 @@ async fn a_stranger_finds_and_uses_no_capability() {
 
 #[tokio::test]
 async fn foreign_expired_handed_over_or_replayed_tokens_get_their_reason() {
-    let mine = House::new().await;
-    let theirs = House::over(Arc::clone(&mine.scene.store), 2).await;
+    let mine = RightsFixture::new().await;
+    let theirs = RightsFixture::over(Arc::clone(&mine.scene.store), 2).await;
     let made = mine.make(None, 0, &["file:write:docs"], Some(60)).await.expect("granted");
     theirs.grant(0, &["file:write:docs"]).await;
     let call = write("docs/a");
-    let weigh = async |house: &House, agent: usize, token: Bytes| {
-        let scope = house.scope();
-        let answer = house.capabilities.judge_call(&scope, house.agents[agent], &call, Some(token)).await;
+    let weigh = async |fixture: &RightsFixture, agent: usize, token: Bytes| {
+        let scope = fixture.scope();
+        let answer = fixture.capabilities.judge_call(&scope, fixture.agents[agent], &call, Some(token)).await;
         answer.map(|weighed| (weighed[0].covers, weighed[0].why.clone())).map_err(|fault| fault.code)
     };
     assert!(weigh(&mine, 0, made.token.clone()).await.is_ok_and(|(covers, _)| covers));
@@ -87,18 +87,18 @@ async fn foreign_expired_handed_over_or_replayed_tokens_get_their_reason() {
 
 #[tokio::test]
 async fn a_row_that_was_widened_in_the_store_is_caught() {
-    let house = House::new().await;
-    let made = house.grant(0, &["file:write:docs"]).await;
+    let fixture = RightsFixture::new().await;
+    let made = fixture.grant(0, &["file:write:docs"]).await;
     let widened = CapabilityRecord {
         id: CapabilityId::from_bytes([8; 16]),
         rights: vec!["file:write:".to_owned(), "tool:exec".to_owned()],
         ..made.clone()
     };
     let handed_over =
-        CapabilityRecord { id: CapabilityId::from_bytes([9; 16]), holder: house.agents[1], ..made.clone() };
-    let batch = house.scene.new_batch().with_mutation(Mutation::CapabilityPut(widened));
-    house.scene.commit_done(batch.with_mutation(Mutation::CapabilityPut(handed_over))).await;
-    let later = House::later(house);
+        CapabilityRecord { id: CapabilityId::from_bytes([9; 16]), holder: fixture.agents[1], ..made.clone() };
+    let batch = fixture.scene.new_batch().with_mutation(Mutation::CapabilityPut(widened));
+    fixture.scene.commit_done(batch.with_mutation(Mutation::CapabilityPut(handed_over))).await;
+    let later = RightsFixture::later(fixture);
     assert!(later.judged(0, &write("docs/a")).await.is_ok());
     for (agent, call) in [(0, write("a")), (0, call("exec", r#"{"argv":["true"]}"#)), (1, write("docs/a"))] {
         let judged = later.judged(agent, &call).await;
@@ -108,73 +108,73 @@ async fn a_row_that_was_widened_in_the_store_is_caught() {
 
 #[tokio::test]
 async fn a_capability_under_an_abandoned_key_is_caught() {
-    let house = House::new().await;
+    let fixture = RightsFixture::new().await;
     let keys = Arc::new(Changing::new(7));
-    let store = Arc::clone(&house.scene.store);
-    let runtime = Runtime { clock: Arc::new(house.clock.clone()), ..tokio_runtime_seeded(6) };
+    let store = Arc::clone(&fixture.scene.store);
+    let runtime = Runtime { clock: Arc::new(fixture.clock.clone()), ..tokio_runtime_seeded(6) };
     let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::clone(&keys) as _, runtime.clone()));
     let capabilities = Arc::new(StoreCapabilities::new(store, Arc::clone(&vault), runtime));
     let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live_capabilities());
-    let house = House { capabilities, gate, ..house };
-    let parent = house.grant(0, &["file:write:docs"]).await;
-    let task = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), house.agents[0], &[]) };
-    let task = house.capabilities.grant_capability(house.scope(), task).await.expect("granted");
-    assert!(house.judged(0, &write("docs/a")).await.is_ok());
+    let fixture = RightsFixture { capabilities, gate, ..fixture };
+    let parent = fixture.grant(0, &["file:write:docs"]).await;
+    let task = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), fixture.agents[0], &[]) };
+    let task = fixture.capabilities.grant_capability(fixture.scope(), task).await.expect("granted");
+    assert!(fixture.judged(0, &write("docs/a")).await.is_ok());
     keys.becomes(8);
-    assert!(house.judged(0, &write("docs/a")).await.is_ok(), "it was opened before");
+    assert!(fixture.judged(0, &write("docs/a")).await.is_ok(), "it was opened before");
     // As an agent's snapshot keeps them: nobody asks for them again before the next call.
-    let words = house.words(0).await;
-    let bounded = vec!["file.*".to_owned(), within_grant(house.scene.tenant, house.agents[0], task.id)];
-    assert!(house.under(&bounded, &write("docs/a")).is_ok(), "it lies within the task");
-    let elsewhere = StoreScene::open_scene(Arc::clone(&house.scene.store), 44).await;
-    let granted = house
+    let words = fixture.words(0).await;
+    let bounded = vec!["file.*".to_owned(), within_grant(fixture.scene.tenant, fixture.agents[0], task.id)];
+    assert!(fixture.under(&bounded, &write("docs/a")).is_ok(), "it lies within the task");
+    let elsewhere = StoreScene::open_scene(Arc::clone(&fixture.scene.store), 44).await;
+    let granted = fixture
         .capabilities
         .grant_capability(elsewhere.tenant_scope(), new(None, elsewhere.agent, &["file:write:docs"]));
     granted.await.expect("the other tenant gets a key under the present one");
-    let words_elsewhere = house.capabilities.grant_words(&elsewhere.tenant_scope(), elsewhere.agent).await;
+    let words_elsewhere = fixture.capabilities.grant_words(&elsewhere.tenant_scope(), elsewhere.agent).await;
     let words_elsewhere = words_elsewhere.expect("they are read");
     let judged_elsewhere =
-        || judge(&house.gate, &elsewhere.tenant_scope(), &words_elsewhere, &write("docs/a"));
+        || judge(&fixture.gate, &elsewhere.tenant_scope(), &words_elsewhere, &write("docs/a"));
     assert!(matches!(judged_elsewhere(), GateVerdict::Allow { .. }));
     vault
-        .reset_vault(house.scope(), GivenUpBy::Tenant)
+        .reset_vault(fixture.scope(), GivenUpBy::Tenant)
         .await
         .expect("nobody opens the tenant's key any more");
-    let after = house.under(&words, &write("docs/a"));
+    let after = fixture.under(&words, &write("docs/a"));
     assert!(after.is_err(), "it goes on to cover what was asked about before: {after:?}");
-    let after = house.under(&bounded, &write("docs/a"));
+    let after = fixture.under(&bounded, &write("docs/a"));
     assert!(after.is_err(), "it goes on to let a task do something: {after:?}");
     assert!(matches!(judged_elsewhere(), GateVerdict::Allow { .. }), "another tenant lost nothing");
-    let after = house.judged(0, &write("docs/a")).await;
+    let after = fixture.judged(0, &write("docs/a")).await;
     assert!(after.is_err(), "its root key is gone: {after:?}");
-    let listed = house.capabilities.list_capabilities(house.scope(), None, 9).await.expect("a list");
+    let listed = fixture.capabilities.list_capabilities(fixture.scope(), None, 9).await.expect("a list");
     assert!(listed.iter().all(|(_, state)| *state != CapabilityState::Active), "{listed:?}");
     // Without a restart, what is granted from now on counts.
-    house.grant(0, &["file:write:docs"]).await;
-    assert!(house.judged(0, &write("docs/a")).await.is_ok());
+    fixture.grant(0, &["file:write:docs"]).await;
+    assert!(fixture.judged(0, &write("docs/a")).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_look_at_the_signature_alone_is_caught() {
-    let house = House::new().await;
-    let made = house.grant(0, &["file:write:docs"]).await;
-    house.revoke(made.id).await;
+    let fixture = RightsFixture::new().await;
+    let made = fixture.grant(0, &["file:write:docs"]).await;
+    fixture.revoke(made.id).await;
     // A check that knows no revocations lets it pass; the gate does not.
-    let root = house.root().await;
+    let root = fixture.root().await;
     let token = root.open_token(&made.token).expect("its signature holds");
     let resource = Resource::parse("file:write:docs/a").expect("a file");
-    let presenter = house.agents[0];
-    let asked = AccessRequest { presenter, resource: &resource, wall_ms: 1, at: house.clock.now() };
+    let presenter = fixture.agents[0];
+    let asked = AccessRequest { presenter, resource: &resource, wall_ms: 1, at: fixture.clock.now() };
     assert_eq!(token.check_access(&asked, &std::collections::BTreeSet::new()), Ok(()));
-    assert!(house.judged(0, &write("docs/a")).await.is_err());
+    assert!(fixture.judged(0, &write("docs/a")).await.is_err());
 }
 
 #[tokio::test]
 async fn a_gate_that_asks_no_capabilities_is_caught() {
-    let house = House::new().await;
-    house.grant(0, &["file:write:docs"]).await;
-    let grants = house.words(0).await;
-    let unplugged = House { gate: GrantGate::new(shipped(), ["exec"]), ..house };
+    let fixture = RightsFixture::new().await;
+    fixture.grant(0, &["file:write:docs"]).await;
+    let grants = fixture.words(0).await;
+    let unplugged = RightsFixture { gate: GrantGate::new(shipped(), ["exec"]), ..fixture };
     assert_eq!(unplugged.under(&grants, &write("docs/a")), default_deny());
     let word = within_grant(unplugged.scene.tenant, unplugged.agents[0], CapabilityId::from_bytes([9; 16]));
     let bounded = vec!["file.*".to_owned(), word];
@@ -183,12 +183,12 @@ async fn a_gate_that_asks_no_capabilities_is_caught() {
 
 #[tokio::test]
 async fn a_child_that_outlives_its_parents_row_is_caught() {
-    let house = House::new().await;
-    let parent = house.grant(0, &["file:write:docs"]).await;
-    let child = house.make(Some(parent.id), 1, &[], None).await.expect("handed on");
-    assert!(house.judged(1, &write("docs/a")).await.is_ok());
-    house.scene.commit_done(house.scene.new_batch().with_mutation(forget(parent.id))).await;
-    let later = House::later(house);
+    let fixture = RightsFixture::new().await;
+    let parent = fixture.grant(0, &["file:write:docs"]).await;
+    let child = fixture.make(Some(parent.id), 1, &[], None).await.expect("handed on");
+    assert!(fixture.judged(1, &write("docs/a")).await.is_ok());
+    fixture.scene.commit_mutation(forget(parent.id)).await;
+    let later = RightsFixture::later(fixture);
     assert_eq!(later.judged(1, &write("docs/a")).await, Err(format!("capability {}", child.id)));
 }
 
@@ -196,7 +196,7 @@ fn forget(capability: CapabilityId) -> Mutation {
     Mutation::CapabilityDrop(CapabilityDrop { capability })
 }
 
-impl House {
+impl RightsFixture {
     /// The key that checks the tenant's tokens, derived as the keeper does it.
     async fn root(&self) -> RootKeys {
         let runtime = Runtime { clock: Arc::new(self.clock.clone()), ..tokio_runtime_seeded(6) };

@@ -9,7 +9,7 @@ use dromia_contracts::CapabilityId;
 use dromia_guard::capability::{ROOT_ID, Resource, RootKey, RootKeys};
 use proptest::prelude::*;
 
-use super::{House, call, write};
+use super::{RightsFixture, call, write};
 
 /// A right as the reference knows it: of a tool, or of a file below a directory.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,7 +113,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let house = House::new().await;
+            let fixture = RightsFixture::new().await;
             let chains = chains(&nodes);
             let mut made: Vec<Option<CapabilityId>> = Vec::new();
             for (index, node) in nodes.iter().enumerate() {
@@ -124,17 +124,17 @@ proptest! {
                 }
                 let rights: Vec<_> = node.rights.iter().map(Known::text).collect();
                 let rights: Vec<_> = rights.iter().map(String::as_str).collect();
-                let answer = house.make(from.flatten(), node.holder, &rights, node.seconds).await;
+                let answer = fixture.make(from.flatten(), node.holder, &rights, node.seconds).await;
                 let found = answer.as_ref().map(|made| made.id).map_err(|fault| fault.code);
                 assert_eq!(found.is_ok(), chains[index].is_some(), "{index} of {nodes:?}: {found:?}");
                 made.push(found.ok());
             }
             for (node, id) in nodes.iter().zip(&made) {
                 if let Some(id) = id.filter(|_| node.revoked) {
-                    house.revoke(id).await;
+                    fixture.revoke(id).await;
                 }
             }
-            house.clock.advance(Duration::from_secs(waits));
+            fixture.clock.advance(Duration::from_secs(waits));
             for (agent, place, is_write) in &questions {
                 let (call, sought) = if *is_write && !place.is_empty() {
                     let tool = Known::Tool(vec!["file", "write"]);
@@ -153,7 +153,7 @@ proptest! {
                     let holder = chain.last().map(|&at| nodes[at].holder);
                     holder == Some(*agent) && chain.iter().all(|&at| stands(at)) && covers(chain)
                 });
-                let found = house.judged(*agent, &call).await;
+                let found = fixture.judged(*agent, &call).await;
                 assert_eq!(found.is_ok(), expected, "{agent} {} in {nodes:?}: {found:?}", call.arguments);
             }
         });

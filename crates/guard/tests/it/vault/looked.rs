@@ -62,14 +62,14 @@ async fn a_long_scan_on_the_async_threads_is_caught() {
     let store: Arc<dyn Store> = Arc::new(ReferenceStore::new());
     let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
     let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime));
-    let house = House { store, scene, vault };
-    house.set("api.example.com".to_owned(), "bearer").await;
-    let scope = house.scope();
-    assert_eq!(house.found("nothing").await, 0);
+    let fixture = VaultFixture { store, scene, vault };
+    fixture.set("api.example.com".to_owned(), "bearer").await;
+    let scope = fixture.scope();
+    assert_eq!(fixture.found("nothing").await, 0);
     let before = counted.0.load(Ordering::SeqCst);
-    assert_eq!(house.found(&format!("it is {VALUE}")).await, 1);
+    assert_eq!(fixture.found(&format!("it is {VALUE}")).await, 1);
     assert_eq!(counted.0.load(Ordering::SeqCst), before, "a short text is looked at at once");
-    assert_eq!(kept(&*house.vault, &scope, &counted).await, 0);
-    let planted = AtOnce(Arc::clone(&house.vault));
+    assert_eq!(kept(&*fixture.vault, &scope, &counted).await, 0);
+    let planted = AtOnce(Arc::clone(&fixture.vault));
     assert_eq!(kept(&planted, &scope, &counted).await, 2, "nothing notices it");
 }

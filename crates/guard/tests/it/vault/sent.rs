@@ -7,7 +7,7 @@ use dromia_contracts::egress::{Egress as _, EgressClientConfig, EgressPurpose};
 use dromia_contracts::store::Mutation;
 use dromia_contracts::vault::{NewSecret, SealedSecret, SecretSlot, SecretSummary, Vault as _};
 
-use super::{House, LOOPBACK, VALUE, header, refused, value};
+use super::{LOOPBACK, VALUE, VaultFixture, header, refused, value};
 use crate::server::{Server, egress, granted, hello, http, limits, rule};
 
 #[tokio::test]
@@ -17,11 +17,11 @@ async fn a_secret_is_placed_only_where_its_placement_says() {
         ("bearer", header("authorization"), format!("authorization: Bearer {VALUE}\r\n")),
         ("query:key", SecretSlot::Query("key".to_owned()), format!("GET /x?key={VALUE} ")),
     ] {
-        let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
-        let secret = house.set(format!("http://127.0.0.1:{}", server.port()), placement).await;
+        let (fixture, server) = (VaultFixture::new().await, Server::at(LOOPBACK, 0, hello()).await);
+        let secret = fixture.set(format!("http://127.0.0.1:{}", server.port()), placement).await;
         assert_eq!(secret.host, format!("http://127.0.0.1:{}", server.port()));
-        let request = house.asking(server.port(), &slot, &["secret:github"]);
-        let response = house.line().send_request(request).await.expect("it answers");
+        let request = fixture.asking(server.port(), &slot, &["secret:github"]);
+        let response = fixture.line().send_request(request).await.expect("it answers");
         assert!(server.heard()[0].contains(&stands), "{:?}", server.heard());
         let decided = response.decisions[0].rule.as_str();
         assert!(decided.ends_with(" and secret:github"), "{decided}");
@@ -31,10 +31,10 @@ async fn a_secret_is_placed_only_where_its_placement_says() {
 
 #[tokio::test]
 async fn a_secret_leaves_only_for_its_server_slot_and_grant() {
-    let house = House::new().await;
+    let fixture = VaultFixture::new().await;
     let (own, other) = (Server::at(LOOPBACK, 0, hello()).await, Server::at(LOOPBACK, 0, hello()).await);
-    house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
-    let line = house.line();
+    fixture.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
+    let line = fixture.line();
     for (port, slot, grants) in [
         (other.port(), header("x-key"), &["secret:github"][..]),
         (own.port(), header("x-other"), &["secret:github"][..]),
@@ -43,32 +43,32 @@ async fn a_secret_leaves_only_for_its_server_slot_and_grant() {
         (own.port(), header("x-key"), &[][..]),
     ] {
         assert_eq!(
-            refused(line.send_request(house.asking(port, &slot, grants)).await),
+            refused(line.send_request(fixture.asking(port, &slot, grants)).await),
             "secret",
             "{port} {slot:?}"
         );
     }
     let blind = granted(&egress(&["127.0.0.1"], &Arc::default()), limits());
-    let request = house.asking(own.port(), &header("x-key"), &["secret:github"]);
+    let request = fixture.asking(own.port(), &header("x-key"), &["secret:github"]);
     assert_eq!(refused(blind.send_request(request).await), "secret", "a line without a vault");
     assert_eq!((own.connections(), other.connections()), (0, 0));
 }
 
 #[tokio::test]
 async fn a_tools_client_carries_its_secrets_and_a_models_none() {
-    let house = House::new().await;
+    let fixture = VaultFixture::new().await;
     let (own, other) = (Server::at(LOOPBACK, 0, hello()).await, Server::at(LOOPBACK, 0, hello()).await);
-    house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
-    let egress = egress(&[], &Arc::default()).with_vault(Arc::clone(&house.vault));
+    fixture.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
+    let egress = egress(&[], &Arc::default()).with_vault(Arc::clone(&fixture.vault));
     let url = format!("http://127.0.0.1:{}/x", own.port());
     let line = |route| egress.open_client(EgressClientConfig { route, limits: limits() }).expect("a line");
-    let asking = |port| house.asking(port, &header("x-key"), &["secret:github"]);
+    let asking = |port| fixture.asking(port, &header("x-key"), &["secret:github"]);
     let tool = line(EgressPurpose::Tool(url.clone()));
     let response = tool.send_request(asking(own.port())).await.expect("it answers");
     assert_eq!(response.decisions[0].rule, "named by the configuration and secret:github");
     assert!(own.heard()[0].contains(VALUE));
     assert_eq!(refused(tool.send_request(asking(other.port())).await), "not the named server");
-    let without = house.asking(own.port(), &header("x-key"), &[]);
+    let without = fixture.asking(own.port(), &header("x-key"), &[]);
     assert_eq!(refused(tool.send_request(without).await), "secret");
     let keyed = line(EgressPurpose::Keyed(url.clone()));
     keyed.send_request(asking(own.port())).await.expect("it answers");
@@ -82,14 +82,15 @@ async fn a_tools_client_carries_its_secrets_and_a_models_none() {
 #[tokio::test]
 async fn only_a_signing_secret_signs_and_it_is_never_sent() {
     const KEY: &str = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5";
-    let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
+    let (fixture, server) = (VaultFixture::new().await, Server::at(LOOPBACK, 0, hello()).await);
     let host = format!("http://127.0.0.1:{}", server.port());
     let set = async |placement: &str, text: &str| {
         let placement = placement.parse().expect("a placement");
         let new = NewSecret { name: "github".to_owned(), value: value(text), host: host.clone(), placement };
-        house.vault.set_secret(house.scope(), new).await.map_err(|fault| fault.code)
+        fixture.vault.set_secret(fixture.scope(), new).await.map_err(|fault| fault.code)
     };
-    let signing = async |url: &str| house.vault.signing_key::<String>(&house.scope(), "github", url).await;
+    let signing =
+        async |url: &str| fixture.vault.signing_key::<String>(&fixture.scope(), "github", url).await;
     let hook = format!("{host}/hook?a=b");
     assert!(signing(&hook).await.is_err_and(|told| told.contains("no secret of that name")));
     for bad in [VALUE, "whsec_Y2FuYXJ5", "whsec_%%%%%%%%"] {
@@ -101,29 +102,29 @@ async fn only_a_signing_secret_signs_and_it_is_never_sent() {
     assert_eq!(signing(&hook).await, Ok(KEY.to_owned()));
     assert!(signing("http://127.0.0.1:1/hook").await.is_err_and(|told| told.contains("another host")));
     for slot in [header("authorization"), header("signature"), SecretSlot::Query("signature".to_owned())] {
-        let request = house.asking(server.port(), &slot, &["secret:github"]);
-        assert_eq!(refused(house.line().send_request(request).await), "secret", "{slot:?}");
+        let request = fixture.asking(server.port(), &slot, &["secret:github"]);
+        assert_eq!(refused(fixture.line().send_request(request).await), "secret", "{slot:?}");
     }
     assert_eq!(server.connections(), 0);
     // What it is renewed with signs too, and counts at once.
     let name = || "github".to_owned();
     let refused =
-        house.vault.rotate_secret(house.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
+        fixture.vault.rotate_secret(fixture.scope(), name(), value(VALUE)).await.map_err(|fault| fault.code);
     assert_eq!(refused.map(drop), Err(ErrorCode::InvalidRequest));
     let new = format!("{KEY}{KEY}").replace("5whsec_", "5");
-    assert!(house.vault.rotate_secret(house.scope(), name(), value(&new)).await.is_ok());
+    assert!(fixture.vault.rotate_secret(fixture.scope(), name(), value(&new)).await.is_ok());
     assert_eq!(signing(&hook).await, Ok(new));
 }
 
 #[tokio::test]
 async fn a_redirect_to_another_host_gets_nothing_of_it() {
-    let (house, other) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
+    let (fixture, other) = (VaultFixture::new().await, Server::at(LOOPBACK, 0, hello()).await);
     let to = format!("location: http://127.0.0.1:{}/y\r\n", other.port());
     let own = Server::at(LOOPBACK, 0, Arc::new(move |_| http("302 Found", &to, ""))).await;
-    house.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
+    fixture.set(format!("http://127.0.0.1:{}", own.port()), "header:x-key").await;
     let both = format!("net:127.0.0.1:{}", other.port());
-    let request = house.asking(own.port(), &header("x-key"), &["secret:github", &both]);
-    house.line().send_request(request).await.expect("it answers");
+    let request = fixture.asking(own.port(), &header("x-key"), &["secret:github", &both]);
+    fixture.line().send_request(request).await.expect("it answers");
     assert!(own.heard()[0].contains(VALUE));
     assert_eq!(other.heard().len(), 1);
     assert!(!other.heard()[0].contains(VALUE), "{:?}", other.heard());
@@ -131,7 +132,7 @@ async fn a_redirect_to_another_host_gets_nothing_of_it() {
 
 #[tokio::test]
 async fn a_secret_that_is_redirected_in_a_url_is_caught() {
-    let (house, other) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
+    let (fixture, other) = (VaultFixture::new().await, Server::at(LOOPBACK, 0, hello()).await);
     let port = other.port();
     // It tells what it was told, to whoever it chooses.
     let own = Server::at(
@@ -143,26 +144,27 @@ async fn a_secret_that_is_redirected_in_a_url_is_caught() {
         }),
     );
     let own = own.await;
-    house.set(format!("http://127.0.0.1:{}", own.port()), "query:key").await;
+    fixture.set(format!("http://127.0.0.1:{}", own.port()), "query:key").await;
     let both = format!("net:127.0.0.1:{port}");
     let slot = SecretSlot::Query("key".to_owned());
-    let request = house.asking(own.port(), &slot, &["secret:github", &both]);
-    let error = house.line().send_request(request).await.expect_err("it is not followed");
+    let request = fixture.asking(own.port(), &slot, &["secret:github", &both]);
+    let error = fixture.line().send_request(request).await.expect_err("it is not followed");
     assert_eq!(rule(&error), "secret");
     assert_eq!((own.connections(), other.connections()), (1, 0));
 }
 
 #[tokio::test]
 async fn a_secret_rebound_to_another_server_is_caught() {
-    let (house, server) = (House::new().await, Server::at(LOOPBACK, 0, hello()).await);
-    house.set("api.example.com".to_owned(), "bearer").await;
-    let stored = house.store.secret(&house.scope(), "github").await.expect("a read").expect("it is there");
+    let (fixture, server) = (VaultFixture::new().await, Server::at(LOOPBACK, 0, hello()).await);
+    fixture.set("api.example.com".to_owned(), "bearer").await;
+    let stored =
+        fixture.store.secret(&fixture.scope(), "github").await.expect("a read").expect("it is there");
     let host = format!("http://127.0.0.1:{}", server.port());
     // The version is the old one, so only the server is another.
-    house.vault.delete_secret(house.scope(), "github".to_owned()).await.expect("it is deleted");
+    fixture.vault.delete_secret(fixture.scope(), "github".to_owned()).await.expect("it is deleted");
     let moved = SealedSecret { secret: SecretSummary { host, ..stored.secret }, ..stored };
-    house.scene.commit_done(house.scene.new_batch().with_mutation(Mutation::SecretPut(moved))).await;
-    let request = house.asking(server.port(), &header("authorization"), &["secret:github"]);
-    assert_eq!(refused(house.line().send_request(request).await), "secret");
+    fixture.scene.commit_mutation(Mutation::SecretPut(moved)).await;
+    let request = fixture.asking(server.port(), &header("authorization"), &["secret:github"]);
+    assert_eq!(refused(fixture.line().send_request(request).await), "secret");
     assert_eq!(server.connections(), 0);
 }

@@ -198,6 +198,7 @@ mod tests {
             argv: vec!["true".to_owned()],
             env: vec![("GIVEN".to_owned(), "by the spec".to_owned())],
             workspace: "/srv/w".into(),
+            reference: None,
             cwd: "".into(),
             mounts: Vec::new(),
             limits: ProcessLimits::DEFAULT,

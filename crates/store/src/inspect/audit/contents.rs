@@ -16,8 +16,8 @@ use super::seals::ChainWalk;
 use crate::column_codes::{self, stored_counter};
 use crate::inspect::heads;
 use crate::open_error::OpenError;
+use crate::read::inbox::{ITEM_COLUMNS, StoredItem, complete_item, read_item};
 use crate::read::journal::BodyReader;
-use crate::read::session::{ITEM_COLUMNS, StoredItem, complete_item, read_item};
 use crate::reader::ReadFailure;
 use crate::row::{delivery_columns, delivery_seal, read_delivery};
 

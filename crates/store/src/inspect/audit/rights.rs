@@ -305,10 +305,12 @@ fn change_subject(change: &AuditChange) -> Option<(RightKind, [u8; 16], bool)> {
         AuditChange::ApprovalRuleSet { name, .. } => (RightKind::Rule, name_key(name), true),
         AuditChange::ApprovalRuleRemoved { name } => (RightKind::Rule, name_key(name), false),
         AuditChange::TenantCreated { .. }
+        | AuditChange::TenantSuspensionSet { .. }
         | AuditChange::StatePut { .. }
         | AuditChange::DeliveryRedriven { .. }
         | AuditChange::ConfigApplied { .. }
         | AuditChange::SessionExported { .. }
+        | AuditChange::FilePut { .. }
         | AuditChange::SessionTrusted { .. }
         | AuditChange::VaultKeyReplaced => return None,
     })

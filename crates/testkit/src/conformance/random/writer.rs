@@ -12,8 +12,8 @@ use dromia_contracts::label::Label;
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, DeliveryPrepare, FileLabelsPut, Mutation,
-    NewEntry, RunTakeover, TenantCreate, TokenRevoke, WriteBatch,
+    AnswerPut, BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, DeliveryPrepare, FileLabelsPut,
+    Mutation, NewEntry, RunTakeover, TenantCreate, TokenRevoke, WriteBatch,
 };
 use dromia_contracts::{Actor, CapabilityId, DeliveryId, Digest, ItemId};
 
@@ -164,6 +164,7 @@ impl BatchWriter {
             }
             StoreOp::Feed { place, after_off, cursor } => self.move_feed(place, after_off, cursor)?,
             StoreOp::Budget { place, per, limit } => {
+                let number = per;
                 let (name, per) = (format!("b{per}"), BudgetScope::ALL[usize::from(per)]);
                 let measure =
                     if per == BudgetScope::Run { BudgetMeasure::Tokens } else { BudgetMeasure::Calls };
@@ -177,7 +178,14 @@ impl BatchWriter {
                         Mutation::BudgetSet(BudgetSet { budget })
                     }
                 };
-                WriteBatch::new(place.tenant_id()).with_mutation(change)
+                let answer = Mutation::AnswerPut(AnswerPut {
+                    key: Digest::from_bytes([number; 32]),
+                    request: Digest::from_bytes([place.tenant; 32]),
+                    claim: number.into(),
+                    at: scene_time(20),
+                    answer: limit.map(|limit| Bytes::from(limit.to_string())),
+                });
+                WriteBatch::new(place.tenant_id()).with_mutation(change).with_mutation(answer)
             }
             StoreOp::Capability { place, number, change } => {
                 let capability = CapabilityId::from_bytes(id_of(11, u64::from(number)));

@@ -23,6 +23,8 @@ use crate::sim::SeededRng;
 /// tenant erases is compared as a write.
 pub const READS: &[&str] = &[
     "find_token_owner",
+    "tenant_record",
+    "tenant_counts",
     "tokens",
     "token_by_id",
     "budgets",
@@ -57,6 +59,7 @@ pub const READS: &[&str] = &[
     "outbox_waiting",
     "feed_items",
     "feed_state",
+    "kept_answer",
     "vault_key",
     "secrets",
     "secret",
@@ -195,6 +198,8 @@ impl StoreQuestion {
                 answer_text(store.tokens(scope, name, self.page_after(self.token.0)).await)
             }
             "token_by_id" => answer_text(store.token_by_id(scope, self.token.0).await),
+            "tenant_record" => answer_text(store.tenant_record(scope).await),
+            "tenant_counts" => answer_text(store.tenant_counts(scope).await),
             "budgets" => answer_text(store.budgets(scope, scene_time(9)).await),
             "approval" => answer_text(store.approval(scope, self.approval).await),
             "approvals" => {
@@ -279,6 +284,9 @@ impl StoreQuestion {
             }
             "feed_items" => answer_text(store.feed_items(scope, self.after_position(), self.limit).await),
             "feed_state" => answer_text(store.feed_state(scope).await),
+            "kept_answer" => {
+                answer_text(store.kept_answer(scope, Digest::from_bytes([self.name as u8; 32])).await)
+            }
             "vault_key" => answer_text(store.vault_key(scope).await),
             "secrets" => {
                 let page = PageRequest { after: self.is_paged.then_some("s0"), limit: self.limit };

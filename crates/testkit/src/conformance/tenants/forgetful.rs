@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use dromia_contracts::agent::TenantCounts;
 use dromia_contracts::delivery::FeedState;
 use dromia_contracts::file::KnownFile;
 use dromia_contracts::store::{
@@ -91,6 +92,16 @@ impl MixedRead for SpendingSum {
         self.runs += strange.runs;
         self.spent.add(strange.spent);
         self
+    }
+}
+
+impl MixedRead for TenantCounts {
+    fn mixed_with(self, strange: Self) -> Self {
+        Self {
+            agents: self.agents + strange.agents,
+            sessions: self.sessions + strange.sessions,
+            open_runs: self.open_runs + strange.open_runs,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use dromia_contracts::{DeliveryId, Scope};
 
 use crate::reference::agent::AgentRows;
 use crate::reference::deliver::{DeliveryRow, OutboxRows};
-use crate::reference::scope_view::page_rows;
+use crate::reference::page::page_rows;
 
 impl OutboxRows {
     pub(super) fn find_delivery(

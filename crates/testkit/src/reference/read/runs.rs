@@ -13,8 +13,8 @@ use dromia_contracts::store::{
 use dromia_contracts::{RunId, Scope};
 use jiff::Timestamp;
 
+use crate::reference::page::page_rows;
 use crate::reference::rows::TenantRows;
-use crate::reference::scope_view::page_rows;
 
 impl TenantRows {
     pub(super) fn list_runs(

@@ -122,7 +122,7 @@ impl ConversationTranscript {
     /// A call that ends, whether or not it began.
     fn ends(&mut self, call: CallId, parts: Vec<ContentPart>) {
         let status = CallStatus::Ok;
-        let finished = ToolFinished { call, status, egress: vec![], result: None };
+        let finished = ToolFinished { call, status, egress: vec![], result: None, withdrawn: None };
         self.entry(&Entry::ToolFinished(finished), &ToolResult { call, status, parts });
     }
 

@@ -14,6 +14,7 @@ fn spec(workspace: &Path) -> ProcessSpec {
         argv: vec!["true".to_owned()],
         env: Vec::new(),
         workspace: workspace.to_owned(),
+        reference: None,
         cwd: PathBuf::new(),
         mounts: Vec::new(),
         limits: ProcessLimits { disk_bytes: 1 << 20, ..ProcessLimits::DEFAULT },

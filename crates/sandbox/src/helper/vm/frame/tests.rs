@@ -12,6 +12,7 @@ fn spec() -> ProcessSpec {
         argv: ["sh", "-c", "true"].map(str::to_owned).into(),
         env: vec![("A".to_owned(), "ü".to_owned())],
         workspace: "/workspace".into(),
+        reference: None,
         cwd: PathBuf::new(),
         mounts: Vec::new(),
         limits: ProcessLimits::DEFAULT,

@@ -1,16 +1,15 @@
-//! Hints in the words of the door that a request came through: a client of HTTP is told of routes, where a person with the
-//! command line is told of commands.
+//! The wording of hints for the client that reads them: the command line reads commands, a client of HTTP reads routes.
 //!
-//! Hints are written once, as commands. What has no route, such as what an operator does on the server's machine, stays.
+//! Hints are written once, as commands. A command without a route, such as one for the operator of the machine, stays.
 
 use std::borrow::Cow;
 
-/// In whose words a hint is.
+/// What a hint names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HintWords {
-    /// Those of the command line, for the Unix socket.
+pub(crate) enum HintWording {
+    /// Commands, for the Unix socket.
     Commands,
-    /// Those of HTTP, for the TCP port.
+    /// Routes of HTTP, for the TCP port.
     Routes,
 }
 
@@ -50,21 +49,21 @@ const ROUTES_OF_COMMANDS: [(&str, &str); 28] = [
 ];
 
 /// Writes a hint for a client of HTTP.
-pub(crate) fn write_for_http(hint: &str) -> Cow<'_, str> {
+pub(crate) fn word_for_http(hint: &str) -> Cow<'_, str> {
     if !hint.contains(COMMAND) && !hint.contains("--agent") {
         return Cow::Borrowed(hint);
     }
     let hint = hint.replace("--agent", "`agent`");
     let mut pieces = hint.split(COMMAND);
-    let mut told = pieces.next().unwrap_or_default().to_owned();
+    let mut worded = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let (command, rest) = piece.split_once('`').unwrap_or((piece, ""));
         match route_of(command) {
-            Some(route) => told.extend(["`", &route, "`", rest]),
-            None => told.extend([COMMAND, piece]),
+            Some(route) => worded.extend(["`", &route, "`", rest]),
+            None => worded.extend([COMMAND, piece]),
         }
     }
-    Cow::Owned(told)
+    Cow::Owned(worded)
 }
 
 /// Finds the route that does what a command does, with the name that the command has.
@@ -84,8 +83,8 @@ mod tests {
     use crate::routes::ROUTES;
 
     #[test]
-    fn a_client_of_http_is_told_of_routes() {
-        for (hint, told) in [
+    fn a_client_of_http_reads_routes() {
+        for (hint, worded) in [
             ("list the agents with `dromia agent list`", "list the agents with `GET /v1/agents`"),
             (
                 "see why with `dromia run why run_1`; then `dromia run resume`",
@@ -97,7 +96,7 @@ mod tests {
             ("run `dromia doctor`, and restore", "run `dromia doctor`, and restore"),
             ("`GET /openapi.json` lists the routes", "`GET /openapi.json` lists the routes"),
         ] {
-            assert_eq!(write_for_http(hint), told);
+            assert_eq!(word_for_http(hint), worded);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The rooms of one life of a process, wired in the test as the binary wires them, with a store that can be
+//! The services of one process, wired in the test as the binary wires them, with a store that can be
 //! spoiled between the engine and SQLite.
 //!
 //! A life ends as a crash ends it: its tasks are dropped where they stand. Only what SQLite was handed before is
@@ -24,7 +24,7 @@ use dromia_guard::{GrantGate, PolicyEngine, PolicyLayers};
 use dromia_models::{ModelRegistry, ModelsConfig};
 use dromia_store::{SqliteStore, StoreConfig, rebuild_projections};
 use dromia_testkit::FaultyStore;
-use dromia_tools::{AgentHomes, Toolbox, ToolsConfig};
+use dromia_tools::{AgentHomes, CallSettings, Toolbox, ToolsConfig};
 use jiff::SignedDuration;
 
 use crate::home::DEADLINE;
@@ -65,7 +65,7 @@ impl SandboxSelector for NoSandbox {
     }
 }
 
-/// What a person must allow in this house, and what is put off.
+/// What a person must allow in this process, and what is put off.
 const ASKS: &str = r#"package dromia.policy
 
 import rego.v1
@@ -86,21 +86,20 @@ fn policies(tools: &Toolbox) -> PolicyEngine {
         .expect("the shipped policy compiles")
         .with_manifests(tools.builtin_manifests());
     let file = PolicyText { name: "asks.rego".to_owned(), text: ASKS.to_owned() };
-    let instance =
-        Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy of this house compiles"));
+    let instance = Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy compiles"));
     policies.replace_layers(PolicyLayers { instance, ..PolicyLayers::default() });
     policies
 }
 
 /// One life of a process.
-pub(crate) struct House {
+pub(crate) struct TestProcess {
     pub(crate) store: Arc<FaultyStore>,
     pub(crate) engine: Engine,
     pub(crate) authority: ScopeAuthority,
     pub(crate) root: PathBuf,
 }
 
-impl House {
+impl TestProcess {
     /// Opens the directory and starts the engine. Must be called inside a tokio runtime.
     pub(crate) fn open(root: &Path, spoil: impl FnOnce(&FaultyStore)) -> Self {
         Self::open_with(root, spoil, |_| {})
@@ -120,14 +119,18 @@ impl House {
         let port: Arc<dyn Store> = Arc::clone(&store) as _;
         let tools = ToolsConfig {
             root: root.to_owned(),
-            pace: None,
-            hops_max: 16,
+            calls: CallSettings {
+                pace: None,
+                hops_max: 16,
+                granted: Arc::new(Nowhere),
+                programs: Arc::new(Nowhere),
+            },
             sandboxes: Arc::new(NoSandbox),
             terms: Arc::new(ToolTerms::default()),
-            way_out: Arc::new(Nowhere),
             leaks: Arc::new(NoSecrets),
+            workspace_roots: Arc::new(Vec::new()),
         };
-        let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone(), Arc::new(Nowhere));
+        let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone());
         let gate = GrantGate::new(policies(&tools), Toolbox::builtin_names());
         let ports = EnginePorts {
             store: port,

@@ -115,7 +115,7 @@ mod duration_tests {
             counts.count_seconds(seconds);
         }
         assert_eq!((counts.took[0], counts.took[1], counts.took[7]), (1, 2, 1));
-        assert_eq!(counts.took.iter().map(|count| u64::from(*count)).sum::<u64>(), 4, "one is beyond them");
+        assert_eq!(counts.took.iter().sum::<u64>(), 4, "one is beyond them");
         assert!((counts.took_seconds - 363.25).abs() < f64::EPSILON);
     }
 }

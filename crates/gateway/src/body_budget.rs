@@ -66,12 +66,12 @@ struct BodyByteCounts {
     limits: BodyLimits,
 }
 
-/// How many bytes each may have held.
+/// The most bytes that each may have held.
 #[derive(Debug, Default)]
 struct BodyLimits {
-    node_max: usize,
-    tenant_max: usize,
-    token_max: usize,
+    node: usize,
+    tenant: usize,
+    token: usize,
 }
 
 /// The shares of all.
@@ -92,9 +92,9 @@ impl BodyBudget {
     pub(crate) fn replace_limits(&self, body_bytes_max: usize) {
         let of_node = |part: usize| (NODE_BYTES_MAX / part).max(body_bytes_max);
         self.lock().limits = BodyLimits {
-            node_max: NODE_BYTES_MAX.max(body_bytes_max.saturating_mul(4)),
-            tenant_max: of_node(2).max(body_bytes_max.saturating_mul(2)),
-            token_max: of_node(4),
+            node: NODE_BYTES_MAX.max(body_bytes_max.saturating_mul(4)),
+            tenant: of_node(2).max(body_bytes_max.saturating_mul(2)),
+            token: of_node(4),
         };
     }
 
@@ -107,13 +107,13 @@ impl BodyBudget {
         let mut held = self.lock();
         let of_tenant = held.tenants.get(&payer.tenant).copied().unwrap_or_default();
         let of_token = payer.token.and_then(|token| held.tokens.get(&token).copied()).unwrap_or_default();
-        if payer.token.is_some() && of_token + bytes > held.limits.token_max {
+        if payer.token.is_some() && of_token + bytes > held.limits.token {
             return Err(BodyBudgetExhausted::Token);
         }
-        if of_tenant + bytes > held.limits.tenant_max {
+        if of_tenant + bytes > held.limits.tenant {
             return Err(BodyBudgetExhausted::Tenant);
         }
-        if held.node + bytes > held.limits.node_max {
+        if held.node + bytes > held.limits.node {
             return Err(BodyBudgetExhausted::Node);
         }
         held.node += bytes;
@@ -242,7 +242,7 @@ mod tests {
     fn a_bound_without_shares_is_caught() {
         let node_max = NODE_BYTES_MAX;
         let unshared = BodyBudget::new(BODY);
-        unshared.lock().limits = BodyLimits { node_max, tenant_max: node_max, token_max: node_max };
+        unshared.lock().limits = BodyLimits { node: node_max, tenant: node_max, token: node_max };
         assert!(!leaves_room(&Arc::new(unshared)), "nothing notices it");
     }
 

@@ -83,7 +83,7 @@ pub(crate) fn format_known_cost(micros: u64, unpriced_calls: u64) -> String {
 pub(crate) fn format_short_cost(micros: u64, unpriced_calls: u64) -> String {
     let paid = match micros {
         0 => "$0".to_owned(),
-        1..10_000 if micros % 100 != 0 => format!("$0.{micros:06}"),
+        1..10_000 if !micros.is_multiple_of(100) => format!("$0.{micros:06}"),
         _ => {
             let rounded = (micros + 50) / 100;
             format!("${}.{:04}", rounded / 10_000, rounded % 10_000)

@@ -29,7 +29,8 @@ pub(crate) fn reference_page() -> String {
 
 fn section_list() -> String {
     let titles = TEMPLATE.lines().filter_map(|line| line.strip_prefix("## "));
-    titles.map(|title| format!("- [{title}](#{})\n", title.to_lowercase().replace(' ', "-"))).collect()
+    let lines = titles.map(|title| format!("- [{title}](#{})", title.to_lowercase().replace(' ', "-")));
+    lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// Writes the table of a key and those below it, and a table of what each entry of a list has.

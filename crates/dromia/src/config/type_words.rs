@@ -21,7 +21,7 @@ pub(super) fn value_mismatch_text(words: &str) -> String {
 
 /// What belongs where the reader expected something of its own.
 pub(super) fn expected_text(expected: &str) -> String {
-    let whole = |most: u64| format!("{}{most}", FROM_ZERO);
+    let whole = |most: u64| format!("{FROM_ZERO}{most}");
     match expected.trim() {
         "u8" => whole(u8::MAX.into()),
         "u16" => whole(u16::MAX.into()),

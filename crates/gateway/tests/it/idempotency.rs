@@ -43,7 +43,7 @@ fn check_repeat(operation: &Operation, [first, again]: &[Answer; 2]) -> Result<(
     }
     let same = (again.status, &again.body, again.headers.get("etag"))
         == (first.status, &first.body, first.headers.get("etag"));
-    match again.headers.get("idempotency-replayed").map(|told| told.as_bytes()) {
+    match again.headers.get("idempotency-replayed").map(hyper::header::HeaderValue::as_bytes) {
         Some(b"true") if same => Ok(()),
         _ => Err(format!("{line} was carried out twice: {:?}, then {:?}", first.body, again.body)),
     }
@@ -86,7 +86,9 @@ async fn a_repeat_of_any_change_gets_the_first_answer() {
     for operation in changes {
         let (_world, answers) = ask_twice(&operation, ["one", "one"]).await;
         check_repeat(&operation, &answers).unwrap();
-        answers.iter().for_each(|answer| operation.describes(answer));
+        for answer in &answers {
+            operation.describes(answer);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing of it is an act: what the change did is in the audit, in the commit of the change itself.
 
+use jiff::Timestamp;
 use rusqlite::params;
 
 use dromia_contracts::store::{AnswerPut, CommitRefusal};
@@ -44,7 +45,7 @@ impl TableDraft for AnswerDrafts<'_> {
                 put.at.as_millisecond(),
                 put.answer.as_deref(),
             ])?;
-            let ended = put.at.as_millisecond().saturating_sub(AnswerPut::KEPT.as_millis() as i64);
+            let ended = put.at.checked_sub(AnswerPut::KEPT).unwrap_or(Timestamp::MIN).as_millisecond();
             db.prepare_cached(
                 "DELETE FROM answers WHERE tenant = ?1 AND at <= max(?2, coalesce((SELECT at FROM answers \
                  WHERE tenant = ?1 ORDER BY at DESC LIMIT 1 OFFSET ?3), ?2))",

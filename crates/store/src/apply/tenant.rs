@@ -14,15 +14,18 @@ use crate::column_codes;
 #[derive(Debug, Default)]
 pub(super) struct TenantDraft<'b> {
     create: Option<&'b TenantCreate>,
-    /// Since when it is suspended, where the batch changes that.
-    suspension: Option<Option<Timestamp>>,
+    suspension: Option<SuspensionChange>,
 }
+
+/// A new state of the suspension of a tenant: since when it is suspended, if it is.
+#[derive(Debug, Clone, Copy)]
+struct SuspensionChange(Option<Timestamp>);
 
 impl TenantDraft<'_> {
     /// Tells whether the tenant is suspended, as the batch leaves it.
     pub(super) fn is_suspended(&self, db: TenantDb<'_>) -> Checked<bool> {
-        if let Some(changed) = self.suspension {
-            return Ok(changed.is_some());
+        if let Some(SuspensionChange(since)) = self.suspension {
+            return Ok(since.is_some());
         }
         let mut select =
             db.prepare_cached("SELECT suspended_at IS NOT NULL FROM tenants WHERE tenant = ?1")?;
@@ -32,7 +35,7 @@ impl TenantDraft<'_> {
     /// Suspends the tenant, or has it go on; a repetition changes nothing.
     pub(super) fn set_suspension(&mut self, db: TenantDb<'_>, since: Option<Timestamp>) -> Checked {
         if self.is_suspended(db)? != since.is_some() {
-            self.suspension = Some(since);
+            self.suspension = Some(SuspensionChange(since));
         }
         Ok(())
     }
@@ -96,7 +99,7 @@ impl TableDraft for TenantDraft<'_> {
                     create.body_key,
                 ])?;
         }
-        if let Some(since) = self.suspension {
+        if let Some(SuspensionChange(since)) = self.suspension {
             db.prepare_cached("UPDATE tenants SET suspended_at = ?2 WHERE tenant = ?1")?
                 .execute(params![db.tenant.as_bytes(), since.map(Timestamp::as_millisecond)])?;
         }
@@ -107,7 +110,7 @@ impl TableDraft for TenantDraft<'_> {
         if let Some(create) = self.create {
             acts.note_change(create.at, AuditChange::TenantCreated { handle: create.handle.clone() });
         }
-        if let Some(since) = self.suspension {
+        if let Some(SuspensionChange(since)) = self.suspension {
             acts.note_wanted(AuditChange::TenantSuspensionSet { suspended: since.is_some() });
         }
     }

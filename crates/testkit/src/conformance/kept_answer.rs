@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::Digest;
-use dromia_contracts::store::{AnswerPut, CommitRefusal, Mutation, Store};
+use dromia_contracts::store::{AnswerPut, CommitRefusal, Mutation, Store, WriteBatch};
 
 use super::scene::{StoreScene, scene_time};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
-fn put_at(ms: i64, claim: u128, answer: Option<&'static str>) -> AnswerPut {
+fn put_at(ms: i64, claim: u8, answer: Option<&'static str>) -> AnswerPut {
     let answer = answer.map(|answer| Bytes::from_static(answer.as_bytes()));
-    let (key, request) = (Digest::from_bytes([7; 32]), Digest::from_bytes([claim as u8; 32]));
-    AnswerPut { key, request, claim, at: scene_time(ms), answer }
+    let (key, request) = (Digest::from_bytes([7; 32]), Digest::from_bytes([claim; 32]));
+    AnswerPut { key, request, claim: claim.into(), at: scene_time(ms), answer }
 }
 
 async fn commit_put(scene: &StoreScene, put: &AnswerPut) {
@@ -51,16 +51,17 @@ pub(super) async fn a_key_that_was_given_back_is_claimed_again(store: Arc<dyn St
 
 pub(super) async fn a_tenant_keeps_a_bounded_number_of_answers(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
-    let puts: Vec<_> = (0..=AnswerPut::KEPT_MAX as u64)
-        .map(|number| {
+    let puts: Vec<_> = (0..)
+        .take(AnswerPut::KEPT_MAX + 1)
+        .map(|number: i64| {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&number.to_be_bytes());
-            AnswerPut { key: Digest::from_bytes(key), ..put_at(number as i64, 1, None) }
+            AnswerPut { key: Digest::from_bytes(key), ..put_at(number, 1, None) }
         })
         .collect();
     for page in puts.chunks(256) {
         let puts = page.iter().cloned().map(Mutation::AnswerPut);
-        scene.commit_done(puts.fold(scene.new_batch(), |batch, put| batch.with_mutation(put))).await;
+        scene.commit_done(puts.fold(scene.new_batch(), WriteBatch::with_mutation)).await;
     }
     assert_eq!(kept(&scene, puts[0].key).await, None, "the oldest went with the newest");
     for put in [&puts[1], &puts[AnswerPut::KEPT_MAX]] {

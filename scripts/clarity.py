@@ -39,8 +39,9 @@ BARS = {
     "most methods of one type": (40, 40),
     "most fields of one struct": (15, 28),
     # The goal is of the features at the time of the review; what people got since then (a chat, revisions of agents, backups, contexts,
-    # a configuration that changes live, answers in JSON) is above it. A change without a feature must not raise the limit.
-    "lines of code": (84_000, 119_800),
+    # a configuration that changes live, answers in JSON, directories as workspaces and files by hand, suspended tenants, keys that make
+    # any change repeatable, rights that are withdrawn from open calls) is above it. A change without a feature must not raise the limit.
+    "lines of code": (84_000, 122_900),
     "lines of docs/architecture.md": (250, 250),
 }
 

@@ -81,7 +81,7 @@ mod tests {
     fn the_fields_of_a_listing_are_those_of_its_rows() {
         assert_eq!(
             PublishedSchema::for_command::<ListPage<TenantResource>>("x").field_names(),
-            ["created_at", "handle", "id"]
+            ["created_at", "handle", "id", "suspended_at"]
         );
         let status = PublishedSchema::for_command::<NodeStatus>("x").field_names();
         assert!(status.contains(&"version".to_owned()) && status.contains(&"store".to_owned()), "{status:?}");

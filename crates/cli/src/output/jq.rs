@@ -116,7 +116,7 @@ mod tests {
     fn a_wrong_filter_names_the_place() {
         for (code, said) in [
             (".items[", "expected closing bracket at its end, character 8"),
-            (".a }", "expected nothing at character 4, \"}\""),
+            (".a }", "expected token at character 4, \"}\""),
             (".a | nothing(1)", "there is no filter \"nothing\" at character 6, \"nothing(1)\""),
             ("$x", "there is no variable \"$x\" at character 1, \"$x\""),
             ("", "expected term at its end, character 1"),

@@ -146,7 +146,7 @@ fn an_edit_counts_and_names_the_keys_that_wait() {
     let active = live.active_config();
     assert_eq!((active.revision, active.pending), (2, vec!["listen".to_owned()]));
     offer(&live, "");
-    assert!(live.active_config().refused.is_some_and(|refused| refused.problem.contains("empty")));
+    assert!(live.active_config().refused.is_some_and(|refused| refused.problem.contains("no key")));
     offer(&live, &GOOD.replace("7700", "7701"));
     assert_eq!(live.active_config().refused, None, "the file says again what counts");
     offer(&live, GOOD);
@@ -219,7 +219,7 @@ fn a_thousand_mutations_are_refused_with_a_place_or_count() {
             }
             Err(problem) => {
                 refused += 1;
-                let is_placed = problem.contains("dromia.yaml:") || problem.contains("empty");
+                let is_placed = problem.contains("dromia.yaml:") || problem.contains("no key");
                 assert!(is_placed, "seed {number}: {problem}\n{text}");
             }
         }

@@ -51,11 +51,16 @@ const GUARDS: [Guard; 56] = [
     ),
     guard(
         "principal",
-        "gateway/src/caller.rs",
+        "gateway/src/authentication.rs",
         "core.authority().issue_scope(",
         "a_scope_issued_elsewhere_is_caught",
     ),
-    guard("principal", "gateway/src/caller.rs", "revoked", "a_cached_token_that_was_revoked_is_caught"),
+    guard(
+        "principal",
+        "gateway/src/authentication.rs",
+        "revoked",
+        "a_cached_token_that_was_revoked_is_caught",
+    ),
     guard(
         "principal",
         "gateway/src/routes.rs",
@@ -184,7 +189,7 @@ const GUARDS: [Guard; 56] = [
     ),
     guard(
         "policy",
-        "dromia/src/up.rs",
+        "dromia/src/home_services.rs",
         ".with_evaluator(",
         "an_evaluation_in_the_servers_own_process_is_caught",
     ),

@@ -21,7 +21,7 @@ const RULES: &[Rule] = &[
     Rule {
         signs: &["Authority::claim("],
         // The second is a module of tests.
-        places: &[("dromia/src/up.rs", 1), ("contracts/src/approval/tests.rs", 1)],
+        places: &[("dromia/src/home_services.rs", 1), ("contracts/src/approval/tests.rs", 1)],
         because: "the authority is claimed once, by the binary",
     },
     Rule {
@@ -38,7 +38,7 @@ const RULES: &[Rule] = &[
             ("dromia/src/vault_keys.rs", 1),
             ("dromia/src/tooltest.rs", 1),
             ("engine/src/core.rs", 1),
-            ("gateway/src/caller.rs", 4),
+            ("gateway/src/authentication.rs", 5),
             ("gateway/src/outbox/pump.rs", 1),
         ],
         because: "authentication, recovery, the outbox, init, the keys of providers and the bench of `tool test` issue scopes, and nobody else",

@@ -98,6 +98,7 @@ pub(super) const TESTS: &[(&str, &str, &str)] = &[
     ("tools.message_hops_max", "hops.rs", "a_chain_that_nothing_bounds_is_caught"),
     ("tools.pace_ms", "rests.rs", "an_open_run_names_its_wait_and_a_working_command"),
     ("providers.NAME.answer_schemas", "requests.rs", "the_schema_of_an_answer_reaches_its_model"),
+    ("workspaces.roots", "workspaces.rs", "an_unfit_workspace_is_refused_with_its_reason"),
 ];
 
 /// Files that stop the program, because of a key that changes what a machine must have: the key, the file, and what is said.

@@ -171,7 +171,7 @@ fn a_scope_issued_elsewhere_is_caught() {
     ] {
         assert_eq!(caught("tools/src/toolbox.rs", source).len(), 1, "{source}");
     }
-    let place = "gateway/src/caller.rs";
+    let place = "gateway/src/authentication.rs";
     let counts = RULES.iter().flat_map(|rule| rule.places).filter(|(found, _)| *found == place);
     let more = counts.map(|(_, count)| count + 1).max().expect("it is allowed some");
     let often = format!("fn f() {{ {} }}", "core.authority().issue_scope(a, b); ".repeat(more));

@@ -91,6 +91,11 @@ fn overview_page(command: &Command) -> StyledStr {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use clap::error::ErrorKind;
+
     use super::*;
 
     /// The most columns of a line of help that does not wrap.
@@ -120,10 +125,11 @@ mod tests {
         let mut letters = line[begin..].chars();
         while let Some(letter) = letters.next() {
             match (letter, quote) {
-                ('\\', Some('"') | None) => word.extend(letters.next()),
+                ('\\', Some('"') | None) => word.extend(letters.next().filter(|letter| *letter != '\n')),
                 ('"' | '\'', None) => quote = Some(letter),
                 (_, Some(open)) if letter == open => quote = None,
-                ('|' | '<' | '>' | '&', None) => break,
+                ('|' | '<' | '>' | '&' | ';' | ')' | '\n', None) => break,
+                ('#', None) if word.is_empty() => break,
                 (' ', None) => words.push(std::mem::take(&mut word)),
                 // An id that an example cuts short.
                 ('…', _) => word.push_str("000000000000000000000000"),
@@ -166,6 +172,53 @@ mod tests {
             let own: Vec<_> = path.split(' ').skip(1).collect();
             assert!(examples.contains(own[0]), "{path} has the examples of another command");
         }
+    }
+
+    /// The calls of this program in the blocks for a shell of a page, each from its line on.
+    fn page_calls(page: &str) -> impl Iterator<Item = &str> {
+        let blocks = page.split("\n```").filter_map(|block| block.strip_prefix("sh\n"));
+        blocks.flat_map(|block| {
+            let starts = block.match_indices("dromia ").map(|(at, _)| at);
+            starts
+                .filter(|at| {
+                    *at == 0 || block[..*at].ends_with(['\n', '|', '(']) || block[..*at].ends_with("| ")
+                })
+                .map(|at| &block[at..])
+        })
+    }
+
+    /// What is wrong with a call that a page shows; a word in capitals is a place for an id or a name.
+    fn call_problem(call: &str) -> Option<String> {
+        let words = called(call);
+        let error = program_command().try_get_matches_from(&words).err()?;
+        let is_capital =
+            |word: &String| word.len() > 1 && word.chars().all(|letter| letter.is_ascii_uppercase());
+        let is_fillable = error.kind() == ErrorKind::ValueValidation && words.iter().any(is_capital);
+        (!is_fillable && error.kind() != ErrorKind::DisplayHelp).then(|| format!("{words:?}: {error}"))
+    }
+
+    #[test]
+    fn the_program_accepts_every_command_of_every_page() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let docs = fs::read_dir(root.join("docs")).expect("the pages");
+        let pages = docs.map(|page| page.expect("a page").path()).chain([root.join("README.md")]);
+        let (mut calls, mut problems) = (0, Vec::new());
+        for page in pages.filter(|page| page.extension().is_some_and(|ending| ending == "md")) {
+            let text = fs::read_to_string(&page).expect("it is text");
+            calls += page_calls(&text).count();
+            let found = page_calls(&text).filter_map(call_problem);
+            problems.extend(found.map(|problem| format!("{}: {problem}", page.display())));
+        }
+        assert!(calls > 100, "{calls} calls are too few");
+        assert!(problems.is_empty(), "{}", problems.join("\n"));
+    }
+
+    #[test]
+    fn a_page_with_a_command_that_is_gone_is_caught() {
+        let page = "Text with `dromia gone`.\n\n```sh\necho x | dromia ask -   # dromia gone\ndromia gone RUN\n```\n";
+        let problems: Vec<_> = page_calls(page).filter_map(call_problem).collect();
+        assert!(problems.len() == 1 && problems[0].contains("\"gone\", \"RUN\""), "{problems:?}");
+        assert_eq!(call_problem("dromia run show RUN"), None);
     }
 
     #[test]

@@ -41,7 +41,7 @@ use std::path::Path;
 
 pub(crate) use self::effect::{changed_keys, pending_keys};
 pub(crate) use self::egress::EgressRules;
-pub(crate) use self::environment::Environment;
+pub(crate) use self::environment::EnvironmentVariables;
 pub(crate) use self::external::ExternalToolConfig;
 pub(crate) use self::file::{ProviderKind, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider};
 pub(crate) use self::layers::{ConfigFlag, SetArguments};
@@ -73,7 +73,10 @@ pub(crate) struct LoadedConfig {
 
 impl LoadedConfig {
     /// Resolves it.
-    pub(crate) fn resolve_all(&self, environment: &Environment) -> Result<ResolvedConfig, ConfigProblems> {
+    pub(crate) fn resolve_all(
+        &self,
+        environment: &EnvironmentVariables,
+    ) -> Result<ResolvedConfig, ConfigProblems> {
         resolve::resolve_config(&self.written, &self.origins, environment)
     }
 
@@ -87,7 +90,7 @@ impl LoadedConfig {
 
 /// Reads and resolves the configuration of a home.
 pub(crate) fn load_resolved(home: &Home, flags: &[ConfigFlag]) -> anyhow::Result<ResolvedConfig> {
-    let environment = Environment::of_process();
+    let environment = EnvironmentVariables::of_process();
     let path = home.config_path();
     let understood = parse_and_resolve(&path, &read_config_text(home)?, &environment, flags)
         .map_err(ExitError::usage_of)?;
@@ -126,7 +129,7 @@ pub(crate) fn read_config_text(home: &Home) -> anyhow::Result<String> {
 pub(crate) fn parse_and_resolve(
     path: &Path,
     text: &str,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
     flags: &[ConfigFlag],
 ) -> Result<(LoadedConfig, ResolvedConfig), ConfigProblems> {
     let first = match parse_config(path, text) {
@@ -152,7 +155,7 @@ pub(crate) fn parse_and_resolve(
 pub(crate) fn parse_layered(
     path: &Path,
     text: &str,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
     flags: &[ConfigFlag],
 ) -> Result<LoadedConfig, ConfigProblems> {
     let written = parse_config(path, text).map_err(|first| {
@@ -165,7 +168,7 @@ fn lay_over(
     path: &Path,
     text: &str,
     written: WrittenConfig,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
     flags: &[ConfigFlag],
 ) -> Result<LoadedConfig, ConfigProblems> {
     let mut origins = ValueOrigins::of_file(path, positions::key_positions(text));
@@ -185,7 +188,7 @@ pub(crate) fn check_config_text(text: &str) -> Result<Vec<ConfigProblem>, Config
     let path = Path::new("dromia.yaml");
     let written = parse_config(path, text)?;
     let origins = ValueOrigins::of_file(path, positions::key_positions(text));
-    let resolved = LoadedConfig { written, origins }.resolve_all(&Environment::default());
+    let resolved = LoadedConfig { written, origins }.resolve_all(&EnvironmentVariables::default());
     Ok(resolved.err().map_or_else(Vec::new, |ConfigProblems(problems)| problems))
 }
 

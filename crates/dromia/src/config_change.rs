@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config::{self, ConfigProblem, Environment, LoadedConfig, WrittenConfig};
+use crate::config::{self, ConfigProblem, EnvironmentVariables, LoadedConfig, WrittenConfig};
 use crate::home::Home;
 use crate::live_config::ConfigHistory;
 use crate::system::{self, ExitError};
@@ -24,7 +24,7 @@ pub(crate) struct LockedConfig {
     /// What it says now.
     pub(crate) loaded: LoadedConfig,
     /// The environment.
-    pub(crate) environment: Environment,
+    pub(crate) environment: EnvironmentVariables,
     home: Home,
     path: PathBuf,
     text: String,
@@ -63,7 +63,7 @@ impl ConfigEditResult {
 impl LockedConfig {
     /// Reads the configuration of a home.
     pub(crate) fn lock_home(home: &Home) -> anyhow::Result<Self> {
-        let environment = Environment::of_process();
+        let environment = EnvironmentVariables::of_process();
         // Tells, without a lock, that there is no home.
         drop(config::read_config_text(home)?);
         let directory = lock_directory(home)?;
@@ -182,7 +182,7 @@ pub(crate) fn revert_text(home: &Home, text: &str) -> anyhow::Result<(Option<Str
 
 /// Reads what the file itself says: what lies above it is no part of the text that is edited.
 fn parse_alone(path: &Path, text: &str) -> anyhow::Result<LoadedConfig> {
-    config::parse_layered(path, text, &Environment::default(), &[]).map_err(ExitError::usage_of)
+    config::parse_layered(path, text, &EnvironmentVariables::default(), &[]).map_err(ExitError::usage_of)
 }
 
 /// Refuses a name that would have to be escaped everywhere.

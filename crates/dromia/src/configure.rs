@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use crate::config::reference::{self, yaml_value};
 use crate::config::{
-    self, ConfigFlag, ConfigKey, ConfigProblem, ConfigProblems, Environment, KeyEffect, LoadedConfig,
-    SetArguments, did_you_mean, references, show,
+    self, ConfigFlag, ConfigKey, ConfigProblem, ConfigProblems, EnvironmentVariables, KeyEffect,
+    LoadedConfig, SetArguments, did_you_mean, references, show,
 };
 use crate::home::Home;
 use crate::policy;
@@ -225,7 +225,7 @@ pub(crate) fn run(
 }
 
 fn load_layers(home: &Home, flags: &[ConfigFlag]) -> anyhow::Result<LoadedConfig> {
-    let environment = Environment::of_process();
+    let environment = EnvironmentVariables::of_process();
     config::parse_layered(&home.config_path(), &config::read_config_text(home)?, &environment, flags)
         .map_err(ExitError::usage_of)
 }
@@ -237,7 +237,7 @@ fn validate_config(
     global: &GlobalOptions,
     output: &mut CommandOutput<'_>,
 ) -> anyhow::Result<ExitCode> {
-    let environment = Environment::of_process();
+    let environment = EnvironmentVariables::of_process();
     let (path, text) = match file {
         Some(file) => {
             let text = std::fs::read_to_string(file).map_err(|error| {
@@ -340,7 +340,7 @@ fn explain_key(
     let loaded = if home.config_path().exists() {
         load_layers(home, flags)?
     } else {
-        config::parse_layered(&home.config_path(), "", &Environment::of_process(), flags)
+        config::parse_layered(&home.config_path(), "", &EnvironmentVariables::of_process(), flags)
             .map_err(ExitError::usage_of)?
     };
     let below = format!("{path}.");

@@ -11,7 +11,7 @@ use dromia_contracts::egress::{
 use dromia_guard::{EgressConfig, GuardedEgress, SystemNames};
 use dromia_tools::CallSettings;
 
-use crate::config::{self, Environment, ResolvedConfig};
+use crate::config::{self, EnvironmentVariables, ResolvedConfig};
 use crate::home::Home;
 
 /// The most bytes of an answer to a question.
@@ -37,7 +37,8 @@ pub(crate) fn of_home(home: &Home) -> GuardedEgress {
     let opened = || {
         let text = config::read_config_text(home).ok()?;
         let loaded =
-            config::parse_layered(&home.config_path(), &text, &Environment::of_process(), &[]).ok()?;
+            config::parse_layered(&home.config_path(), &text, &EnvironmentVariables::of_process(), &[])
+                .ok()?;
         Some(loaded.resolve_egress().ok()?.opened)
     };
     guarded_egress(opened().unwrap_or_default())

@@ -26,7 +26,7 @@ use self::choice::choose_model;
 use self::detect::{DetectedModel, DetectedModels};
 use self::proof::ModelProof;
 use self::vault_check::KeyMismatch;
-use crate::config::{self, Environment, ResolvedConfig};
+use crate::config::{self, EnvironmentVariables, ResolvedConfig};
 use crate::home::{Home, StorePresence};
 use crate::home_services::{self, HomeServices};
 use crate::keyfile::KeyFile;
@@ -137,7 +137,7 @@ pub(crate) fn run(
     }
     home.checked_socket()?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let environment = Environment::of_process();
+    let environment = EnvironmentVariables::of_process();
     let found = match arguments.model_source {
         ModelSource::Detect if !is_written => {
             tokio.block_on(detect::detect_models(&environment, &detect::known_local_servers()))

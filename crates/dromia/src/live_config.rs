@@ -21,7 +21,7 @@ pub(crate) use self::follow::{LiveServices, follow_file};
 pub(crate) use self::history::{ConfigHistory, ConfigRecord, text_digest};
 pub(crate) use self::ports::{LiveGate, LiveModels, ReplaceableParts};
 pub(crate) use self::start::StartConfig;
-use crate::config::{self, ConfigFlag, ConfigProblem, Environment, LoadedConfig, ResolvedConfig};
+use crate::config::{self, ConfigFlag, ConfigProblem, EnvironmentVariables, LoadedConfig, ResolvedConfig};
 use crate::home::Home;
 
 /// A configuration that counts: its record, what it says, and which keys it lacks.
@@ -42,7 +42,7 @@ pub(crate) struct ConfigRevision {
 pub(crate) struct LiveConfig {
     home: Home,
     flags: Vec<ConfigFlag>,
-    environment: Environment,
+    environment: EnvironmentVariables,
     /// What the server started with: the values of keys that only a start applies.
     boot: LoadedConfig,
     current: ArcSwap<ConfigRevision>,
@@ -87,7 +87,7 @@ impl LiveConfig {
         Self {
             home: home.clone(),
             flags,
-            environment: Environment::of_process(),
+            environment: EnvironmentVariables::of_process(),
             boot,
             current: ArcSwap::from_pointee(revision),
             file: Mutex::new(file),

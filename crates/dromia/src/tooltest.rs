@@ -34,7 +34,7 @@ use serde::Serialize;
 
 use self::steps::{ExpectedOutcome, ToolTrialStep, trial_for_tool};
 use crate::config::{
-    self, Environment, ExternalToolConfig, LoadedConfig, ResolvedConfig, WrittenConfig, did_you_mean,
+    self, EnvironmentVariables, ExternalToolConfig, LoadedConfig, ResolvedConfig, WrittenConfig, did_you_mean,
 };
 use crate::home::Home;
 use crate::home_services::{self, HomeServices};
@@ -72,7 +72,8 @@ pub(crate) fn run(
     let mut output = CommandOutput::of_local(context, global);
     output.check_format()?;
     let loaded = tool_settings(home)?;
-    let resolved = loaded.resolve_all(&Environment::default()).map_err(system::ExitError::usage_of)?;
+    let resolved =
+        loaded.resolve_all(&EnvironmentVariables::default()).map_err(system::ExitError::usage_of)?;
     let is_wanted = |known: &str| name.is_none_or(|name| name == known);
     let wanted: Vec<_> = Toolbox::builtin_names().into_iter().filter(|known| is_wanted(known)).collect();
     let external: Vec<_> =
@@ -123,7 +124,7 @@ fn test_row(tested: &ToolTestRow) -> Vec<String> {
 fn tool_settings(home: &Home) -> anyhow::Result<LoadedConfig> {
     let path = home.config_path();
     let text = if path.exists() { config::read_config_text(home)? } else { String::new() };
-    let environment = Environment::of_process();
+    let environment = EnvironmentVariables::of_process();
     let LoadedConfig { written, origins } =
         config::parse_layered(&path, &text, &environment, &[]).map_err(system::ExitError::usage_of)?;
     let WrittenConfig { sandbox, tools, agents, egress, .. } = written;

@@ -20,7 +20,9 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::audit::{AuditDirectory, CheckpointWriter, HomeNotary};
-use crate::config::{self, ConfigFlag, ConfigProblem, Environment, ResolvedConfig, SetArguments, references};
+use crate::config::{
+    self, ConfigFlag, ConfigProblem, EnvironmentVariables, ResolvedConfig, SetArguments, references,
+};
 use crate::file_limit;
 use crate::home::Home;
 use crate::home_services::{HomeServices, open_services};
@@ -82,7 +84,9 @@ pub(crate) fn run_server(home: &Home, arguments: &UpArguments) -> anyhow::Result
     let written = serde_saphyr::from_str::<serde_json::Value>(&text).ok();
     let redactor = Redactor::from_home(home, &redact::process_variables(), written.as_ref());
     let log = ServerLog::start(redactor, if arguments.log_json { LogFormat::Json } else { LogFormat::Text })?;
-    for ConfigProblem { at, message, .. } in config::misspelt_variables(&Environment::of_process(), &text) {
+    for ConfigProblem { at, message, .. } in
+        config::misspelt_variables(&EnvironmentVariables::of_process(), &text)
+    {
         tracing::warn!(%at, problem = %message, "a variable begins with DROMIA_ but sets no key");
     }
     for ConfigProblem { at, message, .. } in &start.resolved.missing_keys {

@@ -20,7 +20,7 @@ use dromia_contracts::store::PageRequest;
 use dromia_contracts::token::{TokenRecord, TokenState};
 use dromia_contracts::{Actor, Digest, ErrorCode, Scope, TenantId};
 
-use crate::caller::{Caller, Credential, LocalUser, NodeOperator, Peer, refuse_suspended};
+use crate::caller::{Caller, CallerCredential, LocalUser, NodeOperator, Peer, refuse_suspended};
 use crate::compat::Dialect;
 use crate::config::SocketUser;
 use crate::core::GatewayCore;
@@ -37,7 +37,7 @@ impl Caller {
     /// Refuses a caller whose token was revoked or expired since it was let in. Where the store does not answer, nothing
     /// is known against the caller.
     pub(crate) async fn must_still_be_let_in(&self, core: &GatewayCore) -> Answer<()> {
-        let Credential::Token { hash, .. } = self.credential else { return Ok(()) };
+        let CallerCredential::Token { hash, .. } = self.credential else { return Ok(()) };
         match let_in(core, hash).await {
             Err(failure) if failure.code() == ErrorCode::Unauthorized => Err(failure),
             Ok(_) | Err(_) => Ok(()),
@@ -73,7 +73,7 @@ pub(crate) async fn tenant_caller(
             };
             must_see(seen.as_ref(), &tenant.handle)?;
             let scope = core.authority().issue_scope(tenant.id, Actor::new(&format!("cli:{uid}")));
-            Ok(Caller { scope, credential: Credential::Socket { tenant, local } })
+            Ok(Caller { scope, credential: CallerCredential::Socket { tenant, local } })
         }
     }
 }
@@ -190,7 +190,7 @@ async fn let_in(core: &GatewayCore, hash: Digest) -> Answer<Caller> {
     let actor = Actor::new(&format!("token:{}", owner.token.name));
     let scope = core.authority().issue_scope(owner.tenant.id, actor).by_token(owner.token.id);
     let is_active = is_let_in(&owner.token);
-    let caller = Caller { scope, credential: Credential::Token { owner: Arc::new(owner), hash } };
+    let caller = Caller { scope, credential: CallerCredential::Token { owner: Arc::new(owner), hash } };
     // One that has ended is kept too: it is judged at every request.
     core.caches.tokens.put_since(mark, hash, caller.clone());
     if is_active { Ok(caller) } else { Err(refused()) }
@@ -284,7 +284,7 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             suspended_at: None,
         };
-        let credential = Credential::Socket { tenant, local: LocalUser::Listed(viewer) };
+        let credential = CallerCredential::Socket { tenant, local: LocalUser::Listed(viewer) };
         let scope = dromia_contracts::ScopeAuthority::claim()
             .issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:1"));
         let caller = Caller { scope, credential };

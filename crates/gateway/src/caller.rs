@@ -46,12 +46,12 @@ pub(crate) enum Peer {
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) scope: Scope,
-    pub(crate) credential: Credential,
+    pub(crate) credential: CallerCredential,
 }
 
 /// By what a caller is known.
 #[derive(Debug, Clone)]
-pub(crate) enum Credential {
+pub(crate) enum CallerCredential {
     /// The user on the other end of the Unix socket, who picked a tenant.
     Socket {
         /// The tenant, as it was a moment ago.
@@ -80,15 +80,15 @@ impl Caller {
     /// Tells whether the caller may also ask about the whole node.
     pub(crate) fn is_operator(&self) -> bool {
         match self.credential {
-            Credential::Socket { local, .. } => local == LocalUser::Owner,
-            Credential::Token { .. } => false,
+            CallerCredential::Socket { local, .. } => local == LocalUser::Owner,
+            CallerCredential::Token { .. } => false,
         }
     }
 
     fn tenant_record(&self) -> &TenantRecord {
         match &self.credential {
-            Credential::Socket { tenant, .. } => tenant,
-            Credential::Token { owner, .. } => &owner.tenant,
+            CallerCredential::Socket { tenant, .. } => tenant,
+            CallerCredential::Token { owner, .. } => &owner.tenant,
         }
     }
 
@@ -103,16 +103,16 @@ impl Caller {
 
     pub(crate) fn credential_kind(&self) -> CredentialKind {
         match self.credential {
-            Credential::Socket { .. } => CredentialKind::Socket,
-            Credential::Token { .. } => CredentialKind::Token,
+            CallerCredential::Socket { .. } => CredentialKind::Socket,
+            CallerCredential::Token { .. } => CredentialKind::Token,
         }
     }
 
     /// Returns the token, if the caller is known by one.
     pub(crate) fn token(&self) -> Option<&TokenRecord> {
         match &self.credential {
-            Credential::Socket { .. } => None,
-            Credential::Token { owner, .. } => Some(&owner.token),
+            CallerCredential::Socket { .. } => None,
+            CallerCredential::Token { owner, .. } => Some(&owner.token),
         }
     }
 
@@ -124,9 +124,9 @@ impl Caller {
     /// Returns what the caller may do.
     pub(crate) fn granted_scopes(&self) -> TokenScopes {
         match &self.credential {
-            Credential::Socket { local: LocalUser::Owner, .. } => TokenScopes::ADMIN,
-            Credential::Socket { local: LocalUser::Listed(scopes), .. } => *scopes,
-            Credential::Token { owner, .. } => owner.token.scopes,
+            CallerCredential::Socket { local: LocalUser::Owner, .. } => TokenScopes::ADMIN,
+            CallerCredential::Socket { local: LocalUser::Listed(scopes), .. } => *scopes,
+            CallerCredential::Token { owner, .. } => owner.token.scopes,
         }
     }
 

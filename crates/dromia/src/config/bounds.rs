@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::environment::Environment;
+use super::environment::EnvironmentVariables;
 use super::file::WrittenConfig;
 use super::layers;
 use super::origin::ValueOrigins;
@@ -17,7 +17,7 @@ pub(super) fn bounds_text(path: &str, wanted: &str) -> Option<String> {
     let key = keys.iter().find(|key| key.path == path && key.is_integer && key.variable.is_some())?;
     let zero = layers::set_key(&WrittenConfig::default(), key, "0").ok()?;
     let origins = ValueOrigins::of_file(Path::new("dromia.yaml"), positions::key_positions(""));
-    let refused = resolve::resolve_config(&zero, &origins, &Environment::default()).err()?;
+    let refused = resolve::resolve_config(&zero, &origins, &EnvironmentVariables::default()).err()?;
     let named = format!("{path}: must be ");
     let said = refused.0.iter().find_map(|problem| problem.message.strip_prefix(&named))?;
     if let Some(least) = said.strip_prefix("at least ") {

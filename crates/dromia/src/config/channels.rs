@@ -5,7 +5,7 @@ use std::time::Duration;
 use dromia_contracts::vault::SecretPlacement;
 use dromia_gateway::{ChannelKey, WebhookChannel, WebhookChannels};
 
-use super::environment::Environment;
+use super::environment::EnvironmentVariables;
 use super::file::{WrittenChannel, WrittenConfig};
 use super::problem::did_you_mean;
 use super::problem_collector::ProblemCollector;
@@ -27,7 +27,7 @@ const RECOVERY_MAX: u64 = 1_000;
 /// Makes the channels of the gateway.
 pub(crate) fn resolve_channels(
     written: &WrittenConfig,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
     check: &mut ProblemCollector<'_>,
 ) -> WebhookChannels {
     let found = written.channels.iter();
@@ -41,7 +41,7 @@ pub(crate) fn resolve_channels(
 fn resolve_channel(
     name: &str,
     written: &WrittenChannel,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
     check: &mut ProblemCollector<'_>,
 ) -> Option<WebhookChannel> {
     let here = format!("channels.{name}");
@@ -102,7 +102,7 @@ pub(crate) fn plain_url(text: &str) -> Result<reqwest::Url, &'static str> {
 fn channel_key(
     here: &str,
     reference: &str,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
     check: &mut ProblemCollector<'_>,
 ) -> Option<ChannelKey> {
     let here = format!("{here}.secret");

@@ -52,11 +52,11 @@ fn waits_for_start(keys: &[ConfigKey], path: &str) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::super::{Environment, parse_layered};
+    use super::super::{EnvironmentVariables, parse_layered};
     use super::*;
 
     fn loaded(text: &str) -> LoadedConfig {
-        parse_layered(Path::new("dromia.yaml"), text, &Environment::default(), &[])
+        parse_layered(Path::new("dromia.yaml"), text, &EnvironmentVariables::default(), &[])
             .expect("its form is right")
     }
 

@@ -1,12 +1,12 @@
-//! The environment as a value, so that tests have their own.
+//! The environment variables of the process, read once and handed on as a value, so that tests have their own. Nothing sets one.
 
 use std::collections::BTreeMap;
 
-/// The environment as a value, so that tests have their own.
+/// Variables by name.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Environment(BTreeMap<String, String>);
+pub(crate) struct EnvironmentVariables(BTreeMap<String, String>);
 
-impl Environment {
+impl EnvironmentVariables {
     /// Takes the environment of this process.
     pub(crate) fn of_process() -> Self {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
@@ -32,7 +32,7 @@ impl Environment {
 }
 
 #[cfg(test)]
-impl<const N: usize> From<[(&str, &str); N]> for Environment {
+impl<const N: usize> From<[(&str, &str); N]> for EnvironmentVariables {
     fn from(pairs: [(&str, &str); N]) -> Self {
         Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }

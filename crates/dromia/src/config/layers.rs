@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::environment::Environment;
+use super::environment::EnvironmentVariables;
 use super::file::WrittenConfig;
 use super::origin::{ValueOrigin, ValueOrigins};
 use super::problem::{ConfigProblem, ConfigProblems, did_you_mean};
@@ -52,7 +52,7 @@ fn parse_flag_assignment(text: &str) -> Result<(String, String), String> {
 /// Lays the environment and the flags over what the file says.
 pub(crate) fn overlay_layers(
     mut written: WrittenConfig,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
     flags: &[ConfigFlag],
     origins: &mut ValueOrigins,
 ) -> Result<WrittenConfig, ConfigProblems> {
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     fn laid(
-        environment: &Environment,
+        environment: &EnvironmentVariables,
         flags: &[(&str, &str)],
     ) -> Result<(WrittenConfig, ValueOrigins), ConfigProblems> {
         let text = "engine:\n  active_max: 2\n";
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_flag_beats_environment_then_file_then_default() {
         let environment =
-            Environment::from([("DROMIA_ENGINE_ACTIVE_MAX", "3"), ("DROMIA_LISTEN", "127.0.0.1:9")]);
+            EnvironmentVariables::from([("DROMIA_ENGINE_ACTIVE_MAX", "3"), ("DROMIA_LISTEN", "127.0.0.1:9")]);
         let (written, origins) = laid(&environment, &[("engine.active_max", "4")]).expect("good values");
         assert_eq!(written.engine.active_max, 4);
         assert_eq!(origins.origin_of("engine.active_max").to_string(), "flag --set");
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(written.engine.active_max, 3);
         assert_eq!(origins.origin_of("engine.active_max").to_string(), "env DROMIA_ENGINE_ACTIVE_MAX");
 
-        let (written, origins) = laid(&Environment::default(), &[]).expect("good values");
+        let (written, origins) = laid(&EnvironmentVariables::default(), &[]).expect("good values");
         assert_eq!(written.engine.active_max, 2);
         assert_eq!(origins.origin_of("engine.active_max").to_string(), "dromia.yaml:2");
         assert_eq!(origins.origin_of("engine.model_calls_max").to_string(), "default");
@@ -161,10 +161,13 @@ mod tests {
 
     /// Returns whether of two flags for one key the last one counts, where they are laid so.
     fn counts_the_last(
-        laid: impl Fn(&Environment, &[(&str, &str)]) -> Result<(WrittenConfig, ValueOrigins), ConfigProblems>,
+        laid: impl Fn(
+            &EnvironmentVariables,
+            &[(&str, &str)],
+        ) -> Result<(WrittenConfig, ValueOrigins), ConfigProblems>,
     ) -> bool {
         let twice = [("engine.active_max", "4"), ("listen", "127.0.0.1:9"), ("engine.active_max", "5")];
-        let (written, _) = laid(&Environment::default(), &twice).expect("good values");
+        let (written, _) = laid(&EnvironmentVariables::default(), &twice).expect("good values");
         assert_eq!(written.listen.port(), 9, "every other flag counts too");
         written.engine.active_max == 5
     }
@@ -177,7 +180,7 @@ mod tests {
     /// Planted fault: the first of them wins.
     #[test]
     fn a_flag_that_wins_over_a_later_one_is_caught() {
-        let first_wins = |environment: &Environment, flags: &[(&str, &str)]| {
+        let first_wins = |environment: &EnvironmentVariables, flags: &[(&str, &str)]| {
             let reversed: Vec<_> = flags.iter().rev().copied().collect();
             laid(environment, &reversed)
         };
@@ -195,7 +198,7 @@ mod tests {
                 _ if key.is_boolean => "true",
                 _ => "77",
             };
-            let environment = Environment::from([(variable.as_str(), value)]);
+            let environment = EnvironmentVariables::from([(variable.as_str(), value)]);
             let mut origins = ValueOrigins::of_file(Path::new("dromia.yaml"), BTreeMap::new());
             let written = overlay_layers(default.clone(), &environment, &[], &mut origins).expect("it fits");
             assert_ne!(written, default, "{variable}");
@@ -220,16 +223,17 @@ mod tests {
             ),
             ("DROMIA_DEFAULT_AGENT", "No Handle", "default_agent"),
         ] {
-            let problems = laid(&Environment::from([(name, value)]), &[]).expect_err("it is wrong");
+            let problems = laid(&EnvironmentVariables::from([(name, value)]), &[]).expect_err("it is wrong");
             let text = problems.to_string();
             assert!(text.starts_with(&format!("{name}: ")) && text.contains(says), "{text}");
         }
-        let text =
-            laid(&Environment::default(), &[("engine.active_mx", "3")]).expect_err("no key").to_string();
+        let text = laid(&EnvironmentVariables::default(), &[("engine.active_mx", "3")])
+            .expect_err("no key")
+            .to_string();
         assert_eq!(
             text,
             "--set: there is no key `engine.active_mx` that can be set; did you mean `engine.active_max`?"
         );
-        assert!(laid(&Environment::default(), &[("models.a.model", "x")]).is_err());
+        assert!(laid(&EnvironmentVariables::default(), &[("models.a.model", "x")]).is_err());
     }
 }

@@ -178,11 +178,12 @@ impl NodeSelection<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Environment, parse_and_resolve};
+    use super::super::{EnvironmentVariables, parse_and_resolve};
     use super::*;
 
     fn told(text: &str) -> Vec<String> {
-        let problems = parse_and_resolve(Path::new("dromia.yaml"), text, &Environment::default(), &[]);
+        let problems =
+            parse_and_resolve(Path::new("dromia.yaml"), text, &EnvironmentVariables::default(), &[]);
         problems.expect_err("it is wrong").0.iter().map(ToString::to_string).collect()
     }
 
@@ -279,7 +280,7 @@ mod tests {
         let problems = parse_and_resolve(
             Path::new("dromia.yaml"),
             &format!("engine:\n{many}"),
-            &Environment::default(),
+            &EnvironmentVariables::default(),
             &[],
         );
         let problems = problems.expect_err("it is wrong");

@@ -15,7 +15,7 @@ use dromia_models::{
     OutputLimit, ProviderApiKey, ScriptedModel, TokenPrice, VaultKey,
 };
 
-use super::environment::Environment;
+use super::environment::EnvironmentVariables;
 use super::file::{
     ProviderKind, WrittenConfig, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
 };
@@ -180,7 +180,7 @@ fn price_from_written(written: &WrittenPrice) -> TokenPrice {
 /// Makes the settings of the crate `dromia_models`.
 pub(crate) fn resolve_models(
     written: &WrittenConfig,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
     check: &mut ProblemCollector<'_>,
 ) -> ModelsConfig {
     let mut secrets = BTreeMap::new();
@@ -239,7 +239,7 @@ enum ProviderKey {
 fn resolve_provider(
     here: &str,
     server: &WrittenProvider,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
     check: &mut ProblemCollector<'_>,
 ) -> Option<ProviderKey> {
     let Some(format) = server.kind.wire_format() else {
@@ -334,7 +334,7 @@ pub(crate) enum ProviderKeyError {
 /// Takes a key from the environment.
 pub(crate) fn secret_from_environment(
     reference: &str,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
 ) -> Result<ProviderApiKey, ProviderKeyError> {
     if let Some(name) = vault_name(reference) {
         return Err(ProviderKeyError::InVault(name.to_owned()));

@@ -69,7 +69,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Environment, parse_and_resolve};
+    use crate::config::{EnvironmentVariables, parse_and_resolve};
 
     #[test]
     fn the_page_has_every_key_once() {
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn every_example_of_the_page_is_valid() {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-        let environment = Environment::from([("SUPPORT_WEBHOOK_SECRET", secret)]);
+        let environment = EnvironmentVariables::from([("SUPPORT_WEBHOOK_SECRET", secret)]);
         let mut examples = TEMPLATE.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
         let valid = |text| parse_and_resolve(Path::new("dromia.yaml"), text, &environment, &[]);
         assert!(examples.clone().count() > 8);

@@ -252,7 +252,7 @@ mod tests {
 
     use dromia_store::TenantNames;
 
-    use super::super::{Environment, parse_layered};
+    use super::super::{EnvironmentVariables, parse_layered};
     use super::*;
 
     const FILE: &str = "default_agent: asistant
@@ -276,7 +276,7 @@ agents:
 
     fn told(text: &str, store: Option<&NameInventory>) -> Vec<String> {
         let path = Path::new("dromia.yaml");
-        let loaded = parse_layered(path, text, &Environment::default(), &[]).expect("is read");
+        let loaded = parse_layered(path, text, &EnvironmentVariables::default(), &[]).expect("is read");
         let found = unmatched_names(&collect_mentions(&loaded.written, &loaded.origins), store);
         found.iter().map(ToString::to_string).collect()
     }

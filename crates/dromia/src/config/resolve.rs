@@ -24,7 +24,7 @@ use super::approvals;
 use super::budgets;
 use super::channels;
 use super::egress::{self, EgressRules};
-use super::environment::Environment;
+use super::environment::EnvironmentVariables;
 use super::external::{self, ExternalToolConfig};
 use super::file::{TenantTrust, WrittenConfig, WrittenDocker, WrittenFirecracker, WrittenLimits, WrittenTls};
 use super::irreversible;
@@ -115,7 +115,7 @@ impl ResolvedConfig {
 pub(crate) fn resolve_config(
     written: &WrittenConfig,
     origins: &ValueOrigins,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
 ) -> Result<ResolvedConfig, ConfigProblems> {
     let mut check = ProblemCollector::new(origins);
     if written.version != 1 {

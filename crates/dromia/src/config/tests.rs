@@ -11,7 +11,8 @@ mod roles;
 mod tools;
 
 fn loaded(text: &str) -> LoadedConfig {
-    parse_layered(Path::new("dromia.yaml"), text, &Environment::default(), &[]).expect("the form is right")
+    parse_layered(Path::new("dromia.yaml"), text, &EnvironmentVariables::default(), &[])
+        .expect("the form is right")
 }
 
 fn problem(text: &str) -> String {
@@ -20,7 +21,8 @@ fn problem(text: &str) -> String {
 
 /// What is said about a text whose form is right and whose meaning is not.
 fn refused(text: &str) -> String {
-    let environment = Environment::from([("OPENAI_API_KEY", "s3cret"), ("EMPTY", ""), ("SPLIT", "a\nb")]);
+    let environment =
+        EnvironmentVariables::from([("OPENAI_API_KEY", "s3cret"), ("EMPTY", ""), ("SPLIT", "a\nb")]);
     loaded(text).resolve_all(&environment).expect_err("it means nothing").to_string()
 }
 
@@ -98,7 +100,8 @@ fn control_groups_are_a_few_absolute_paths_each_named_once() {
 
 #[test]
 fn an_empty_file_means_every_default() {
-    let resolved = loaded("# nothing\n").resolve_all(&Environment::default()).expect("the defaults are good");
+    let resolved =
+        loaded("# nothing\n").resolve_all(&EnvironmentVariables::default()).expect("the defaults are good");
     assert_eq!(resolved.listen.to_string(), LISTEN_DEFAULT);
     assert_eq!(resolved.engine, EngineConfig::default());
     assert_eq!(resolved.message_hops_max, 16);
@@ -107,7 +110,8 @@ fn an_empty_file_means_every_default() {
 #[test]
 fn a_key_of_the_vault_is_named_and_not_held() {
     let text = "models: { a: { kind: anthropic, base_url: 'http://x', model: m, key: 'secret:my-key' } }";
-    let resolved = loaded(text).resolve_all(&Environment::default()).expect("nothing is looked for yet");
+    let resolved =
+        loaded(text).resolve_all(&EnvironmentVariables::default()).expect("nothing is looked for yet");
     let Some(dromia_models::ModelProvider::Http(http)) = resolved.models.models.get("a") else {
         panic!("a server answers")
     };
@@ -116,7 +120,8 @@ fn a_key_of_the_vault_is_named_and_not_held() {
     assert_eq!(named.name, "my-key");
     assert!(named.of.scope().is_none(), "whose it is, the server says");
     let wrong = text.replace("secret:my-key", "secret:my key");
-    let told = loaded(&wrong).resolve_all(&Environment::default()).expect_err("it is no name").to_string();
+    let told =
+        loaded(&wrong).resolve_all(&EnvironmentVariables::default()).expect_err("it is no name").to_string();
     assert!(told.contains("secret:NAME"), "{told}");
 }
 
@@ -125,7 +130,7 @@ fn a_model_key_comes_from_the_environment_not_the_file() {
     let with = |key: &str| {
         loaded(&format!("models: {{ a: {{ kind: openai, base_url: 'http://x', model: m, key: '{key}' }} }}"))
     };
-    let environment = Environment::from([("THERE", "s3cret")]);
+    let environment = EnvironmentVariables::from([("THERE", "s3cret")]);
     assert!(with("env:THERE").resolve_all(&environment).is_ok());
     let missing = with("env:GONE").resolve_all(&environment).expect("it disables the model alone");
     let told = missing.missing_keys.first().expect("it is reported");
@@ -158,8 +163,10 @@ fn an_invalid_channel_is_refused_with_place_and_without_secret() {
         (format!("{whole}, attempts_max: 0"), "channels.w.attempts_max: must be from 1 to 100, and is 0"),
         (format!("{whole}, timeout_ms: 300001"), "channels.w.timeout_ms: must be from 1 to 300000"),
     ] {
-        let environment =
-            Environment::from([("S", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), ("SHORT", "whsec_c2hvcnQ=")]);
+        let environment = EnvironmentVariables::from([
+            ("S", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            ("SHORT", "whsec_c2hvcnQ="),
+        ]);
         let refused = loaded(&format!("channels:\n  w: {{ {text} }}\n")).resolve_all(&environment);
         let told = refused.expect_err("it cannot be").to_string();
         assert!(told.contains(says), "{text}\n{told}");
@@ -192,14 +199,16 @@ fn a_missing_key_disables_its_provider_or_channel_alone() {
             "dromia.yaml:2:61: channels.w.secret: the variable GONE is not set",
         ),
     ] {
-        let environment = Environment::from([("OPENAI_API_KEY", "k"), ("EMPTY", ""), ("SPLIT", "a\nb")]);
+        let environment =
+            EnvironmentVariables::from([("OPENAI_API_KEY", "k"), ("EMPTY", ""), ("SPLIT", "a\nb")]);
         let resolved = loaded(text).resolve_all(&environment).expect("it can be served");
         let told: Vec<_> = resolved.missing_keys.iter().map(ToString::to_string).collect();
         assert!(matches!(told.as_slice(), [one] if one.contains(says)), "{told:?}");
     }
     let text = "providers:\n  a: { kind: openai, key: env:GONE }\nmodels:\n  x: { provider: a, model: m }\n  \
                 y: { kind: openai, base_url: 'http://h/v1', model: m }\n";
-    let models = loaded(text).resolve_all(&Environment::default()).expect("it can be served").models.models;
+    let models =
+        loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it can be served").models.models;
     let Some(dromia_models::ModelProvider::Unusable(reason)) = models.get("x") else { panic!("{models:?}") };
     assert_eq!(
         reason,
@@ -304,7 +313,7 @@ fn a_fallback_cycle_is_reported_once_with_its_path() {
 #[test]
 fn an_address_that_others_can_reach_is_served_with_tls() {
     let text = "listen: 0.0.0.0:1\nhttp: { tls: { cert: c.pem, key: /k.pem } }\n";
-    let resolved = loaded(text).resolve_all(&Environment::default()).expect("it is encrypted");
+    let resolved = loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it is encrypted");
     let files = resolved.tls.expect("the files are named").relative_to(Path::new("/home"));
     assert_eq!((files.cert.as_path(), files.key.as_path()), (Path::new("/home/c.pem"), Path::new("/k.pem")));
 }
@@ -317,7 +326,7 @@ fn all_mistakes_are_reported_in_one_pass() {
 
 #[test]
 fn a_wrong_environment_value_is_reported_by_its_variable() {
-    let environment = Environment::from([("DROMIA_LISTEN", "0.0.0.0:9")]);
+    let environment = EnvironmentVariables::from([("DROMIA_LISTEN", "0.0.0.0:9")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
     let text = loaded.resolve_all(&environment).expect_err("others can reach it").to_string();
     assert!(text.starts_with("DROMIA_LISTEN: listen: without TLS"), "{text}");
@@ -328,7 +337,7 @@ fn a_shared_provider_and_the_short_form_mean_the_same() {
     let long = "providers:\n  p: { kind: openai, base_url: 'http://h/v1', key: env:K }\nmodels:\n  a: { provider: p, model: m, stream: false }\n";
     let short =
         "models:\n  a: { kind: openai, base_url: 'http://h/v1', key: env:K, model: m, stream: false }\n";
-    let environment = Environment::from([("K", "k")]);
+    let environment = EnvironmentVariables::from([("K", "k")]);
     let http = |text: &str| {
         let models = loaded(text).resolve_all(&environment).expect("it is right").models.models;
         let Some(dromia_models::ModelProvider::Http(http)) = models.get("a") else { panic!("{models:?}") };
@@ -368,18 +377,18 @@ fn a_known_model_has_a_window_that_the_file_overrides() {
     assert_eq!(window(local), (None, None), "another host has its own");
     for refused in ["context_tokens: 0", "output_tokens_max: 0"] {
         let loaded = loaded(&format!("models:\n  a: {{ kind: openai, model: m, {refused} }}\n"));
-        let problems = loaded.resolve_all(&Environment::from([])).expect_err("nought is no bound");
+        let problems = loaded.resolve_all(&EnvironmentVariables::from([])).expect_err("nought is no bound");
         assert!(problems.to_string().contains("must be at least 1"), "{problems}");
     }
     let scripted = loaded("models:\n  a: { kind: scripted, context_tokens: 9000 }\n");
-    let problems = scripted.resolve_all(&Environment::from([])).expect_err("it has no window");
+    let problems = scripted.resolve_all(&EnvironmentVariables::from([])).expect_err("it has no window");
     assert!(problems.to_string().contains("has no effect on the scripted model"), "{problems}");
 }
 
 #[test]
 fn every_effective_value_is_shown_with_origin_and_without_secrets() {
     let text = "listen: 127.0.0.1:1\nproviders:\n  p:\n    kind: openai\n    key: env:K\n  q: { kind: openai, key: sk-canary, base_url: 'http://u:canary@h' }\nmodels:\n  a: { provider: p, model: gpt-5-mini }\n  b: { provider: q, model: x, price: { input: 1, output: 2 } }\n  c: { kind: openai, base_url: 'http://h', model: y }\n";
-    let environment = Environment::from([("DROMIA_TOOLS_PACE_MS", "5"), ("K", "canary")]);
+    let environment = EnvironmentVariables::from([("DROMIA_TOOLS_PACE_MS", "5"), ("K", "canary")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), text, &environment, &[]).expect("the form is right");
     let lines: Vec<_> = show::list_values(&loaded)
         .into_iter()

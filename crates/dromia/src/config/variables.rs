@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::environment::Environment;
+use super::environment::EnvironmentVariables;
 use super::problem::ConfigProblem;
 use super::schema;
 
@@ -17,7 +17,7 @@ const OTHERS: [&str; 6] =
 const CHANGES_MAX: usize = 2;
 
 /// Lists the variables that were probably meant to be others, for a file of this text.
-pub(crate) fn misspelt_variables(environment: &Environment, text: &str) -> Vec<ConfigProblem> {
+pub(crate) fn misspelt_variables(environment: &EnvironmentVariables, text: &str) -> Vec<ConfigProblem> {
     let keys = schema::list_keys();
     let known: BTreeSet<&str> = keys.iter().filter_map(|key| key.variable.as_deref()).chain(OTHERS).collect();
     // DROMIA_ENGINE_ and the like.
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_is_reported_with_a_suggestion() {
-        let environment = Environment::from([
+        let environment = EnvironmentVariables::from([
             ("DROMIA_ENGINE_ACTIVE_MX", "3"),
             ("DROMIA_ENGINE_NOTHING_LIKE_IT", "3"),
             ("DROMIA_HOEM", "/h"),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::reference::yaml_value;
-use crate::config::{self, Environment, LoadedConfig};
+use crate::config::{self, EnvironmentVariables, LoadedConfig};
 use crate::config_change;
 use crate::home::Home;
 use crate::live_config::{ConfigHistory, ConfigRecord, text_digest};
@@ -118,7 +118,7 @@ pub(super) fn revert_to(
 ) -> anyhow::Result<ExitCode> {
     let history = ConfigHistory::of_home(home);
     let record = find_record(&history, number)?;
-    let environment = Environment::of_process();
+    let environment = EnvironmentVariables::of_process();
     let (loaded, _) = config::parse_and_resolve(&home.config_path(), &record.text, &environment, &[])
         .map_err(|problems| {
             ExitError::usage_error(format!("revision {number} cannot be used: {problems}"))
@@ -174,7 +174,7 @@ fn no_history() -> anyhow::Error {
 }
 
 fn read_text(home: &Home, text: &str) -> anyhow::Result<LoadedConfig> {
-    config::parse_layered(&home.config_path(), text, &Environment::default(), &[])
+    config::parse_layered(&home.config_path(), text, &EnvironmentVariables::default(), &[])
         .map_err(ExitError::usage_of)
 }
 

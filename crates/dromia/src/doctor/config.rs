@@ -38,7 +38,7 @@ fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
     if !scene.home.config_path().is_file() {
         return ok_result("there is no dromia.yaml to check");
     }
-    let environment = config::Environment::of_process();
+    let environment = config::EnvironmentVariables::of_process();
     let read = |text: &str| config::parse_and_resolve(&scene.home.config_path(), text, &environment, &[]);
     match config::read_config_text(scene.home).map(|text| read(&text)) {
         Ok(Ok((_, resolved))) if resolved.missing_keys.is_empty() => ok_result("dromia.yaml is valid"),
@@ -146,7 +146,7 @@ fn check_references(scene: &CheckContext<'_>) -> CheckResult {
 /// Variables that look like a key's and are none. Those of this process are looked at, as a server that it starts would.
 fn check_variables(scene: &CheckContext<'_>) -> CheckResult {
     let text = config::read_config_text(scene.home).unwrap_or_default();
-    let found = config::misspelt_variables(&config::Environment::of_process(), &text);
+    let found = config::misspelt_variables(&config::EnvironmentVariables::of_process(), &text);
     if found.is_empty() {
         return ok_result("every DROMIA_ variable sets a key");
     }

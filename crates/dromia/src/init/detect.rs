@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dromia_guard::EgressConfig;
 
-use crate::config::{Environment, ProviderKind};
+use crate::config::{EnvironmentVariables, ProviderKind};
 use crate::egress_client;
 use crate::provider_probe::{self, ProbeRequest};
 
@@ -123,7 +123,10 @@ impl DetectedModel {
 }
 
 /// Looks at the environment and at the given servers; keys come first.
-pub(super) async fn detect_models(environment: &Environment, locals: &[LocalServer]) -> DetectedModels {
+pub(super) async fn detect_models(
+    environment: &EnvironmentVariables,
+    locals: &[LocalServer],
+) -> DetectedModels {
     let mut found = DetectedModels { models: models_from_keys(environment), hints: Vec::new() };
     let mut asked = Vec::new();
     for local in locals.iter().copied() {
@@ -139,7 +142,7 @@ pub(super) async fn detect_models(environment: &Environment, locals: &[LocalServ
     found
 }
 
-fn models_from_keys(environment: &Environment) -> Vec<DetectedModel> {
+fn models_from_keys(environment: &EnvironmentVariables) -> Vec<DetectedModel> {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     let mut found = Vec::new();
     if set("ANTHROPIC_API_KEY").is_some() {
@@ -219,7 +222,8 @@ mod tests {
 
     #[tokio::test]
     async fn detection_prefers_keys_and_takes_only_servers_listing_models() {
-        let environment = Environment::from([("OPENAI_API_KEY", "s3cret"), ("ANTHROPIC_API_KEY", "")]);
+        let environment =
+            EnvironmentVariables::from([("OPENAI_API_KEY", "s3cret"), ("ANTHROPIC_API_KEY", "")]);
         let local = |name, address| LocalServer { name, title: name, address, get_model: "get one" };
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let nobody = free.local_addr().expect("an address");
@@ -245,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn both_keys_are_found_and_anthropic_is_offered_first() {
-        let environment = Environment::from([
+        let environment = EnvironmentVariables::from([
             ("OPENAI_API_KEY", "a"),
             ("ANTHROPIC_API_KEY", "b"),
             ("OPENAI_BASE_URL", "http://h/v1"),

@@ -75,10 +75,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Environment, ProviderKind};
+    use crate::config::{EnvironmentVariables, ProviderKind};
 
     fn means(text: &str) -> String {
-        let environment = Environment::from([("ANTHROPIC_API_KEY", "k")]);
+        let environment = EnvironmentVariables::from([("ANTHROPIC_API_KEY", "k")]);
         let loaded = config::parse_layered(Path::new("dromia.yaml"), text, &environment, &[])
             .expect("its form is right");
         let resolved = loaded.resolve_all(&environment).expect("it can be served");

@@ -13,7 +13,7 @@ use dromia_contracts::{Actor, ErrorCode};
 
 use super::detect::{DetectedModel, TypedKey};
 use super::file;
-use crate::config::{self, Environment, ProviderKind, WrittenProvider};
+use crate::config::{self, EnvironmentVariables, ProviderKind, WrittenProvider};
 use crate::home_services::HomeServices;
 use crate::model::{self, ModelTrial};
 use crate::secret_command;
@@ -56,7 +56,7 @@ pub(super) async fn read_key(provider: &str, output: &mut CommandOutput<'_>) -> 
 pub(super) async fn prove_choice(
     path: &Path,
     chosen: Option<&DetectedModel>,
-    environment: &Environment,
+    environment: &EnvironmentVariables,
 ) -> anyhow::Result<ModelProof> {
     let mut asked = chosen.cloned();
     let mut environment = environment.clone();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     async fn proved(found: &DetectedModel) -> anyhow::Result<ModelProof> {
-        let environment = Environment::from([("HUB_KEY", "sk-canary-env")]);
+        let environment = EnvironmentVariables::from([("HUB_KEY", "sk-canary-env")]);
         prove_choice(Path::new("dromia.yaml"), Some(found), &environment).await
     }
 

@@ -4,7 +4,7 @@
 use super::ConfigRevision;
 use super::file_watch::file_author;
 use super::history::{ConfigHistory, ConfigRecord};
-use crate::config::{self, ConfigFlag, Environment, LoadedConfig, ResolvedConfig};
+use crate::config::{self, ConfigFlag, EnvironmentVariables, LoadedConfig, ResolvedConfig};
 use crate::home::Home;
 use crate::system::ExitError;
 
@@ -22,7 +22,7 @@ impl StartConfig {
     /// Chooses the configuration of a start. What is wrong with flags and variables is wrong with every configuration, so
     /// it is an error as ever.
     pub(crate) fn choose(home: &Home, flags: &[ConfigFlag], is_strict: bool) -> anyhow::Result<Self> {
-        let environment = Environment::of_process();
+        let environment = EnvironmentVariables::of_process();
         let read = |text: &str| {
             config::parse_and_resolve(&home.config_path(), text, &environment, flags)
                 .map_err(ExitError::usage_of)

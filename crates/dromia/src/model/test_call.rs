@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{all_aliases, format_money, resolve_route, route_location, unknown_alias_error};
-use crate::config::{self, Environment, LoadedConfig, ModelRoute, ResolvedConfig};
+use crate::config::{self, EnvironmentVariables, LoadedConfig, ModelRoute, ResolvedConfig};
 use crate::egress_client;
 use crate::home::Home;
 use crate::runtime;
@@ -77,7 +77,7 @@ pub(crate) fn run_trial(
     wait: Option<Duration>,
     output: &mut CommandOutput<'_>,
 ) -> anyhow::Result<()> {
-    let environment = Environment::of_process();
+    let environment = EnvironmentVariables::of_process();
     let loaded =
         config::parse_layered(&home.config_path(), &config::read_config_text(home)?, &environment, &[])
             .map_err(ExitError::usage_of)?;

@@ -23,7 +23,7 @@ fn a_socket_user_gets_a_roles_scopes_in_one_tenant() {
     let text = "roles: { courier: { scopes: [invoke] } }\n\
                 socket: { users: [{ uid: 7, role: courier, tenant: acme }, { uid: 8, role: operator }] }\n";
     let gateway =
-        loaded(text).resolve_all(&Environment::default()).expect("it is right").gateway_config(None);
+        loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it is right").gateway_config(None);
     let courier = [TokenScope::Invoke].into_iter().collect();
     assert_eq!(gateway.roles.get("courier"), Some(&courier));
     let users: Vec<_> = gateway.socket_users.into_iter().collect();

@@ -13,7 +13,7 @@ fn dev() -> Named {
 #[test]
 fn tool_settings_of_one_agent_override_those_of_all() {
     let text = "tools: { exec: { mem_limit: 512MiB, time_limit: 30s }, net: [docs.rs], privileged: [exec] }\nagents:\n  dev: { tools: { exec: { mem_limit: 2GiB }, net: ['*.example.com'], privileged: [exec] } }\n  acme/dev: { tools: { exec: { cpu_limit: 1m } } }\n";
-    let said = loaded(text).resolve_all(&Environment::default()).expect("it is right").said;
+    let said = loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it is right").said;
     let all = ToolTerms {
         privileged: true,
         memory_bytes: Some(512 << 20),
@@ -83,11 +83,11 @@ fn a_misspelt_tool_or_flag_gets_a_suggestion() {
 
 #[test]
 fn a_flag_of_programs_is_set_from_the_environment() {
-    let environment = Environment::from([("DROMIA_TOOLS_EXEC_MEM_LIMIT", "64MiB")]);
+    let environment = EnvironmentVariables::from([("DROMIA_TOOLS_EXEC_MEM_LIMIT", "64MiB")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
     let said = loaded.resolve_all(&environment).expect("it is right").said;
     assert_eq!(said.terms_for_tool("shell.execute", None).memory_bytes, Some(64 << 20));
-    let environment = Environment::from([("DROMIA_TOOLS_EXEC_MEM_LIMIT", "lots")]);
+    let environment = EnvironmentVariables::from([("DROMIA_TOOLS_EXEC_MEM_LIMIT", "lots")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
     let told = loaded.resolve_all(&environment).expect_err("it is no size").to_string();
     assert!(
@@ -99,12 +99,12 @@ fn a_flag_of_programs_is_set_from_the_environment() {
 #[test]
 fn permissions_are_added_to_an_agents_grants() {
     let text = "permissions: { deny: [exec], ask: ['file.*'] }\nagents: { dev: { permissions: { allow: [time.now], ask: [exec], deny: [http.request] } } }\n";
-    let said = loaded(text).resolve_all(&Environment::default()).expect("it is right").said;
+    let said = loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it is right").said;
     assert_eq!(said.added_grants(None), ["ask:file.*", "deny:exec"]);
     let own = ["ask:file.*", "deny:exec", "allow:time.now", "time.now", "ask:exec", "deny:http.request"];
     assert_eq!(said.added_grants(Some(&dev())), own);
     let later = "permissions: { delay: [exec] }\nagents: { dev: { permissions: { delay: ['file.*'] } } }\n";
-    let said = loaded(later).resolve_all(&Environment::default()).expect("it is right").said;
+    let said = loaded(later).resolve_all(&EnvironmentVariables::default()).expect("it is right").said;
     assert_eq!(said.added_grants(Some(&dev())), ["delay:exec", "delay:file.*"]);
 }
 
@@ -117,7 +117,8 @@ fn permissions_must_name_existing_tools_only_once() {
         ("permissions: { delay: [exec], ask: [exec] }", "permissions.ask.0: exec appears twice"),
         ("agents: { dev: { permissions: { allow: ['*'] } } }", "agents.dev.permissions.allow.0: the grant"),
     ] {
-        let problems = loaded(text).resolve_all(&Environment::default()).expect_err(text).to_string();
+        let problems =
+            loaded(text).resolve_all(&EnvironmentVariables::default()).expect_err(text).to_string();
         assert!(problems.contains(said), "{problems}");
     }
 }
@@ -125,8 +126,8 @@ fn permissions_must_name_existing_tools_only_once() {
 #[test]
 fn a_cooling_time_has_a_least_and_a_greatest_value() {
     for (ms, is_right) in [("0", false), ("1", true), ("2592000000", true), ("2592000001", false)] {
-        let told =
-            loaded(&format!("irreversible: {{ cooling_ms: {ms} }}")).resolve_all(&Environment::default());
+        let told = loaded(&format!("irreversible: {{ cooling_ms: {ms} }}"))
+            .resolve_all(&EnvironmentVariables::default());
         match told {
             Ok(_) => assert!(is_right, "{ms}"),
             Err(problems) => {
@@ -161,7 +162,7 @@ fn a_second_opinion_needs_bounded_counts_and_an_existing_model() {
         ("objection: abort", "irreversible.second_opinion: has no `model`"),
     ] {
         let told = loaded(&format!("irreversible: {{ second_opinion: {{ {keys} }} }}"));
-        match told.resolve_all(&Environment::default()) {
+        match told.resolve_all(&EnvironmentVariables::default()) {
             Ok(resolved) => {
                 assert_eq!(said, "", "{keys}");
                 let second = resolved.engine.second_opinion.expect("a model is named");
@@ -185,7 +186,7 @@ fn an_external_tool_follows_the_file_and_defaults_to_untrusted() {
     use dromia_contracts::tool::{ArgumentRole, EffectClass, Sensitivity};
 
     let text = external("bank.pay", "");
-    let resolved = loaded(&text).resolve_all(&Environment::default()).expect("it is right");
+    let resolved = loaded(&text).resolve_all(&EnvironmentVariables::default()).expect("it is right");
     let [external_tool] = resolved.external.as_slice() else { panic!("one tool: {resolved:?}") };
     let said = external_tool.tool.descriptor();
     assert_eq!((said.name.as_str(), said.effect), ("bank.pay", EffectClass::Unkeyed));
@@ -193,8 +194,9 @@ fn an_external_tool_follows_the_file_and_defaults_to_untrusted() {
     assert_eq!(said.parameters["additionalProperties"], false);
     assert_eq!(external_tool.limits.redirects_max, 0);
     let keys = ", effect: keyed, arguments: { properties: { to: { type: string } }, required: [to] }, roles: { to: destination }, result_label: trusted/tenant";
-    let resolved =
-        loaded(&external("bank.pay", keys)).resolve_all(&Environment::default()).expect("it is right");
+    let resolved = loaded(&external("bank.pay", keys))
+        .resolve_all(&EnvironmentVariables::default())
+        .expect("it is right");
     let said = resolved.external[0].tool.descriptor();
     assert_eq!(said.roles, [("to".to_owned(), ArgumentRole::Destination)]);
     assert_eq!((said.effect, said.result_label.to_string().as_str()), (EffectClass::Keyed, "trusted/tenant"));
@@ -205,8 +207,9 @@ fn an_external_tool_follows_the_file_and_defaults_to_untrusted() {
         (", secret: bank", Sensitivity::High),
         (", secret: bank, sensitivity: low", Sensitivity::Low),
     ] {
-        let resolved =
-            loaded(&external("bank.pay", keys)).resolve_all(&Environment::default()).expect("it is right");
+        let resolved = loaded(&external("bank.pay", keys))
+            .resolve_all(&EnvironmentVariables::default())
+            .expect("it is right");
         assert_eq!(resolved.external[0].tool.descriptor().sensitivity, sensitivity, "{keys}");
     }
 }
@@ -260,7 +263,7 @@ fn an_invalid_external_tool_is_refused_with_its_place() {
 fn permissions_may_name_external_tools() {
     let text = external("bank.pay", "")
         + "permissions: { ask: [bank.pay] }\nagents: { dev: { permissions: { allow: ['bank.*'] } } }\n";
-    let said = loaded(&text).resolve_all(&Environment::default()).expect("it is right").said;
+    let said = loaded(&text).resolve_all(&EnvironmentVariables::default()).expect("it is right").said;
     assert_eq!(said.added_grants(Some(&dev())), ["ask:bank.pay", "allow:bank.*", "bank.*"]);
     let told = refused("permissions: { ask: [bank.pay] }\n");
     assert!(told.contains("permissions.ask.0: the grant \"bank.pay\" covers no tool"), "{told}");
@@ -270,7 +273,7 @@ fn permissions_may_name_external_tools() {
 fn an_allow_rule_names_an_external_tool_and_its_target() {
     let bank = "tools: { external: { bank.pay: { description: Pays., url: 'http://h/pay', arguments: { type: object, properties: { to: { type: string } } }, roles: { to: destination } } } }\n";
     let good = format!("{bank}approvals: {{ allow: ['bank.pay to=DE1'], deny: ['bank.pay'] }}\n");
-    let resolved = loaded(&good).resolve_all(&Environment::default()).expect("it is right");
+    let resolved = loaded(&good).resolve_all(&EnvironmentVariables::default()).expect("it is right");
     assert_eq!(resolved.engine.approvals.rules.len(), 2);
     for (rule, says) in [
         ("bank.pay", "approvals.allow.0: a rule that allows bank.pay needs a pattern for to"),

@@ -55,6 +55,9 @@ pub struct ServerHealth {
 pub struct TenantOverview {
     /// The tenant.
     pub tenant: HandleSlug,
+    /// Since when it is suspended; absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_at: Option<Timestamp>,
     /// Calls that wait for a person, the newest first.
     pub approvals: OverviewPart<WaitingApproval>,
     /// Runs that are held, and those that failed or stopped within a day.

@@ -85,7 +85,7 @@ impl Caller {
         }
     }
 
-    fn tenant_record(&self) -> &TenantRecord {
+    pub(crate) fn tenant_record(&self) -> &TenantRecord {
         match &self.credential {
             CallerCredential::Socket { tenant, .. } => tenant,
             CallerCredential::Token { owner, .. } => &owner.tenant,

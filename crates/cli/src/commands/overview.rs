@@ -152,6 +152,10 @@ impl OverviewWriter<'_> {
         if let Some(handle) = self.tenant {
             self.line(&format!("Tenant {handle}"));
         }
+        if let Some(since) = tenant.suspended_at {
+            self.line(&format!("Suspended: {} ago; it answers reads and changes nothing", self.age(since)));
+            self.line(&format!("  next: dromia tenant resume {}", tenant.tenant));
+        }
         let TenantOverview { approvals, troubled, running, deliveries, spend, .. } = tenant;
         if approvals.items.is_empty() && troubled.items.is_empty() && deliveries.items.is_empty() {
             self.line("Needs you: nothing");
@@ -287,6 +291,7 @@ mod tests {
             CostTotals { model_calls: 9, cost_micros: 1_250_000, unpriced_calls: 2, ..CostTotals::default() };
         let overview = TenantOverview {
             tenant: "acme".parse().expect("a handle"),
+            suspended_at: None,
             approvals: part(vec![WaitingApproval {
                 id: ApprovalId::from_bytes([1; 16]),
                 agent: "ops".into(),
@@ -395,11 +400,13 @@ mod tests {
         overview.deliveries.items.clear();
         overview.running = part(Vec::new());
         overview.spend.spent = CostTotals::default();
+        overview.suspended_at = Some("2026-01-02T11:00:00Z".parse().expect("a time"));
         page.server.writable = false;
         let text = page_text(&page, false);
         assert_eq!(
             text,
-            "Needs you: nothing\nRunning: nothing\nSpent today: nothing\n\
+            "Suspended: 1h ago; it answers reads and changes nothing\n  next: dromia tenant resume acme\n\
+             Needs you: nothing\nRunning: nothing\nSpent today: nothing\n\
              Server: dromia 0.1.0, up 1d, only answers reads\n  next: dromia status --node"
         );
         assert_eq!(page_exit(&page), CommandExit::Failed);

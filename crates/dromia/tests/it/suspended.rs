@@ -47,6 +47,11 @@ fn a_suspension_outlives_a_restart_and_loses_nothing() {
     let suspended = document(&home, &["tenant", "suspend", "default"]);
     assert!(suspended["suspended_at"].is_string(), "{suspended}");
     refused(&home);
+    let first = home.run(&["status"]);
+    assert!(
+        String::from_utf8_lossy(&first.stdout).contains("  next: dromia tenant resume default\n"),
+        "{first:?}"
+    );
     until_status(&home, &run, "parked");
     let why = document(&home, &["run", "why", &run]);
     assert_eq!(why["command"], "dromia tenant resume default", "{why}");

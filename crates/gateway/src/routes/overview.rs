@@ -13,7 +13,7 @@ use dromia_api::overview::{
     FailedDelivery, OpenRun, OverviewPage, OverviewPart, ServerHealth, SpendToday, TenantOverview,
     TroubledRun, WaitingApproval,
 };
-use dromia_contracts::agent::{HandleSlug, TenantRecord};
+use dromia_contracts::agent::TenantRecord;
 use dromia_contracts::content::ContentPart;
 use dromia_contracts::delivery::{DeliveryState, DeliverySummary};
 use dromia_contracts::entry::{Entry, ParkReason};
@@ -71,7 +71,7 @@ pub(crate) async fn show_overview(
             return Err(ApiError::invalid_request(text).at_field("after"));
         }
         let tenant =
-            OverviewReader::new(&core, caller.scope.clone()).read_tenant(caller.tenant_handle().clone());
+            OverviewReader::new(&core, caller.scope.clone()).read_tenant(caller.tenant_record().clone());
         let tenants = vec![tenant.await?];
         let disabled =
             if sees_node(&core, &caller).await? { read_disabled(&core).await? } else { Vec::new() };
@@ -84,9 +84,9 @@ pub(crate) async fn show_overview(
     let next =
         (tenants.len() == TENANTS_MAX).then(|| tenants.last().map(|last| last.id.to_string())).flatten();
     let mut read = Vec::with_capacity(tenants.len());
-    for TenantRecord { id, handle, .. } in tenants {
-        let scope = caller.scope_of_tenant(&core, id)?;
-        read.push(OverviewReader::new(&core, scope).read_tenant(handle).await?);
+    for tenant in tenants {
+        let scope = caller.scope_of_tenant(&core, tenant.id)?;
+        read.push(OverviewReader::new(&core, scope).read_tenant(tenant).await?);
     }
     let disabled = read_disabled(&core).await?;
     Ok(Json(OverviewPage { next, ..new_page(&core, read, disabled) }))
@@ -129,13 +129,14 @@ impl<'a> OverviewReader<'a> {
         Self { core, scope, now: core.ports.runtime.clock.now(), names: HashMap::new() }
     }
 
-    async fn read_tenant(mut self, tenant: HandleSlug) -> Answer<TenantOverview> {
+    async fn read_tenant(mut self, tenant: TenantRecord) -> Answer<TenantOverview> {
         let approvals = self.read_approvals().await?;
         let troubled = self.read_troubled().await?;
         let running = self.read_running(&approvals).await?;
         let deliveries = self.read_deliveries().await?;
         Ok(TenantOverview {
-            tenant,
+            tenant: tenant.handle,
+            suspended_at: tenant.suspended_at,
             approvals,
             troubled,
             running,

@@ -51,7 +51,7 @@ mod workspace_roots;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
-use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
+use dromia_cli::{CommandOutput, GlobalOptions};
 
 /// Dromia runs LLM agents and journals every step, so a crash loses nothing.
 #[derive(Debug, Parser)]
@@ -216,7 +216,7 @@ pub fn run_program() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let failure = system::to_cli_error(error);
-            CommandOutput::new(&mut CommandContext::of_process(runtime::request_key()), &arguments.global)
+            CommandOutput::new(&mut schemas::context_for_command(""), &arguments.global)
                 .print_error(&failure);
             failure.command_exit().into()
         }

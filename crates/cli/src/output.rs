@@ -9,6 +9,7 @@ mod column_width;
 mod document;
 mod jq;
 mod live_line;
+mod markdown;
 mod notice;
 mod row_style;
 mod table;
@@ -29,9 +30,10 @@ pub(crate) use self::column_width::ColumnShrink;
 pub(crate) use self::document::print_json_row;
 use self::document::{NAMELESS, NAMES};
 use self::jq::JqFilter;
-use self::live_line::LiveLine;
 use self::live_line::LiveMode;
+use self::live_line::{COLUMNS_DEFAULT, LiveLine};
 pub(crate) use self::live_line::{LiveClock, LiveText, cut_to_columns};
+pub(crate) use self::markdown::{MarkdownLook, MarkdownPrinter};
 pub(crate) use self::row_style::RowStyle;
 pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
@@ -214,6 +216,18 @@ impl<'context> CommandOutput<'context> {
         } else {
             self.write_bytes(text.as_bytes())
         }
+    }
+
+    /// Prints a page in Markdown: rendered on a terminal, and as it is elsewhere.
+    pub fn print_markdown(&mut self, text: &str) -> Outcome {
+        if !self.context.out_is_terminal {
+            return self.write_bytes(text.as_bytes());
+        }
+        let columns = self.context.columns.unwrap_or(COLUMNS_DEFAULT);
+        let (is_painted, is_plain) = (self.is_colored(), self.is_plain());
+        let mut printer = MarkdownPrinter::new(MarkdownLook { columns, is_painted, is_plain });
+        let shown = printer.push_text(&markdown::join_paragraphs(text)) + &printer.finish();
+        self.write_bytes(shown.as_bytes())
     }
 
     /// Whether the last line of the result has no end yet.

@@ -234,7 +234,11 @@ fn refuse_remote(command: Option<&ProgramCommand>, global: &GlobalOptions) -> Op
         }
         None
         | Some(
-            ProgramCommand::Shell(shell::ShellCommand::Help { .. } | shell::ShellCommand::Version)
+            ProgramCommand::Shell(
+                shell::ShellCommand::Help { .. }
+                | shell::ShellCommand::Docs { .. }
+                | shell::ShellCommand::Version,
+            )
             | ProgramCommand::Client(_),
         ) => false,
         Some(_) => true,

@@ -27,7 +27,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "audit", "backup", "migrate",
         ],
     ),
-    ("Help", &["explain", "completions", "version", "help"]),
+    ("Help", &["docs", "explain", "completions", "version", "help"]),
 ];
 
 /// The widths of the columns with the heading and with the command.

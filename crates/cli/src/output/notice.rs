@@ -11,6 +11,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::words::{strip_control_characters, wrap_text};
 use super::{CommandOutput, ServerPresence, cut_to_columns, paint_word};
+use crate::context::CommandContext;
 use crate::error::{Error, Outcome, PendingStatus};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -46,22 +47,22 @@ const OF_A_HOME: [&str; 11] = [
 /// The indentation of the further lines of a text.
 const FURTHER: &str = "  ";
 
+/// Breaks a text for stderr between words, if that is a terminal.
+pub fn wrap_beside(context: &CommandContext, text: String) -> String {
+    match context.err_columns() {
+        Some(columns) => wrap_text(&text, columns, FURTHER),
+        None => text,
+    }
+}
+
 impl CommandOutput<'_> {
     /// Tells something beside the result. A text that is longer than its line is broken between words on a terminal; one of
     /// several lines is laid out already.
     pub fn print_notice(&mut self, text: &str) -> Outcome {
         let text = self.add_global_flags(text).into_owned();
         let is_laid_out = text.trim_matches('\n').contains('\n');
-        let text = if is_laid_out { text } else { self.wrap_beside(text) };
+        let text = if is_laid_out { text } else { wrap_beside(self.context, text) };
         self.print_painted(&strip_control_characters(&text))
-    }
-
-    /// Breaks a text for stderr, if that is a terminal.
-    pub fn wrap_beside(&self, text: String) -> String {
-        match self.context.err_columns() {
-            Some(columns) => wrap_text(&text, columns, FURTHER),
-            None => text,
-        }
     }
 
     /// Tells a piece of a line beside the result, dimmed where there is colour; a line break at its end ends the line.
@@ -99,7 +100,7 @@ impl CommandOutput<'_> {
 
     /// Tells something beside the result, dimmed where there is colour.
     pub(crate) fn print_aside(&mut self, text: &str) -> Outcome {
-        let text = self.wrap_beside(self.add_global_flags(text).into_owned());
+        let text = wrap_beside(self.context, self.add_global_flags(text).into_owned());
         self.print_painted(&paint_word(self.err_is_colored, ASIDE, &strip_control_characters(&text)))
     }
 
@@ -199,7 +200,7 @@ impl CommandOutput<'_> {
 }
 
 fn print_labelled(output: &mut CommandOutput<'_>, label: &str, style: Style, text: &str) -> Outcome {
-    let text = output.wrap_beside(format!("{label} {}", strip_control_characters(text)));
+    let text = wrap_beside(output.context, format!("{label} {}", strip_control_characters(text)));
     output.print_painted(&text.replacen(label, &paint_word(output.err_is_colored, style, label), 1))
 }
 
@@ -207,7 +208,6 @@ fn print_labelled(output: &mut CommandOutput<'_>, label: &str, style: Style, tex
 mod tests {
     use super::*;
     use crate::args::GlobalOptions;
-    use crate::context::CommandContext;
     use crate::format::ColorHints;
 
     #[test]

@@ -19,8 +19,8 @@ macro_rules! embedded_pages {
     };
 }
 
-const PAGES: [(&str, &str); 19] = embedded_pages! {
-    "first-agent" "chat" "compatible-clients" "open-webui" "workspaces" "external-tools" "webhooks" "approvals" "budgets" "operate"
+const PAGES: [(&str, &str); 20] = embedded_pages! {
+    "first-agent" "output" "chat" "compatible-clients" "open-webui" "workspaces" "external-tools" "webhooks" "approvals" "budgets" "operate"
     "keep-running" "reverse-proxy" "sandbox" "policy" "capabilities" "vault" "audit" "backup" "glossary"
 };
 
@@ -45,38 +45,36 @@ pub(super) fn page_names() -> impl Iterator<Item = &'static str> + Clone {
     PAGES.iter().map(|(name, _)| *name).chain(MADE.iter().map(|(name, _)| *name))
 }
 
-fn read_page(name: &str) -> Option<(&'static str, Cow<'static, str>)> {
-    let written = PAGES.iter().find(|page| page.0 == name).map(|(name, text)| (*name, Cow::Borrowed(*text)));
-    let made = || MADE.iter().find(|page| page.0 == name).map(|(name, make)| (*name, make().into()));
-    written.or_else(made)
+fn read_page(name: &'static str) -> DocsPage {
+    let made = |text: &(_, fn() -> String)| Cow::Owned(text.1());
+    let text = MADE.iter().find(|page| page.0 == name).map(made);
+    let text = text.or_else(|| Some(Cow::Borrowed(PAGES.iter().find(|page| page.0 == name)?.1)));
+    let title = text.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();
+    DocsPage { name, title: title.trim_start_matches("# ").to_owned(), text }
 }
 
 /// Prints a page, or lists them all. A page may be named as its file is, and as a link names it.
 pub(super) fn print_docs(page: Option<&str>, output: &mut CommandOutput<'_>) -> Outcome {
-    let title = |text: &str| text.lines().next().unwrap_or_default().trim_start_matches("# ").to_owned();
-    let Some(typed) = page else {
-        let pages = page_names().filter_map(read_page);
-        let items: Vec<_> =
-            pages.map(|(name, text)| DocsPage { name, title: title(&text), text: None }).collect();
-        if output.is_json() {
-            return output.print_document(&ListPage { items, next: None });
-        }
-        let rows = items.into_iter().map(|page| vec![page.name.to_owned(), page.title]);
-        return output.print_table(&["page", "title"], rows.collect());
-    };
-    let wanted = typed.trim().to_ascii_lowercase();
-    let wanted = wanted.split('#').next().unwrap_or_default();
-    let wanted = wanted.trim_start_matches("docs/").trim_end_matches(".md");
-    let Some((name, text)) = read_page(wanted) else {
+    let wanted = page.map(|typed| typed.trim().to_ascii_lowercase().replace("docs/", "").replace(".md", ""));
+    let wanted = wanted.as_deref().and_then(|wanted| wanted.split('#').next());
+    let names = page_names().filter(|name| wanted.is_none_or(|wanted| wanted == *name));
+    let mut items: Vec<_> = names.map(read_page).collect();
+    if let (Some(wanted), true) = (wanted, items.is_empty()) {
         let near = nearest_word(wanted, page_names()).map(|near| format!("did you mean `{near}`? "));
         let near = near.unwrap_or_default();
-        return Err(Error::Usage(format!("there is no page {typed:?}; {near}`dromia docs` lists them")));
-    };
+        return Err(Error::Usage(format!("there is no page {wanted:?}; {near}`dromia docs` lists them")));
+    }
+    if wanted.is_none() {
+        items.iter_mut().for_each(|page| page.text = None);
+    }
     if output.is_json() {
-        let items = vec![DocsPage { name, title: title(&text), text: Some(text) }];
         return output.print_document(&ListPage { items, next: None });
     }
-    output.print_markdown(&text)
+    if let Some(text) = items.first().and_then(|page| page.text.as_deref()) {
+        return output.print_markdown(text);
+    }
+    let rows = items.into_iter().map(|page| vec![page.name.to_owned(), page.title]);
+    output.print_table(&["page", "title"], rows.collect())
 }
 
 #[cfg(test)]
@@ -94,7 +92,9 @@ mod tests {
     /// Which page for people has no name here.
     fn missing_pages(contents: &str) -> Vec<&str> {
         let for_people = contents.split("## Contribute").next().unwrap_or_default();
-        linked(for_people).filter(|name| !name.contains('/') && read_page(name).is_none()).collect()
+        linked(for_people)
+            .filter(|name| !name.contains('/') && !page_names().any(|known| known == *name))
+            .collect()
     }
 
     #[test]
@@ -104,8 +104,8 @@ mod tests {
         assert!(linked(&contents).count() > 15, "{contents}");
         assert_eq!(missing_pages(&contents), Vec::<&str>::new());
         for name in page_names() {
-            let (_, text) = read_page(name).expect("it is there");
-            assert!(text.starts_with("# "), "{name}");
+            let page = read_page(name);
+            assert!(page.text.is_some_and(|text| text.starts_with("# ")) && !page.title.is_empty(), "{name}");
         }
         assert_eq!(
             missing_pages("[New](new.md)\n## Contribute\n[Other](other.md)"),

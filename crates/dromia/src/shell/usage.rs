@@ -30,7 +30,7 @@ pub(crate) fn report_usage_error(error: &clap::Error, arguments: impl Iterator<I
         return CommandExit::Usage.into();
     }
     let plain = error.render().to_string();
-    let wrapped = output.wrap_beside(plain.clone());
+    let wrapped = dromia_cli::wrap_beside(output.context_mut(), plain.clone());
     // What the parser lays out itself is in colour.
     drop(if wrapped == plain { error.print() } else { write!(std::io::stderr(), "{wrapped}") });
     if output.is_json() {

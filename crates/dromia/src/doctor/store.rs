@@ -25,7 +25,8 @@ const MIB: u64 = 1 << 20;
 /// The log restarts below this while readers end in time.
 const LOG_WARNING: u64 = 40 * MIB;
 
-const RESTORE: &str = "stop the server, copy the home, and restore a backup as docs/backup.md describes";
+const RESTORE: &str =
+    "stop the server, copy the home, and restore a backup as `dromia docs backup` describes";
 
 fn check_opens(scene: &CheckContext<'_>) -> CheckResult {
     if let ServerProbe::Answers(_) = scene.world.server_probe() {

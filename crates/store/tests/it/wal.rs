@@ -78,7 +78,7 @@ fn copy_with_rest(config: StoreConfig, to: PathBuf) -> (JoinHandle<Result<(), Co
     let copying = std::thread::spawn(move || {
         let hold = StoreHold::acquire(&config).expect("is tried");
         copy_database(&config, &hold, &to, &mut |_| {
-            drop(begun.send(()));
+            let _begun = begun.send(());
             // Without a word: the sender was dropped.
             let _let_go = held.recv();
             ControlFlow::Continue(())

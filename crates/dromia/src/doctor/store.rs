@@ -144,8 +144,8 @@ fn check_wal_size(scene: &CheckContext<'_>) -> CheckResult {
     }
     warning_result(
         text,
-        "end the program that reads the store for a long time, such as a copy of the open file; a restart \
-         empties the log",
+        "wait for a backup that is being made, or end the program that reads the store for a long time, such as a \
+         copy of the open file; a restart empties the log",
     )
 }
 

@@ -17,6 +17,7 @@ use dromia_contracts::audit::AuditChange;
 use dromia_contracts::content::{ContentPart, ImageMediaType, ToolCall};
 use dromia_contracts::egress::{
     EgressDecision, EgressError, EgressFault, EgressRequest, EgressResponse, EgressTarget, HttpMethod,
+    OversizedPart,
 };
 use dromia_contracts::gate::{GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
@@ -208,13 +209,17 @@ impl<'a> PictureFetch<'a> {
             return unusable(format!("the host answered {status}"));
         }
         let mut bytes = Vec::new();
-        while let Some(chunk) =
-            body.next_chunk().await.map_err(|fault| FetchProblem::Unusable(fault.to_string()))?
-        {
+        let too_large =
+            || unusable(format!("the pictures of a request have at most {BYTES_MAX} bytes together"));
+        loop {
+            let chunk = match body.next_chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(EgressFault::TooLarge { part: OversizedPart::Response, .. }) => return too_large(),
+                Err(fault) => return unusable(fault.to_string()),
+            };
             if bytes.len() + chunk.len() > bytes_max {
-                return unusable(format!(
-                    "the pictures of a request have at most {BYTES_MAX} bytes together, and it has more"
-                ));
+                return too_large();
             }
             bytes.extend_from_slice(&chunk);
             // What is no picture is not read to its end.
@@ -273,7 +278,11 @@ impl<'a> PictureFetch<'a> {
         let act = AuditChange::PictureFetched {
             agent: self.agent.id,
             host: asked_host(url, decisions),
-            rule: last.map(|last| last.rule.clone()),
+            rule: match (last, &ended) {
+                (Some(last), _) => Some(last.rule.clone()),
+                (None, Err(FetchProblem::NotGranted)) => Some(DEFAULT_DENY.to_owned()),
+                (None, _) => None,
+            },
             content: ended.ok().map(|bytes| Digest::from_bytes(*blake3::hash(bytes).as_bytes())),
         };
         let now = self.core.ports.runtime.clock.now();

@@ -31,7 +31,7 @@ impl EgressBody for Pieces {
 }
 
 impl Line {
-    fn answer(&self, request: EgressRequest) -> Result<EgressResponse, EgressError> {
+    fn answer(&self, request: &EgressRequest) -> Result<EgressResponse, EgressError> {
         let url = request.url.clone();
         let host = url.split('/').nth(2).unwrap().to_owned();
         let granted = request.grants.contains(&format!("net.read:{host}"));
@@ -55,7 +55,7 @@ impl Line {
 
 impl EgressClient for Line {
     fn send_request(&self, request: EgressRequest) -> BoxFuture<'_, Result<EgressResponse, EgressError>> {
-        Box::pin(std::future::ready(self.answer(request)))
+        Box::pin(std::future::ready(self.answer(&request)))
     }
 
     fn request_tunnel(&self, _: TunnelRequest) -> BoxFuture<'_, Result<EgressTunnel, EgressError>> {

@@ -169,7 +169,18 @@ pub(super) async fn submit_request(
     let ConversationInput { history, answers, parts, .. } = asked.said;
     let offer = asked.offer;
     let declares = answers.is_none() && !offer.tools.is_empty();
-    let input = NewInput { target, author, history, answers, offer, call: None, parts, key, wait: false };
+    let input = NewInput {
+        target,
+        author,
+        history,
+        answers,
+        offer,
+        call: None,
+        workspace: None,
+        parts,
+        key,
+        wait: false,
+    };
     let bringer = Submitter::from_caller(caller, &input.author);
     let submitted = ingress::submit_input(core, bringer, scope.clone(), input).await;
     let receipt = submitted.map_err(|failure| locate_error(core, declares, failure))?;

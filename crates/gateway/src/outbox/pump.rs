@@ -53,6 +53,8 @@ struct PumpState {
     jumps: ClockJumps,
     /// How many messages of an earlier life expired in this look.
     outdated: u64,
+    /// Whether the tenants of this look are suspended.
+    suspended: HashMap<TenantId, bool>,
 }
 
 /// A tenant and one of its targets.
@@ -103,6 +105,7 @@ impl OutboxPump {
         self.find_tenants(memory).await?;
         let mut wake = saturating_later(self.now(), LOOK);
         let (mut ready, mut targets) = (Ready::new(), 0);
+        memory.suspended.clear();
         let mut page = PageRequest::first_page(PageRequest::<Place>::LIMIT_MAX);
         loop {
             let heads = self.ports.store.open_deliveries(&self.operator, page.clone()).await?;
@@ -112,7 +115,8 @@ impl OutboxPump {
             for OpenDelivery { tenant, delivery } in heads {
                 targets += 1;
                 let place = (tenant, delivery.target.clone());
-                if self.flights.has_target(&place) {
+                // What waits of a suspended tenant waits on: nothing of it leaves, and nothing is given up.
+                if self.flights.has_target(&place) || self.rests_suspended(memory, tenant).await? {
                     continue;
                 }
                 wake = wake.min(self.decide_delivery(memory, &mut ready, place, delivery).await?);
@@ -212,6 +216,21 @@ impl OutboxPump {
                 return;
             }
         }
+    }
+
+    /// Returns whether a tenant is suspended, asking once in a look.
+    async fn rests_suspended(&self, memory: &mut PumpState, tenant: TenantId) -> Result<bool, ReadError> {
+        if let Some(known) = memory.suspended.get(&tenant) {
+            return Ok(*known);
+        }
+        let is_suspended = self.is_suspended(tenant).await?;
+        memory.suspended.insert(tenant, is_suspended);
+        Ok(is_suspended)
+    }
+
+    pub(super) async fn is_suspended(&self, tenant: TenantId) -> Result<bool, ReadError> {
+        let found = self.ports.store.tenant_record(&self.tenant_scope(tenant)).await?;
+        Ok(found.is_some_and(|tenant| tenant.suspended_at.is_some()))
     }
 
     /// Finds the ids of the tenants that have channels.

@@ -1,5 +1,6 @@
 //! The pump: looks at the first open message of each target, decides, and gives flights to what is due.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,8 +54,6 @@ struct PumpState {
     jumps: ClockJumps,
     /// How many messages of an earlier life expired in this look.
     outdated: u64,
-    /// Whether the tenants of this look are suspended.
-    suspended: HashMap<TenantId, bool>,
 }
 
 /// A tenant and one of its targets.
@@ -105,7 +104,7 @@ impl OutboxPump {
         self.find_tenants(memory).await?;
         let mut wake = saturating_later(self.now(), LOOK);
         let (mut ready, mut targets) = (Ready::new(), 0);
-        memory.suspended.clear();
+        let mut suspended = HashMap::new();
         let mut page = PageRequest::first_page(PageRequest::<Place>::LIMIT_MAX);
         loop {
             let heads = self.ports.store.open_deliveries(&self.operator, page.clone()).await?;
@@ -116,7 +115,10 @@ impl OutboxPump {
                 targets += 1;
                 let place = (tenant, delivery.target.clone());
                 // What waits of a suspended tenant waits on: nothing of it leaves, and nothing is given up.
-                if self.flights.has_target(&place) || self.rests_suspended(memory, tenant).await? {
+                if let Entry::Vacant(unknown) = suspended.entry(tenant) {
+                    unknown.insert(self.is_suspended(tenant).await?);
+                }
+                if self.flights.has_target(&place) || suspended[&tenant] {
                     continue;
                 }
                 wake = wake.min(self.decide_delivery(memory, &mut ready, place, delivery).await?);
@@ -216,16 +218,6 @@ impl OutboxPump {
                 return;
             }
         }
-    }
-
-    /// Returns whether a tenant is suspended, asking once in a look.
-    async fn rests_suspended(&self, memory: &mut PumpState, tenant: TenantId) -> Result<bool, ReadError> {
-        if let Some(known) = memory.suspended.get(&tenant) {
-            return Ok(*known);
-        }
-        let is_suspended = self.is_suspended(tenant).await?;
-        memory.suspended.insert(tenant, is_suspended);
-        Ok(is_suspended)
     }
 
     pub(super) async fn is_suspended(&self, tenant: TenantId) -> Result<bool, ReadError> {

@@ -210,13 +210,14 @@ const fn is_open(state: ApprovalState) -> bool {
 
 /// Says which call waits, and for what.
 fn waiting_call_text(approval: &ApprovalResource) -> String {
-    let whole = format!("{} {}", escape_hidden(&approval.tool), escape_hidden(&approval.arguments));
+    let whole =
+        format!("{} {}", escape_hidden(&approval.judged.tool), escape_hidden(&approval.judged.arguments));
     let mut call: String = whole.chars().take(CALL_SHOWN).collect();
     if call.len() < whole.len() {
         call.push('…');
     }
     let id = approval.id;
-    match (approval.cools_in_seconds, approval.cools_until) {
+    match (approval.deadlines.cools_in_seconds, approval.deadlines.cools_until) {
         (Some(seconds), until) => {
             let left = quantity::format_millis(seconds.saturating_mul(1000));
             let at = until.map(|at| format!(", at {}", format_time(at))).unwrap_or_default();

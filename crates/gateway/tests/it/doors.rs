@@ -99,7 +99,7 @@ async fn a_stale_socket_is_replaced_unlike_one_in_use() {
 
 #[tokio::test]
 async fn a_client_with_slow_headers_is_disconnected() {
-    let world = World::with(|config| config.header_ms = 50).await;
+    let world = World::with(|config| config.deadlines.header_ms = 50).await;
     let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\nhost: local").await.unwrap();
     let mut rest = Vec::new();

@@ -157,6 +157,7 @@ async fn serve_home(
         tools: Arc::clone(&services.tools),
         files: Arc::clone(&services.parts.toolbox) as _,
         gate: Arc::clone(&services.gate),
+        reach: Arc::clone(&services.parts.toolbox) as _,
         terms: Arc::clone(&services.terms),
         vault: Arc::clone(&services.vault) as _,
         audit: records,

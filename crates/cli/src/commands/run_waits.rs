@@ -130,12 +130,12 @@ impl WaitReporter {
         };
         let is_first = self.open.is_empty();
         self.open.push(id);
-        output.notice_wrapped(&text)?;
+        output.print_notice(&text)?;
         if !is_first {
             // The commands are the same, and the line has the id.
             return Ok(());
         }
-        output.notice_wrapped(&format!(
+        output.print_notice(&format!(
             "hint: `dromia approval show {id}` shows the whole call; answer with `dromia approval approve \
              {id}` or `dromia approval deny {id}`"
         ))
@@ -167,7 +167,7 @@ impl WaitReporter {
         if !rests || self.because.as_ref() == Some(&why.waits_for) {
             return Ok(());
         }
-        output.notice_wrapped(&format!("the run waits for {}", escape_hidden(&why.waits_for)))?;
+        output.print_notice(&format!("the run waits for {}", escape_hidden(&why.waits_for)))?;
         self.because = Some(why.waits_for);
         match (rest, why.command) {
             (ParkedFields::Other, Some(command)) => {

@@ -1,5 +1,6 @@
 //! The routes of other APIs: their shapes, whole and streamed, their refusals, and what becomes of a request.
 
+mod pictures;
 mod shapes;
 mod stream;
 mod tools;

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::client::{full, request};
 use crate::fake::audit::Ledger;
 use crate::fake::capabilities::Cabinet;
+use crate::fake::line::Line;
 use crate::fake::tools::Shelf;
 use crate::fake::vault::Locker;
 use crate::fake::{Rooms, StoppedClock, Tasks, outgoing};
@@ -41,6 +42,7 @@ pub(crate) fn ports() -> GatewayPorts {
         tools: shelf.clone(),
         files: shelf.clone(),
         gate: shelf,
+        reach: Arc::new(Line::default()),
         terms: Arc::new(ToolTerms::default()),
         vault: Arc::new(Locker::default()),
         audit: audit.clone(),

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fake::audit::Ledger;
 use crate::fake::capabilities::Cabinet;
+use crate::fake::line::Line;
 use crate::fake::outgoing::OneKey;
 use crate::fake::tools::Shelf;
 use crate::fake::vault::Locker;
@@ -56,6 +57,7 @@ pub(crate) struct House {
 pub(crate) struct World {
     pub rooms: Arc<Rooms>,
     pub keys: Arc<OneKey>,
+    pub line: Arc<Line>,
     pub handle: GatewayHandle,
     pub ours: House,
     pub theirs: House,
@@ -95,6 +97,7 @@ impl World {
         let outbox = outgoing::outbox(rooms.clone(), runtime.clone(), keys.clone());
         let shelf = Arc::new(Shelf::default());
         let audit = Arc::new(Ledger(rooms.clone()));
+        let line = Arc::new(Line::default());
         let ports = GatewayPorts {
             store: rooms.clone(),
             runs: rooms.clone(),
@@ -102,6 +105,7 @@ impl World {
             tools: shelf.clone(),
             files: shelf.clone(),
             gate: shelf,
+            reach: line.clone(),
             terms: Arc::new(ToolTerms::default()),
             vault: Arc::new(Locker(
                 [&ours, &theirs].map(|house| (house.tenant, house.run.to_string())).to_vec(),
@@ -115,7 +119,7 @@ impl World {
         let (gateway, handle) = build_gateway(config, ports).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(gateway.run(stop.clone().cancelled_owned()));
-        Self { rooms, keys, handle, ours, theirs, stop, served, socket, _directory: directory }
+        Self { rooms, keys, line, handle, ours, theirs, stop, served, socket, _directory: directory }
     }
 
     /// Waits until something holds, at most a while.

@@ -9,7 +9,7 @@ N ?= 100
 T ?= 60
 SEED ?=
 
-.PHONY: help setup check clarity api docs test built killed clients crash races delegations sequences tenants approvals sandbox-races foreign chaos eval-security fuzz bench mutants demo picture release
+.PHONY: help setup check clarity api docs test formatted built documented killed clients crash races delegations sequences tenants approvals sandbox-races foreign chaos eval-security fuzz bench mutants demo picture release
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -20,12 +20,10 @@ setup: ## Install what the tests need (prints the list first)
 # In a directory of its own: nothing of it is used to build, and the two can go on side by side. What is only looked at
 # is not made fast, in C above all.
 slow = $(foreach crate,libsqlite3-sys blake3 ring,--config profile.dev.package.$(crate).opt-level=0)
-check: export CARGO_TARGET_DIR = $(TARGET)/check
-check: ## Format, names, lints and docs; needs cargo and Python only
-	@scripts/phase.sh clarity  scripts/clarity.py
-	@scripts/phase.sh format   $(CARGO) fmt --all --check
+check documented: export CARGO_TARGET_DIR = $(TARGET)/check
+check: formatted ## Format, names, lints and docs; needs cargo and Python only
 	@scripts/phase.sh clippy   $(CARGO) $(slow) clippy --workspace --all-targets -- -D warnings
-	@scripts/phase.sh docs     env RUSTDOCFLAGS="-D warnings" $(CARGO) $(slow) doc --workspace --no-deps --quiet
+	@$(MAKE) --no-print-directory documented
 
 clarity: ## Count what makes the code hard to read, beside its goals; WHAT=names|prose|circles|types lists where
 	@scripts/clarity.py $(if $(WHAT),--list $(WHAT))
@@ -34,16 +32,27 @@ api: ## Write docs/openapi.json anew and show what changed
 	@DROMIA_WRITE_GOLDEN=1 $(CARGO) test --quiet --workspace --test it -- reference::the_document_is_the_one_in_the_docs
 	@git --no-pager diff --stat -- docs/openapi.json
 
-test: setup ## Everything: check, all tests, 100 kills, the demo, programs of others
-	@$(MAKE) --no-print-directory --jobs=2 check built
+# The build of the tests lints what it compiles: Clippy's driver is rustc with more lints, and with a run of its own it
+# would compile every dependency once more. Every phase has the same compiler, so nothing is compiled again.
+test: export RUSTC_WORKSPACE_WRAPPER = $(shell rustc --print sysroot)/bin/clippy-driver
+test: export CLIPPY_ARGS = -Dwarnings__CLIPPY_HACKERY__
+test: setup ## Everything: lints, docs, all tests, 100 kills, the demo, programs of others
+	@$(MAKE) --no-print-directory formatted
+	@$(MAKE) --no-print-directory --jobs=2 built documented
 	@scripts/phase.sh tests    scripts/tests.sh
 	@$(MAKE) --no-print-directory --jobs=2 killed clients
 	@scripts/phase.sh demo     $(TARGET)/debug/dromia demo
 	@echo "all phases passed"
 
-# Parts of `test`, two at a time: one alone leaves a processor idle.
+# Parts of `test`, two at a time where one alone leaves a processor idle.
+formatted:
+	@scripts/phase.sh clarity  scripts/clarity.py
+	@scripts/phase.sh format   $(CARGO) fmt --all --check
 built:
-	@scripts/phase.sh build    $(CARGO) build --workspace --tests --bins
+	@scripts/phase.sh build    $(CARGO) build --workspace --tests --bins --examples
+documented: export RUSTDOCFLAGS = -D warnings
+documented:
+	@scripts/phase.sh docs     env -u RUSTC_WORKSPACE_WRAPPER $(CARGO) $(slow) doc --workspace --no-deps --quiet
 killed:
 	@scripts/phase.sh crash    $(MAKE) --no-print-directory crash N=$(N) SEED=$(SEED)
 clients:

@@ -37,7 +37,7 @@ BARS = {
     "circles of files inside crates": (6, 6),
     "files in the largest circle": (4, 4),
     "most methods of one type": (40, 40),
-    "most fields of one struct": (15, 28),
+    "most fields of one struct": (15, 21),
     # The goal is of the features at the time of the review; what people got since then (a chat, revisions of agents, backups, contexts,
     # a configuration that changes live, answers in JSON, directories as workspaces and files by hand, suspended tenants, keys that make
     # any change repeatable, rights that are withdrawn from open calls) is above it. A change without a feature must not raise the limit.

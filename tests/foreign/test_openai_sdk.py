@@ -207,3 +207,11 @@ def test_what_cannot_be_done_is_refused_with_its_place(client):
     with pytest.raises(openai.NotFoundError) as seen:
         client.chat.completions.create(model="nobody", messages=HELLO)
     assert seen.value.code == "model_not_found"
+
+
+def test_a_picture_by_url_needs_a_grant_that_the_error_names(server, client):
+    shown = [{"type": "image_url", "image_url": {"url": "https://img.example/a.png"}}]
+    with pytest.raises(openai.BadRequestError) as refused:
+        chat(client, messages=[{"role": "user", "content": shown}])
+    assert refused.value.param == "messages[0].content[0].image_url"
+    assert "dromia agent set assistant grants+=net.read:img.example" in refused.value.message

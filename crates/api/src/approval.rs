@@ -15,6 +15,33 @@ pub struct ApprovalResource {
     pub id: ApprovalId,
     /// Its state.
     pub state: ApprovalState,
+    /// Which call of which run asks.
+    #[serde(flatten)]
+    pub source: ApprovalSource,
+    /// The call as the gate judged it.
+    #[serde(flatten)]
+    pub judged: ApprovalCall,
+    /// The rule that asks, or delays.
+    pub rule: String,
+    /// Why it does.
+    pub reason: String,
+    /// Who may answer; where the list is empty, every caller with the scope `approve`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<String>,
+    /// When it was asked for, and until when it counts.
+    #[serde(flatten)]
+    pub deadlines: ApprovalTimes,
+    /// What a second model said of the call, where one was asked. It helps the approver and decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<ModelOpinion>,
+    /// What became of it.
+    #[serde(flatten)]
+    pub answer: ApprovalOutcome,
+}
+
+/// Which call of which run asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalSource {
     /// The agent whose call it is.
     pub agent: AgentId,
     /// The session in which it asked.
@@ -25,6 +52,11 @@ pub struct ApprovalResource {
     pub call: CallId,
     /// On whose input the run worked.
     pub author: String,
+}
+
+/// The call as the gate judged it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalCall {
     /// The tool.
     pub tool: String,
     /// The arguments, byte for byte what would be executed, as JSON text.
@@ -40,13 +72,11 @@ pub struct ApprovalResource {
     /// The files that its program could execute, to which the binding holds it; absent where it runs no program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contents: Option<ExecutableFiles>,
-    /// The rule that asks, or delays.
-    pub rule: String,
-    /// Why it does.
-    pub reason: String,
-    /// Who may answer; where the list is empty, every caller with the scope `approve`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub approvers: Vec<String>,
+}
+
+/// When it was asked for, and until when it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalTimes {
     /// When it was asked for.
     pub asked_at: Timestamp,
     /// Until when the run waits for it.
@@ -59,9 +89,11 @@ pub struct ApprovalResource {
     /// How many seconds are left until then; absent once it was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cools_in_seconds: Option<u64>,
-    /// What a second model said of the call, where one was asked. It helps the approver and decides nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub opinion: Option<ModelOpinion>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApprovalOutcome {
     /// Whether the server refused it at once, because `approvals.unattended` lists the platform of its session. Such a
     /// request never waited for an answer, and takes none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -160,6 +160,28 @@ fn explanation_text(one: &CodeExplanation) -> String {
     ])
 }
 
+/// Writes all codes as the page `docs/errors.md`.
+pub fn errors_page() -> String {
+    let mut page = "# Error codes\n\n\
+        Every failure carries one of these codes, in a journal, over HTTP and on the command line. This page is made\n\
+        from the program (`make docs`); `dromia explain CODE` prints the same.\n"
+        .to_owned();
+    for one in ErrorCode::ALL.iter().map(|code| CodeExplanation::for_code(*code)) {
+        page.extend([
+            format!("\n## `{}`\n\n{}.\n\n", one.code, capitalize_first(one.meaning)),
+            format!("- Retry: {}.\n", one.retry_text()),
+            format!("- Do: {}.\n", one.todo),
+            format!("- {}.\n", one.transport_text().unwrap_or_default()),
+        ]);
+    }
+    page
+}
+
+fn capitalize_first(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +233,7 @@ mod tests {
         insta::assert_snapshot!(explanation_text(&find_explanation("ask unplanned").unwrap()), @r"
         rule   unplanned
         means  the turn has read untrusted content, and the call has an outside effect that its plan does not contain, or not this often
-        do     compare the call with the plan in `dromia run why`, then approve or deny it; a permission that allows the tool skips this check, as docs/policy.md describes
+        do     compare the call with the plan in `dromia run why`, then approve or deny it; a permission that allows the tool skips this check, as `dromia docs policy` describes
         ");
         let json = serde_json::to_value(find_explanation("policy-broken").unwrap()).unwrap();
         assert_eq!((&json["kind"], &json["retry"]), (&"rule".into(), &"no".into()));
@@ -251,28 +273,6 @@ mod tests {
         assert!(denied.ends_with("HTTP 403, exit code 4; 7 where it ends a run"), "{denied}");
         let cut = explanation_text(&CodeExplanation::for_code(ErrorCode::ModelCut));
         assert!(cut.ends_with("exit code 7"), "one code is said once: {cut}");
-    }
-
-    /// Writes all codes as the page `docs/errors.md`.
-    fn errors_page() -> String {
-        let mut page = "# Error codes\n\n\
-            Every failure carries one of these codes, in a journal, over HTTP and on the command line. This page is made\n\
-            from the program (`make docs`); `dromia explain CODE` prints the same.\n"
-            .to_owned();
-        for one in ErrorCode::ALL.iter().map(|code| CodeExplanation::for_code(*code)) {
-            page.extend([
-                format!("\n## `{}`\n\n{}.\n\n", one.code, capitalize_first(one.meaning)),
-                format!("- Retry: {}.\n", one.retry_text()),
-                format!("- Do: {}.\n", one.todo),
-                format!("- {}.\n", one.transport_text().unwrap_or_default()),
-            ]);
-        }
-        page
-    }
-
-    fn capitalize_first(text: &str) -> String {
-        let mut chars = text.chars();
-        chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod column_width;
 mod document;
 mod jq;
 mod live_line;
+mod markdown;
 mod notice;
 mod row_style;
 mod table;
@@ -18,6 +19,7 @@ mod yaml;
 use std::io::{ErrorKind, Write as _};
 
 use anstyle::Style;
+use clap::ValueEnum as _;
 use serde::Serialize;
 
 use crate::args::GlobalOptions;
@@ -29,9 +31,11 @@ pub(crate) use self::column_width::ColumnShrink;
 pub(crate) use self::document::print_json_row;
 use self::document::{NAMELESS, NAMES};
 use self::jq::JqFilter;
-use self::live_line::LiveLine;
 use self::live_line::LiveMode;
+use self::live_line::{COLUMNS_DEFAULT, LiveLine};
 pub(crate) use self::live_line::{LiveClock, LiveText, cut_to_columns};
+pub use self::notice::wrap_beside;
+pub(crate) use self::markdown::{MarkdownLook, MarkdownPrinter};
 pub(crate) use self::row_style::RowStyle;
 pub(crate) use self::table::draw_fitted_table;
 pub use self::table::{draw_pairs, draw_table};
@@ -51,7 +55,7 @@ pub struct CommandOutput<'context> {
     /// What a JSON result passes, or why the expression is none.
     jq: Result<Option<JqFilter>, String>,
     /// What was asked for beside a form that it cannot be: JSON beside a table, lines beside a document.
-    torn: Option<&'static str>,
+    torn: Option<String>,
     out_is_colored: bool,
     err_is_colored: bool,
     /// What goes on in the server if this command ends now.
@@ -97,21 +101,18 @@ impl<'context> CommandOutput<'context> {
             (None, None) if global.jq.is_some() => OutputFormat::Json,
             (format, _) => format.unwrap_or_default(),
         };
-        let torn = match global.output {
-            Some(OutputFormat::Table) if global.jsonl => Some("--jsonl and -o table"),
-            Some(OutputFormat::Json) if global.jsonl => Some("--jsonl and -o json"),
-            Some(OutputFormat::Yaml) if global.jsonl => Some("--jsonl and -o yaml"),
-            Some(OutputFormat::Wide) if global.jsonl => Some("--jsonl and -o wide"),
-            Some(OutputFormat::Name) if global.jsonl => Some("--jsonl and -o name"),
-            Some(OutputFormat::Table) if global.json.is_some() => Some("--json and -o table"),
-            Some(OutputFormat::Wide) if global.json.is_some() => Some("--json and -o wide"),
-            Some(OutputFormat::Name) if global.json.is_some() => Some("--json and -o name"),
-            Some(OutputFormat::Table) if global.jq.is_some() => Some("--jq and -o table"),
-            Some(OutputFormat::Wide) if global.jq.is_some() => Some("--jq and -o wide"),
-            Some(OutputFormat::Yaml) if global.jq.is_some() => Some("--jq and -o yaml"),
-            Some(OutputFormat::Name) if global.jq.is_some() => Some("--jq and -o name"),
-            Some(_) | None => None,
-        };
+        let torn = global.output.and_then(|form| {
+            let flag = match form {
+                OutputFormat::Jsonl => return None,
+                _ if global.jsonl => "--jsonl",
+                OutputFormat::Table | OutputFormat::Wide | OutputFormat::Name if global.json.is_some() => {
+                    "--json"
+                }
+                _ if global.jq.is_some() && form != OutputFormat::Json => "--jq",
+                _ => return None,
+            };
+            Some(format!("{flag} and -o {}", form.to_possible_value()?.get_name()))
+        });
         let terminal = &context.terminal;
         let live = match format {
             OutputFormat::Json | OutputFormat::Jsonl | OutputFormat::Yaml | OutputFormat::Name => {
@@ -150,7 +151,7 @@ impl<'context> CommandOutput<'context> {
 
     /// Refuses a format that contradicts itself and fields that the command does not print, before anything is done.
     pub fn check_format(&self) -> Outcome {
-        if let Some(both) = self.torn {
+        if let Some(both) = &self.torn {
             return Err(Error::Usage(format!("{both} exclude each other; leave one out")));
         }
         if let Err(problem) = &self.jq {
@@ -214,6 +215,18 @@ impl<'context> CommandOutput<'context> {
         } else {
             self.write_bytes(text.as_bytes())
         }
+    }
+
+    /// Prints a page in Markdown: rendered on a terminal, and as it is elsewhere.
+    pub fn print_markdown(&mut self, text: &str) -> Outcome {
+        if !self.context.out_is_terminal {
+            return self.write_bytes(text.as_bytes());
+        }
+        let columns = self.context.columns.unwrap_or(COLUMNS_DEFAULT);
+        let (is_painted, is_plain) = (self.is_colored(), self.is_plain());
+        let mut printer = MarkdownPrinter::new(MarkdownLook { columns, is_painted, is_plain });
+        let shown = printer.push_text(&markdown::join_paragraphs(text)) + &printer.finish();
+        self.write_bytes(shown.as_bytes())
     }
 
     /// Whether the last line of the result has no end yet.

@@ -67,6 +67,38 @@ pub use self::transition::{ApprovalTransition, approval_transition};
 pub struct ApprovalRequest {
     /// Its id.
     pub id: ApprovalId,
+    /// Whose call it is.
+    #[serde(flatten)]
+    pub source: CallSource,
+    /// What was judged.
+    #[serde(flatten)]
+    pub judged: JudgedCall,
+    /// The rule that asks.
+    pub rule: String,
+    /// Why it asks.
+    pub reason: String,
+    /// Who may answer; where the list is empty, every actor with the scope.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<Actor>,
+    /// When it was asked for, and until when it counts.
+    #[serde(flatten)]
+    pub deadlines: ApprovalDeadlines,
+    /// Its state as the row has it; never [`ApprovalState::Expired`].
+    pub state: ApprovalState,
+    /// Whether the run let go of it before it was answered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
+    /// What was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerRecord>,
+    /// The run whose call began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_by: Option<RunId>,
+}
+
+/// Which call of which run asks for approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallSource {
     /// The agent whose call it is.
     pub agent: AgentId,
     /// The session in which it asked.
@@ -79,6 +111,11 @@ pub struct ApprovalRequest {
     pub author: Actor,
     /// How many agents in a row led to that input.
     pub hops: u32,
+}
+
+/// A call as the gate judged it, and the digests that bind the answer to exactly this call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JudgedCall {
     /// The join of the labels of everything that led to the call.
     pub context: Label,
     /// What of the call was typed and planned when it was asked for.
@@ -95,13 +132,11 @@ pub struct ApprovalRequest {
     pub bound: BoundParts,
     /// Where the arguments came from, in their order.
     pub origins: Vec<ArgumentOrigin>,
-    /// The rule that asks.
-    pub rule: String,
-    /// Why it asks.
-    pub reason: String,
-    /// Who may answer; where the list is empty, every actor with the scope.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub approvers: Vec<Actor>,
+}
+
+/// Until when an approval may be answered, and what time does to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalDeadlines {
     /// When it was asked for.
     pub asked_at: Timestamp,
     /// Until when the run waits for it.
@@ -111,33 +146,26 @@ pub struct ApprovalRequest {
     /// When the engine allows it, unless it was answered earlier; absent where only a person can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cools_until: Option<Timestamp>,
-    /// Its state as the row has it; never [`ApprovalState::Expired`].
-    pub state: ApprovalState,
-    /// Whether the run let go of it before it was answered.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub released: bool,
-    /// What was answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answer: Option<AnswerRecord>,
-    /// The run whose call began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub used_by: Option<RunId>,
 }
 
 impl ApprovalRequest {
     /// Returns the verdict that asked for it and its rule: `ask RULE`, or `delay RULE` where time allows the call too.
     pub fn asked_by(&self) -> String {
-        format!("{} {}", if self.cools_until.is_some() { "delay" } else { "ask" }, self.rule)
+        format!("{} {}", if self.deadlines.cools_until.is_some() { "delay" } else { "ask" }, self.rule)
     }
 
     /// Returns its state at a time.
     pub fn state_at(&self, now: Timestamp) -> ApprovalState {
-        if self.state.is_open() && now >= self.expires_at { ApprovalState::Expired } else { self.state }
+        if self.state.is_open() && now >= self.deadlines.expires_at {
+            ApprovalState::Expired
+        } else {
+            self.state
+        }
     }
 
     /// Returns whether it counts as open at a time, in the milliseconds in which stores count.
     pub fn is_open_at(&self, at: Timestamp) -> bool {
-        self.state.is_open() && self.expires_at.as_millisecond() > at.as_millisecond()
+        self.state.is_open() && self.deadlines.expires_at.as_millisecond() > at.as_millisecond()
     }
 
     /// Returns whether nothing moves it any more from this time on, once its [runs](Self::concerned_runs) have ended.
@@ -154,12 +182,12 @@ impl ApprovalRequest {
 
     /// Lists the runs that look at it while they go on: the one that asked, and the one whose call began.
     pub fn concerned_runs(&self) -> impl Iterator<Item = RunId> {
-        std::iter::once(self.run).chain(self.used_by)
+        std::iter::once(self.source.run).chain(self.used_by)
     }
 
     /// Returns when it becomes allowed by itself, while it is unanswered.
     pub fn cooling_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.cools_until.filter(|_| self.state_at(now).is_open())
+        self.deadlines.cools_until.filter(|_| self.state_at(now).is_open())
     }
 
     /// Returns whether its time to cool is over without an answer.

@@ -51,14 +51,8 @@ pub struct DeliverySummary {
     pub target: String,
     /// Its place among all of its target, counted from 1.
     pub position: u64,
-    /// The agent that says it.
-    pub agent: AgentId,
-    /// The session in which it is said.
-    pub session: SessionId,
-    /// The run that says it.
-    pub run: RunId,
-    /// The number of the entry that made it.
-    pub seq: u64,
+    /// What made it.
+    pub source: DeliverySource,
     /// When it was prepared.
     pub prepared_at: Timestamp,
     /// Its state.
@@ -81,6 +75,19 @@ pub struct DeliverySummary {
     pub updated_at: Timestamp,
     /// Its number in the tenant's feed, once it has one.
     pub feed: Option<u64>,
+}
+
+/// What made a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliverySource {
+    /// The agent that says it.
+    pub agent: AgentId,
+    /// The session in which it is said.
+    pub session: SessionId,
+    /// The run that says it.
+    pub run: RunId,
+    /// The number of the entry that made it.
+    pub seq: u64,
 }
 
 /// One attempt, as a receipt.

@@ -1,13 +1,12 @@
 //! What of a workspace an agent does not change, because programs outside would execute it: the one list.
 //!
-//! Sandboxed programs and file tools go by it. It names paths below the top of a workspace and looks at none of them:
+//! Sandboxed programs and file tools go by it. It names paths in a directory of a workspace and looks at none of them:
 //! the code that holds a handle of a name sees whether it is a link, a file or nothing.
 //!
 //! Of a repository it says what may be changed, and all else is guarded: `git` takes the configuration of whatever
 //! `commondir` names, and programs from configuration, hooks and attributes.
 
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path};
 
 /// The repository at the top of a workspace.
@@ -17,9 +16,18 @@ pub const REPOSITORY: &str = ".git";
 pub const DIRECTORIES: [(&str, &[&str]); 2] =
     [(".vscode", &["settings.json", "tasks.json", "launch.json"]), (".dromia", &["tools", "config"])];
 
-/// Files at the top of a workspace that programs outside read and execute.
-pub const FILES: [&str; 8] =
-    [".bashrc", ".bash_profile", ".profile", ".zshrc", ".zshenv", ".envrc", ".gitconfig", ".mcp.json"];
+/// What programs outside read and execute, as a whole; `.husky` has the hooks of a package's repository.
+pub const FILES: [&str; 9] = [
+    ".bashrc",
+    ".bash_profile",
+    ".profile",
+    ".zshrc",
+    ".zshenv",
+    ".envrc",
+    ".gitconfig",
+    ".mcp.json",
+    ".husky",
+];
 
 /// What of a repository `git` changes in its daily work, and nothing executes.
 const REPOSITORY_WORK: [&str; 32] = [
@@ -94,12 +102,27 @@ pub fn is_repository_work(name: &OsStr) -> bool {
         || REPOSITORY_WORK_BEGINNINGS.iter().any(|begins| name.starts_with(begins))
 }
 
-/// Returns whether something at a path below a workspace is guarded: no file comes, changes or goes there.
+/// Returns whether something at a path below a workspace is guarded: no file comes, changes or goes there. A name is guarded
+/// at every depth, because a directory of an operator's has repositories and packages below its top.
 pub fn is_guarded(path: &Path) -> bool {
     let mut names = path.components().filter_map(|part| match part {
         Component::Normal(name) => Some(name),
         _ => None,
     });
+    let mut begins = std::iter::from_fn(|| {
+        let below = names.clone();
+        names.next().map(|_| below)
+    });
+    begins.any(is_guarded_from)
+}
+
+/// Returns whether a guard on this name is one on all that is below it.
+pub fn is_guarded_whole(name: &OsStr) -> bool {
+    name == REPOSITORY || FILES.iter().any(|file| name == *file)
+}
+
+/// Returns whether a path is guarded that begins with a name of the list.
+fn is_guarded_from<'a>(mut names: impl Iterator<Item = &'a OsStr>) -> bool {
     let Some(first) = names.next() else { return false };
     let second = names.next();
     if first == REPOSITORY {
@@ -108,7 +131,7 @@ pub fn is_guarded(path: &Path) -> bool {
     if let Some((_, guarded)) = DIRECTORIES.iter().find(|(directory, _)| first == *directory) {
         return second.is_none_or(|name| guarded.iter().any(|guarded| name == *guarded));
     }
-    FILES.iter().any(|file| first.as_bytes() == file.as_bytes())
+    FILES.iter().any(|file| first == *file)
 }
 
 #[cfg(test)]
@@ -127,7 +150,10 @@ mod tests {
             ".git/next-index-12.lock",
             ".git/rebase-merge/done",
             ".vscode/extensions.json",
-            "sub/.git/config",
+            "sub/.git/objects/ab/cd",
+            "sub/.git/HEAD",
+            "app/.vscode/extensions.json",
+            "sub/git/config",
             "config",
             "",
         ] {
@@ -150,6 +176,13 @@ mod tests {
             ".dromia/tools/x",
             ".envrc",
             ".bashrc",
+            ".husky/pre-commit",
+            "sub/.git",
+            "sub/.git/config",
+            "a/b/c/.git/hooks/pre-commit",
+            "app/.vscode/tasks.json",
+            "package/.husky/_/husky.sh",
+            ".vscode/x/.envrc",
         ] {
             assert!(is_guarded(Path::new(guarded)), "{guarded}");
         }

@@ -101,7 +101,7 @@ impl LockedConfig {
     /// Refuses what the change itself makes wrong, and says which key this shell does not have.
     fn check_change(&self, changed: &LoadedConfig, output: &mut CommandOutput<'_>) -> anyhow::Result<()> {
         let resolve = |loaded: &LoadedConfig| match loaded.resolve_all(&self.environment) {
-            Ok(resolved) => (Vec::new(), resolved.missing_keys),
+            Ok(resolved) => (Vec::new(), resolved.references.missing_keys),
             Err(all) => (all.0, Vec::new()),
         };
         let ((before, missing_before), (after, missing)) = (resolve(&self.loaded), resolve(changed));

@@ -248,9 +248,9 @@ fn validate_config(
         None => (home.config_path(), config::read_config_text(home)?),
     };
     let checked = config::parse_and_resolve(&path, &text, &environment, flags).map(|(loaded, resolved)| {
-        let mut warnings = references::unmatched_names(&resolved.mentions, None);
+        let mut warnings = references::unmatched_names(&resolved.references.mentions, None);
         warnings.extend(config::misspelt_variables(&environment, &text));
-        warnings.extend(resolved.missing_keys);
+        warnings.extend(resolved.references.missing_keys);
         (loaded, warnings)
     });
     // A home is served with its policies, so what is wrong with them is said too.

@@ -82,10 +82,10 @@ pub(crate) fn call_settings(
     resolved: &ResolvedConfig,
     egress: &dyn Egress,
 ) -> Result<CallSettings, LineError> {
-    let limits = resolved.reachable.limits.clone();
+    let limits = resolved.calls.reachable.limits.clone();
     let programs = egress.open_client(program_proxy_plan(&limits))?;
     let granted = egress.open_client(EgressClientConfig { route: EgressPurpose::Granted, limits })?;
-    let (pace, hops_max) = (resolved.tool_pace, resolved.message_hops_max);
+    let (pace, hops_max) = (resolved.calls.tool_pace, resolved.calls.message_hops_max);
     Ok(CallSettings { pace, hops_max, granted, programs })
 }
 

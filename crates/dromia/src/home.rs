@@ -95,7 +95,7 @@ impl Home {
     /// The ways out where the store is lost.
     pub(crate) fn restore_hint(&self) -> String {
         format!(
-            "restore a backup of {0}, as docs/backup.md describes, or move {0} away and create a new home \
+            "restore a backup of {0}, as `dromia docs backup` describes, or move {0} away and create a new home \
              with `dromia init`",
             self.root.display()
         )

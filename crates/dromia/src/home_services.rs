@@ -60,7 +60,7 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     let capabilities = StoreCapabilities::new(Arc::clone(&store), Arc::clone(&vault), runtime.clone());
     let capabilities = Arc::new(capabilities);
     let egress =
-        egress_client::guarded_egress(resolved.reachable.opened.clone()).with_vault(Arc::clone(&vault));
+        egress_client::guarded_egress(resolved.calls.reachable.opened.clone()).with_vault(Arc::clone(&vault));
     let egress = egress.with_capabilities(capabilities.live_capabilities());
     let egress = Arc::new(egress);
     let models = ModelRegistry::new(resolved.models.clone(), &runtime.clock, &*egress).map_err(|error| {
@@ -69,8 +69,12 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
         ExitError::usage_error(format!("{}: {error}{source}", home.config_path().display()))
     })?;
     let held: Arc<dyn CapabilityRegistry> = Arc::clone(&capabilities) as _;
-    let table =
-        ToolTermsTable::new(resolved.said.clone(), Arc::clone(&store), authority.issue_operator(), held);
+    let table = ToolTermsTable::new(
+        resolved.calls.said.clone(),
+        Arc::clone(&store),
+        authority.issue_operator(),
+        held,
+    );
     let table = Arc::new(table);
     let terms: Arc<dyn OperatorTerms> = Arc::clone(&table) as _;
     let sandboxes = TenantSandboxes::new(resolved, Arc::clone(&store), authority.issue_operator());
@@ -82,7 +86,7 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
         terms: Arc::clone(&terms),
         leaks: Arc::clone(&vault) as _,
         workspace_roots: Arc::new(TenantWorkspaceRoots::new(
-            resolved.workspace_roots.clone(),
+            resolved.programs.workspace_roots.clone(),
             Arc::clone(&store),
             authority.issue_operator(),
         )),
@@ -135,12 +139,12 @@ pub(crate) fn build_gate(
     capabilities: &StoreCapabilities,
     resolved: &ResolvedConfig,
 ) -> GrantGate {
-    let external = || resolved.external.iter().map(|external| &external.tool);
+    let external = || resolved.calls.external.iter().map(|external| &external.tool);
     let policies = policies.clone().with_manifests(Toolbox::tool_manifests(external()));
-    let policies = policies.about_irreversible(resolved.irreversible);
+    let policies = policies.about_irreversible(resolved.calls.irreversible);
     let names = Toolbox::builtin_names().into_iter().chain(external().map(ExternalTool::name));
     let gate = GrantGate::new(policies, names).with_capabilities(capabilities.live_capabilities());
-    gate.with_privileged(resolved.said.privileged_tools())
+    gate.with_privileged(resolved.calls.said.privileged_tools())
 }
 
 /// A tool of the operator's own with the line to its server.
@@ -154,7 +158,7 @@ pub(crate) fn connect_external_tools(
     let opened = |external: &ExternalToolConfig| {
         Ok((external.tool.clone(), egress.open_client(external.egress_plan())?))
     };
-    resolved.external.iter().map(opened).collect()
+    resolved.calls.external.iter().map(opened).collect()
 }
 
 /// Says what an operator can do about a store that does not open.

@@ -280,7 +280,7 @@ async fn register_defaults(
         Some(services.engine.token_create(scope.clone(), new).await?.1)
     };
     let agent = NewAgent {
-        handle: resolved.default_agent.clone(),
+        handle: resolved.server.default_agent.clone(),
         display_name: "Assistant".to_owned(),
         labels: std::collections::BTreeMap::new(),
         config: AgentConfig {

@@ -51,7 +51,7 @@ mod workspace_roots;
 use std::process::ExitCode;
 
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand};
-use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
+use dromia_cli::{CommandOutput, GlobalOptions};
 
 /// Dromia runs LLM agents and journals every step, so a crash loses nothing.
 #[derive(Debug, Parser)]
@@ -157,37 +157,20 @@ pub fn run_program() -> ExitCode {
         return refusal.command_exit().into();
     }
     let Some(command) = arguments.command else { return shell::run_bare(&home, &arguments.global) };
+    let context_of = || schemas::context_for_command(&schemas::canonical_command(&matches));
     let result = match command {
-        ProgramCommand::Init(init) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            init::run(&home, &init, &arguments.global, context)
-        }
+        ProgramCommand::Init(init) => init::run(&home, &init, &arguments.global, &mut context_of()),
         ProgramCommand::Up(up) => up::run_server(&home, &up),
         ProgramCommand::Demo(demo) => demo::run(&home, &demo),
-        ProgramCommand::Service(service) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            service::run(&home, &service, &arguments.global, context)
-        }
-        ProgramCommand::Migrate(migrate) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            migrate::run(&home, &migrate, &arguments.global, context)
-        }
-        ProgramCommand::Backup(backup) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            backup::run(&home, &backup, &arguments.global, context)
-        }
+        ProgramCommand::Service(service) => service::run(&home, &service, &arguments.global, &mut context_of()),
+        ProgramCommand::Migrate(migrate) => migrate::run(&home, &migrate, &arguments.global, &mut context_of()),
+        ProgramCommand::Backup(backup) => backup::run(&home, &backup, &arguments.global, &mut context_of()),
         ProgramCommand::Client(dromia_cli::ClientCommand::Tool(dromia_cli::args::ToolCommand::Test(
             test,
-        ))) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            tooltest::run(&home, test.name.as_deref(), &arguments.global, context)
-        }
+        ))) => tooltest::run(&home, test.name.as_deref(), &arguments.global, &mut context_of()),
         ProgramCommand::Client(dromia_cli::ClientCommand::Audit(dromia_cli::args::AuditCommand::Verify(
             asked,
-        ))) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            audit::verify(&home, &asked, &arguments.global, context)
-        }
+        ))) => audit::verify(&home, &asked, &arguments.global, &mut context_of()),
         ProgramCommand::Client(command) => run_client_command(command, &home, &arguments.global, &matches),
         ProgramCommand::Shell(command) => shell::run(command, &home, &arguments.global, &matches),
         ProgramCommand::Config(config) => {
@@ -195,28 +178,16 @@ pub fn run_program() -> ExitCode {
             let command = schemas::canonical_command(&matches) + if has_origin { " --origin" } else { "" };
             configure::run(&home, &config, &arguments.global, &mut schemas::context_for_command(&command))
         }
-        ProgramCommand::Provider(provider) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            provider::run(&home, &provider, &arguments.global, context)
-        }
-        ProgramCommand::Policy(policy) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            policy::run(&home, &policy, &arguments.global, context)
-        }
-        ProgramCommand::Sandbox(sandbox) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            sandbox::run(&home, &sandbox, &arguments.global, context)
-        }
-        ProgramCommand::Model(model) => {
-            let context = &mut schemas::context_for_command(&schemas::canonical_command(&matches));
-            model::run(&home, &model, &arguments.global, context)
-        }
+        ProgramCommand::Provider(provider) => provider::run(&home, &provider, &arguments.global, &mut context_of()),
+        ProgramCommand::Policy(policy) => policy::run(&home, &policy, &arguments.global, &mut context_of()),
+        ProgramCommand::Sandbox(sandbox) => sandbox::run(&home, &sandbox, &arguments.global, &mut context_of()),
+        ProgramCommand::Model(model) => model::run(&home, &model, &arguments.global, &mut context_of()),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
             let failure = system::to_cli_error(error);
-            CommandOutput::new(&mut CommandContext::of_process(runtime::request_key()), &arguments.global)
+            CommandOutput::new(&mut schemas::context_for_command(""), &arguments.global)
                 .print_error(&failure);
             failure.command_exit().into()
         }
@@ -234,7 +205,11 @@ fn refuse_remote(command: Option<&ProgramCommand>, global: &GlobalOptions) -> Op
         }
         None
         | Some(
-            ProgramCommand::Shell(shell::ShellCommand::Help { .. } | shell::ShellCommand::Version)
+            ProgramCommand::Shell(
+                shell::ShellCommand::Help { .. }
+                | shell::ShellCommand::Docs { .. }
+                | shell::ShellCommand::Version,
+            )
             | ProgramCommand::Client(_),
         ) => false,
         Some(_) => true,

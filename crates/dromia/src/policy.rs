@@ -232,7 +232,9 @@ fn explain_call(
     let mut path = listed.clone();
     loop {
         let page: ListPage<ApprovalResource> = tokio.block_on(client.get(&path))?;
-        let is_it = |approval: &ApprovalResource| (approval.run, approval.call) == (asked.run, asked.call);
+        let is_it = |approval: &ApprovalResource| {
+            (approval.source.run, approval.source.call) == (asked.run, asked.call)
+        };
         let is_older = |last: &ApprovalResource| last.id.as_bytes() < asked.run.as_bytes();
         let is_last = page.items.last().is_none_or(is_older);
         if let Some(approval) = page.items.into_iter().find(is_it) {
@@ -251,8 +253,8 @@ fn explain_call(
 }
 
 fn waiting_text(approval: &ApprovalResource) -> String {
-    let by = escape_hidden(approval.answered_by.as_deref().unwrap_or("no one"));
-    let verdict = match (approval.state, approval.cools_until) {
+    let by = escape_hidden(approval.answer.answered_by.as_deref().unwrap_or("no one"));
+    let verdict = match (approval.state, approval.deadlines.cools_until) {
         (ApprovalState::Holding | ApprovalState::Waiting, None) => {
             "none yet: the call waits for a person".to_owned()
         }
@@ -271,7 +273,7 @@ fn waiting_text(approval: &ApprovalResource) -> String {
         }
     };
     draw_pairs(&[
-        ("call", format!("{} {}", approval.call, escape_hidden(&approval.tool))),
+        ("call", format!("{} {}", approval.source.call, escape_hidden(&approval.judged.tool))),
         ("verdict", verdict),
         ("by", DecidedBy::Approval.as_str().to_owned()),
         ("rule", escape_hidden(&approval.rule)),

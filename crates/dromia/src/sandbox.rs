@@ -120,8 +120,9 @@ pub(crate) fn run(
     }
     let pace = if *quick { BatteryPace::Quick } else { BatteryPace::Whole };
     // A home whose configuration means nothing names no engine, no machine and no groups; `dromia doctor` says what is wrong with it.
-    let named = config::load_resolved(home, &[])
-        .map(|resolved| (resolved.containers, resolved.monitor, resolved.control_groups));
+    let named = config::load_resolved(home, &[]).map(|resolved| {
+        (resolved.programs.containers, resolved.programs.monitor, resolved.programs.control_groups)
+    });
     let (engine, monitor, groups) = named.unwrap_or_default();
     let machine = BackendParts { helper: program.clone(), engine, monitor, groups };
     let battery = AttackBattery { program, scratch: std::env::temp_dir(), classes, pace };

@@ -34,15 +34,15 @@ struct MachineBackends {
 
 impl MachineBackends {
     fn from_config(resolved: &ResolvedConfig) -> Self {
-        let (engine, monitor) = (resolved.containers.clone(), resolved.monitor.clone());
-        Self { engine, monitor, groups: resolved.control_groups.clone() }
+        let (engine, monitor) = (resolved.programs.containers.clone(), resolved.programs.monitor.clone());
+        Self { engine, monitor, groups: resolved.programs.control_groups.clone() }
     }
 }
 
 /// Takes away, in a while, the containers of servers that are gone. What goes wrong is said in the log; the next program
 /// tries again.
 pub(crate) fn clear_stale_containers(resolved: &ResolvedConfig) {
-    let Some(engine) = resolved.containers.clone() else { return };
+    let Some(engine) = resolved.programs.containers.clone() else { return };
     tokio::spawn(async move {
         let cleared = match sandbox::helper_program() {
             Ok(helper) => {
@@ -73,9 +73,9 @@ impl TenantSandboxes {
     /// Notes what is allowed, and which tenants are hostile; nothing is tried yet.
     pub(crate) fn new(resolved: &ResolvedConfig, store: Arc<dyn Store>, operator: OperatorScope) -> Self {
         Self {
-            minimum: resolved.sandbox_minimum,
+            minimum: resolved.programs.sandbox_minimum,
             named: MachineBackends::from_config(resolved),
-            hostile: ArcSwap::from_pointee(resolved.hostile.clone()),
+            hostile: ArcSwap::from_pointee(resolved.programs.hostile.clone()),
             store,
             operator,
             standard: OnceCell::new(),

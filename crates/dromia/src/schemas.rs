@@ -7,7 +7,7 @@ use dromia_cli::{CommandContext, LocalTime};
 use jiff::tz::TimeZone;
 
 use crate::config_change::ConfigEditResult;
-use crate::shell::json_output;
+use crate::shell::{DocsPage, json_output};
 use crate::{
     audit, backup, chat_terminal, configure, doctor, editor, migrate, model, policy, provider, runtime,
     sandbox, service, status_all, terminal, tooltest,
@@ -51,6 +51,7 @@ pub(crate) fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<sandbox::EscapeTestReport>("sandbox test"),
         PublishedSchema::for_command::<ListPage<tooltest::ToolTestRow>>("tool test"),
         PublishedSchema::for_command::<audit::AuditVerification>("audit verify"),
+        PublishedSchema::for_command::<ListPage<DocsPage>>("docs"),
         PublishedSchema::for_command::<json_output::VersionInfo>("version"),
         PublishedSchema::for_command::<ListPage<json_output::CommandRow>>("help commands"),
     ]);

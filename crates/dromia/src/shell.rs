@@ -6,6 +6,7 @@
 mod bare;
 mod color;
 mod completion;
+mod docs;
 pub(crate) mod json_output;
 mod page;
 mod topic;
@@ -26,6 +27,7 @@ use self::json_output::{CommandRow, VersionInfo};
 pub(crate) use self::bare::run_bare;
 pub(crate) use self::color::set_color_choice as choose_color;
 pub(crate) use self::completion::{completion_words as words_to_complete, print_completions};
+pub(crate) use self::docs::DocsPage;
 pub(crate) use self::page::program_command;
 pub(crate) use self::usage::report_usage_error;
 
@@ -41,6 +43,12 @@ pub(crate) enum ShellCommand {
     Explain {
         /// The code that an error prints, or the rule that `dromia policy explain` names [default: list all]
         code: Option<String>,
+    },
+    /// Read the documentation, offline
+    #[command(after_help = "Examples:\n  dromia docs\n  dromia docs budgets\n  dromia docs policy | less")]
+    Docs {
+        /// The page [default: list all]
+        page: Option<String>,
     },
     /// Print a completion script for a shell
     #[command(
@@ -90,6 +98,9 @@ pub(crate) fn run(
             let script =
                 completion::add_completion_hook(shell, String::from_utf8_lossy(&script).into_owned());
             print_with(global, context, |output| output.print_line(script.trim_end()))
+        }
+        ShellCommand::Docs { page } => {
+            print_with(global, context, |output| docs::print_docs(page.as_deref(), output))
         }
         ShellCommand::Version => print_with(global, context, |output| {
             let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);

@@ -77,9 +77,9 @@ pub(crate) fn run(
     let is_wanted = |known: &str| name.is_none_or(|name| name == known);
     let wanted: Vec<_> = Toolbox::builtin_names().into_iter().filter(|known| is_wanted(known)).collect();
     let external: Vec<_> =
-        resolved.external.iter().filter(|external| is_wanted(external.tool.name())).collect();
+        resolved.calls.external.iter().filter(|external| is_wanted(external.tool.name())).collect();
     if let (true, true, Some(name)) = (wanted.is_empty(), external.is_empty(), name) {
-        let own = resolved.external.iter().map(|external| external.tool.name());
+        let own = resolved.calls.external.iter().map(|external| external.tool.name());
         let names: Vec<_> = Toolbox::builtin_names().into_iter().chain(own).collect();
         let near = did_you_mean(name, names.iter().copied());
         let known = names.join(", ");

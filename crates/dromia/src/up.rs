@@ -89,7 +89,7 @@ pub(crate) fn run_server(home: &Home, arguments: &UpArguments) -> anyhow::Result
     {
         tracing::warn!(%at, problem = %message, "a variable begins with DROMIA_ but sets no key");
     }
-    for ConfigProblem { at, message, .. } in &start.resolved.missing_keys {
+    for ConfigProblem { at, message, .. } in &start.resolved.references.missing_keys {
         tracing::warn!(%at, problem = %message, "a provider or channel is disabled, because it has no key; \
                                                  everything else works");
     }
@@ -157,6 +157,7 @@ async fn serve_home(
         tools: Arc::clone(&services.tools),
         files: Arc::clone(&services.parts.toolbox) as _,
         gate: Arc::clone(&services.gate),
+        reach: Arc::clone(&services.parts.toolbox) as _,
         terms: Arc::clone(&services.terms),
         vault: Arc::clone(&services.vault) as _,
         audit: records,
@@ -233,10 +234,10 @@ fn print_to_terminal(text: String) {
 
 /// Logs which names of the configuration match nothing, as `doctor` does. It omits names that could not be looked up.
 pub(crate) async fn tell_unmatched(home: &Home, resolved: &ResolvedConfig) {
-    if resolved.mentions.is_empty() {
+    if resolved.references.mentions.is_empty() {
         return;
     }
-    let platforms = references::mentioned_platforms(&resolved.mentions);
+    let platforms = references::mentioned_platforms(&resolved.references.mentions);
     let look = StoreInspector::new(StoreConfig::new(home.store_dir()), NAMES_PATIENCE);
     let found = match tokio::task::spawn_blocking(move || look.list_names(&platforms)).await {
         Ok(Ok(found)) => found,
@@ -246,7 +247,9 @@ pub(crate) async fn tell_unmatched(home: &Home, resolved: &ResolvedConfig) {
         }
         Err(_) => None,
     };
-    for ConfigProblem { at, message, .. } in references::unmatched_names(&resolved.mentions, found.as_ref()) {
+    for ConfigProblem { at, message, .. } in
+        references::unmatched_names(&resolved.references.mentions, found.as_ref())
+    {
         tracing::warn!(%at, problem = %message, "dromia.yaml has a name that matches nothing, so its \
                                                  settings have no effect");
     }

@@ -17,7 +17,9 @@ mod together;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalState, REASON_BYTES_MAX};
+use dromia_contracts::approval::{
+    AnswerRecord, ApprovalRequest, ApprovalState, CallSource, REASON_BYTES_MAX,
+};
 use dromia_contracts::capability;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::gate::{GateAction, GateVerdict, Principal};
@@ -119,7 +121,7 @@ impl<'a> ApprovalAnswers<'a> {
                 }
                 CommitOutcome::Refused(CommitRefusal::ApprovalMoved { .. } | CommitRefusal::RunTerminal) => {}
                 CommitOutcome::Refused(CommitRefusal::AgentState { .. }) => {
-                    return Err(agent_terminated(found.agent));
+                    return Err(agent_terminated(found.source.agent));
                 }
                 CommitOutcome::Unknown { .. } => {
                     // It may be durable, so the run or session must check all the same.
@@ -161,7 +163,10 @@ impl<'a> ApprovalAnswers<'a> {
             } else {
                 let bound = self.bound_of(&scope, &found).await?;
                 // A call that begins without a person is one more hop, which its session's runs count.
-                let by_time = ApprovalRequest { hops: found.hops.saturating_add(1), ..found.clone() };
+                let by_time = ApprovalRequest {
+                    source: CallSource { hops: found.source.hops.saturating_add(1), ..found.clone().source },
+                    ..found.clone()
+                };
                 let (mut batch, next) = self.answer_batch(
                     &scope,
                     &by_time,
@@ -210,24 +215,25 @@ impl<'a> ApprovalAnswers<'a> {
     /// Refuses to approve a call that the agent's rights do not cover any more: it would not begin. What a policy says of it
     /// is asked when it is about to.
     async fn check_rights(&self, scope: &Scope, asked: &ApprovalRequest) -> Result<(), Fault> {
-        let (id, tool, arguments) = (asked.call, asked.tool.clone(), asked.arguments.clone());
+        let (id, tool, arguments) =
+            (asked.source.call, asked.judged.tool.clone(), asked.judged.arguments.clone());
         let Ok(call) = self.core.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
             return Ok(());
         };
-        let agent = self.core.agents.agent_snapshot(scope, asked.agent).await?;
+        let agent = self.core.caches.agents.agent_snapshot(scope, asked.source.agent).await?;
         let principal = Principal {
             scope,
-            author: &asked.author,
+            author: &asked.source.author,
             grants: &agent.grants,
-            context: asked.context,
-            endorsed: &asked.provenance.endorsed,
-            plan: asked.provenance.plan_context(),
+            context: asked.judged.context,
+            endorsed: &asked.judged.provenance.endorsed,
+            plan: asked.judged.provenance.plan_context(),
         };
         match self.core.ports.gate.evaluate_action(principal, GateAction::Tool(&call)).await {
             GateVerdict::Deny { policy: None, .. } => {
                 let text = format!(
                     "the agent's grants do not cover {} any more, so {} is outdated; no answer was stored",
-                    asked.tool, asked.id
+                    asked.judged.tool, asked.id
                 );
                 Err(Fault::new(ErrorCode::ApprovalOutdated, text)
                     .with_hint("grant the tool again, or deny the call with `dromia approval deny`"))
@@ -245,16 +251,20 @@ impl<'a> ApprovalAnswers<'a> {
         asked: &ApprovalRequest,
         until: Duration,
     ) -> Result<(), Fault> {
-        let Some(known) = asked.bound.contents else { return Ok(()) };
-        let (id, tool, arguments) = (asked.call, asked.tool.clone(), asked.arguments.clone());
+        let Some(known) = asked.judged.bound.contents else { return Ok(()) };
+        let (id, tool, arguments) =
+            (asked.source.call, asked.judged.tool.clone(), asked.judged.arguments.clone());
         let Ok(call) = self.core.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
             return Ok(());
         };
-        let Ok(agent) = self.core.agents.agent_snapshot(scope, asked.agent).await else { return Ok(()) };
+        let Ok(agent) = self.core.caches.agents.agent_snapshot(scope, asked.source.agent).await else {
+            return Ok(());
+        };
         let workspace = agent.config.workspace.clone();
         let workspace = workspace.map_or(RunWorkspace::Home, RunWorkspace::Directory);
         let tools = &self.core.ports.tools;
-        let look = tools.executable_files(scope.tenant(), asked.agent, &workspace, &call, known.extent);
+        let look =
+            tools.executable_files(scope.tenant(), asked.source.agent, &workspace, &call, known.extent);
         let left = until.saturating_sub(self.core.ports.runtime.clock.monotonic_now());
         let looked = match select(look, self.core.ports.runtime.clock.sleep(left)).await {
             Either::Left((looked, _)) => looked,
@@ -280,8 +290,9 @@ impl<'a> ApprovalAnswers<'a> {
         scope: &Scope,
         approval: &ApprovalRequest,
     ) -> Result<Option<CapabilityId>, Fault> {
-        let session = self.core.ports.store.session(scope, approval.session).await.map_err(read_fault)?;
-        let session = session.ok_or_else(|| session_not_found(approval.session))?;
+        let session =
+            self.core.ports.store.session(scope, approval.source.session).await.map_err(read_fault)?;
+        let session = session.ok_or_else(|| session_not_found(approval.source.session))?;
         Ok(capability::bound_of(&session.key))
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct ClientToolAdmission<'a> {
 impl<'a> ClientToolAdmission<'a> {
     /// Begins with the parts that it needs.
     pub(crate) fn new(core: &'a EngineCore) -> Self {
-        Self { ports: &core.ports, agents: &core.agents }
+        Self { ports: &core.ports, agents: &core.caches.agents }
     }
 
     /// Checks the tools and results that a client sends with an input.

@@ -39,14 +39,10 @@ pub(crate) struct EngineCore {
     settings: ArcSwap<EngineConfig>,
     pub(crate) scheduler: Scheduler,
     pub(crate) hub: RunHub,
-    /// How often tasks came into each state.
-    pub(crate) counts: EngineCounters,
-    /// What runs and model calls came to.
-    pub(crate) usage: UsageMeter,
-    pub(crate) agents: AgentDirectory,
-    pub(crate) session_keys: Cache<(TenantId, AgentId, SessionKey), SessionId>,
-    /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
-    pub(crate) pins: Cache<(TenantId, AgentId, Digest), ()>,
+    /// What it did.
+    pub(crate) activity: EngineActivity,
+    /// What was read of the store.
+    pub(crate) caches: EngineCaches,
     /// Wakes the janitor: a run was parked, or one was lost.
     pub(crate) janitor: Notify,
     /// Something must be found again in the store.
@@ -62,10 +58,28 @@ pub(crate) struct EngineCore {
     start_work: StartReadyWork,
     /// The notifier for messages that wait for delivery.
     bell: OnceLock<Arc<dyn DeliveryNotifier>>,
-    /// How often calls were made and refused.
-    pub(crate) calls: CallMetrics,
     /// This life of the process.
     pub(crate) holder: Digest,
+}
+
+/// What was read of the store and is still true.
+#[derive(Debug)]
+pub(crate) struct EngineCaches {
+    pub(crate) agents: AgentDirectory,
+    pub(crate) session_keys: Cache<(TenantId, AgentId, SessionKey), SessionId>,
+    /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
+    pub(crate) pins: Cache<(TenantId, AgentId, Digest), ()>,
+}
+
+/// What the engine did, for its metrics.
+#[derive(Debug)]
+pub(crate) struct EngineActivity {
+    /// How often tasks came into each state.
+    pub(crate) counts: EngineCounters,
+    /// What runs and model calls came to.
+    pub(crate) usage: UsageMeter,
+    /// How often calls were made and refused.
+    pub(crate) calls: CallMetrics,
 }
 
 impl EngineCore {
@@ -77,11 +91,6 @@ impl EngineCore {
         Self {
             scheduler: Scheduler::new(config.active_max, steps),
             hub: RunHub::default(),
-            counts: EngineCounters::default(),
-            usage: UsageMeter::default(),
-            agents: AgentDirectory::new(Arc::clone(&ports)),
-            session_keys: Cache::new(SESSION_KEYS_MAX),
-            pins: Cache::new(SNAPSHOTS_MAX),
             janitor: Notify::new(),
             rescan: AtomicBool::new(true),
             wake_anew: AtomicBool::new(false),
@@ -90,8 +99,17 @@ impl EngineCore {
             draining: AtomicBool::new(false),
             start_work,
             bell: OnceLock::new(),
-            calls: CallMetrics::new(Arc::clone(&ports)),
             holder,
+            caches: EngineCaches {
+                agents: AgentDirectory::new(Arc::clone(&ports)),
+                session_keys: Cache::new(SESSION_KEYS_MAX),
+                pins: Cache::new(SNAPSHOTS_MAX),
+            },
+            activity: EngineActivity {
+                counts: EngineCounters::default(),
+                usage: UsageMeter::default(),
+                calls: CallMetrics::new(Arc::clone(&ports)),
+            },
             ports,
             settings: ArcSwap::from_pointee(config),
         }
@@ -107,7 +125,7 @@ impl EngineCore {
         let EngineConfig { active_max, processors, .. } = *self.config();
         let config = EngineConfig { active_max, processors, ..config };
         self.settings.store(Arc::new(config));
-        self.agents.forget_all();
+        self.caches.agents.forget_all();
     }
 
     /// Sets the notifier for messages that wait for delivery; the first one stays.

@@ -60,7 +60,7 @@ async fn scan_delays(core: &Arc<EngineCore>, now: Timestamp) -> Result<Result<()
             if looks_ahead && until > now {
                 let asked =
                     core.ports.store.approval(&core.recovery_scope(cooling.tenant), cooling.approval).await?;
-                is_ahead |= asked.as_ref().is_some_and(|asked| asked.asked_at > now);
+                is_ahead |= asked.as_ref().is_some_and(|asked| asked.deadlines.asked_at > now);
                 until = asked.and_then(|asked| core.delays.cools_until(&asked, now)).unwrap_or(until);
             }
             if until > now {

@@ -34,7 +34,7 @@ struct SnapshotInvalidator(Weak<EngineCore>);
 impl RightsWatch for SnapshotInvalidator {
     fn rights_changed(&self, agent: AgentId) {
         if let Some(core) = self.0.upgrade() {
-            core.agents.forget_agent(agent);
+            core.caches.agents.forget_agent(agent);
         }
     }
 }
@@ -53,7 +53,7 @@ impl Engine {
 
     /// Sets the meter of tool calls; the first one stays.
     pub fn tell_of_calls(&self, meter: Arc<dyn CallMeter>) {
-        self.core.calls.set_meter(meter);
+        self.core.activity.calls.set_meter(meter);
     }
 
     /// Sets the notifier for messages that wait for delivery; the first one stays.

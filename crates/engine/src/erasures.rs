@@ -48,7 +48,7 @@ impl Drop for ErasureGuard<'_> {
         self.core.erasures.end_counted(self.agent);
         if !self.is_done {
             // Once it is marked, the agent is not found any more, so no caller can ask again: the janitor continues.
-            self.core.agents.forget_agent(self.agent);
+            self.core.caches.agents.forget_agent(self.agent);
             self.core.request_rescan();
         }
     }
@@ -137,10 +137,10 @@ impl<'a> ErasureTasks<'a> {
     /// would be unknown. No task is left by then that could write into it; a task that outlives the wait finds no home,
     /// and files that it creates again are wiped at the end.
     pub(crate) async fn erase_agent(&self, tenant: TenantId, agent: AgentId) -> Result<ErasureCounts, Fault> {
-        self.core.agents.forget_agent(agent);
+        self.core.caches.agents.forget_agent(agent);
         // The capabilities that it delegated end with the mark, not with the last page.
         self.core.ports.terms.note_agent_erased(tenant, agent).await;
-        self.core.session_keys.retain(|(_, id, _), _| *id != agent);
+        self.core.caches.session_keys.retain(|(_, id, _), _| *id != agent);
         let scope = self.core.recovery_scope(tenant);
         RunOutcomes::new(self.core).answer_queued(&scope, agent).await;
         self.let_end(agent).await;

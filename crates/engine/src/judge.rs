@@ -174,7 +174,7 @@ impl CallJudge<'_> {
         let (cooling, rule, reason, policy) = match verdict {
             GateVerdict::Allow { rule, policy } => return Ok(CallJudgement::Allowed { call, rule, policy }),
             GateVerdict::Deny { rule, reason, policy } => {
-                self.core.calls.count_denied(&call.tool);
+                self.core.activity.calls.count_denied(&call.tool);
                 return Ok(CallJudgement::Denied { rule, reason, policy });
             }
             GateVerdict::Ask { rule, reason, policy } => (None, rule, reason, policy),
@@ -189,7 +189,7 @@ impl CallJudge<'_> {
 
     /// Refuses a call by a rule of the engine.
     fn deny_call(&self, tool: &str, rule: &str, reason: String) -> JudgementStop {
-        self.core.calls.count_denied(tool);
+        self.core.activity.calls.count_denied(tool);
         CallJudgement::Denied { rule: rule.to_owned(), reason, policy: None }.into()
     }
 }

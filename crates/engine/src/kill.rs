@@ -57,7 +57,7 @@ impl<'a> RunTermination<'a> {
         agent: AgentId,
         what: KillTarget,
     ) -> Result<Vec<RunId>, Fault> {
-        let agent = self.core.agents.agent_snapshot(scope, agent).await?;
+        let agent = self.core.caches.agents.agent_snapshot(scope, agent).await?;
         match what {
             KillTarget::Run(run) => {
                 if find_run(&*self.core.ports.store, scope, run).await?.agent != agent.id {
@@ -225,7 +225,7 @@ impl<'a> RunTermination<'a> {
             Some(TurnClaim { session: session.id, agent: agent.id, run, after, take, entries, head });
         match self.core.ports.store.commit(batch).await {
             CommitOutcome::Done(receipt) if receipt.claimed => {
-                self.core.counts.count_task(TaskState::of_run(head.status));
+                self.core.activity.counts.count_task(TaskState::of_run(head.status));
                 let outcome = RunOutcome {
                     run,
                     last_seq: state.seq,

@@ -78,7 +78,7 @@ impl<'a> RunOutcomes<'a> {
 
     /// Answers the callers that wait behind a turn of an agent, if the agent has ended.
     pub(crate) async fn answer_if_ended(&self, scope: &Scope, agent: AgentId) {
-        match self.core.agents.agent_snapshot(scope, agent).await {
+        match self.core.caches.agents.agent_snapshot(scope, agent).await {
             Ok(found) if !matches!(found.state, AgentState::Terminated | AgentState::Deleting) => {}
             Ok(_) => self.answer_queued(scope, agent).await,
             // What is being erased is not found any more.

@@ -143,7 +143,7 @@ impl RunOwner {
         {
             return;
         }
-        match self.core.agents.agent_snapshot(&self.identity.scope, self.identity.agent.id).await {
+        match self.core.caches.agents.agent_snapshot(&self.identity.scope, self.identity.agent.id).await {
             Ok(agent) if agent.state == AgentState::Paused => {}
             Ok(_) => self
                 .core
@@ -265,7 +265,7 @@ impl RunOwner {
             self.state = state;
         }
         (self.step.prepared, self.step.verdict) = (None, None);
-        self.core.counts.count_budget_stop();
+        self.core.activity.counts.count_budget_stop();
         // The run ends, perhaps in the commit of its claim, which does not report waiting input: check for it.
         self.waiting = true;
         self.decide_next(DecisionInput::Unfunded(exhausted))
@@ -305,7 +305,7 @@ impl RunOwner {
         let has_waited =
             matches!(next, NextAction::Judge(call) if self.state.granted_approval(*call).is_some());
         if *next == NextAction::PlannedRequest || has_waited {
-            match self.core.agents.agent_snapshot(&self.identity.scope, self.identity.agent.id).await {
+            match self.core.caches.agents.agent_snapshot(&self.identity.scope, self.identity.agent.id).await {
                 Ok(agent) if agent.state == AgentState::Paused => {
                     return Ok(Some(DecisionInput::AgentPaused));
                 }
@@ -316,7 +316,7 @@ impl RunOwner {
         if *next == NextAction::PlannedRequest
             && let Some(told) = self.state.repetition_steps()
         {
-            self.core.counts.count_loop();
+            self.core.activity.counts.count_loop();
             return Ok(Some(DecisionInput::Circled { told }));
         }
         Ok(None)

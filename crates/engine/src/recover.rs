@@ -66,7 +66,7 @@ async fn take_over(
     if run.head.status.is_terminal() {
         return Err(TakeoverError::Settled);
     }
-    let agent = match core.agents.agent_snapshot(scope, run.agent).await {
+    let agent = match core.caches.agents.agent_snapshot(scope, run.agent).await {
         Ok(agent) => agent,
         // The agent is being erased; its runs go with it.
         Err(fault) if fault.code == dromia_contracts::ErrorCode::AgentNotFound => {
@@ -166,7 +166,7 @@ async fn take_over(
     }
     guard.disarm();
     if !owner.state.is_ended() {
-        core.counts.count_task(TaskState::Running);
+        core.activity.counts.count_task(TaskState::Running);
     }
     // Boxed, so that what the takeover read is no part of the run's future.
     Box::pin(owner.drive_to_rest(next)).await;
@@ -224,7 +224,7 @@ async fn read_run_state(
     }
     let state = RunState::fold(&entries);
     let agent = match &state.started {
-        Some(started) => core.agents.pinned_snapshot(scope, agent, started).await?,
+        Some(started) => core.caches.agents.pinned_snapshot(scope, agent, started).await?,
         None => agent,
     };
     let tail = core.ports.store.session_tail(scope, run.session, core.config().context).await?;
@@ -289,8 +289,8 @@ async fn hold_run(
         .await;
     let is_held = matches!(answer, CommitOutcome::Done(_));
     if is_held {
-        core.counts.count_rest(RunStatus::Held);
-        core.usage.count_run((scope.tenant(), run.agent), "", RunStatus::Held, &[]);
+        core.activity.counts.count_rest(RunStatus::Held);
+        core.activity.usage.count_run((scope.tenant(), run.agent), "", RunStatus::Held, &[]);
     } else if !matches!(answer, CommitOutcome::Refused(CommitRefusal::Damaged { .. })) {
         core.request_rescan();
     }

@@ -75,7 +75,7 @@ impl<'a> AgentRegistry<'a> {
         let batch = WriteBatch::new(tenant.id).wanted_by(&Actor::new("operator"), at);
         let committed = self.core.ports.commit_batch(batch.with_mutation(set)).await;
         // Also where the outcome is unknown: it may have been set all the same.
-        self.core.agents.forget_all();
+        self.core.caches.agents.forget_all();
         if !suspended && PausedWork::new(self.core).wake_agents(tenant.id, None).await.is_err() {
             self.core.request_rescan();
         }
@@ -152,13 +152,13 @@ impl<'a> AgentRegistry<'a> {
             answer => {
                 if matches!(answer, CommitOutcome::Unknown { .. }) {
                     // The state may have changed all the same, and work that it allows waits in the store.
-                    self.core.agents.forget_agent(id);
+                    self.core.caches.agents.forget_agent(id);
                     self.core.request_rescan();
                 }
                 return Err(commit_fault(answer));
             }
         }
-        self.core.agents.forget_agent(id);
+        self.core.caches.agents.forget_agent(id);
         match to {
             AgentState::Running => {
                 if let Err(error) = PausedWork::new(self.core).wake_agents(scope.tenant(), Some(id)).await {

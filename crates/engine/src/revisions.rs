@@ -111,7 +111,7 @@ impl<'a> AgentRevisions<'a> {
                 CommitOutcome::Done(_) => return self.apply_change(scope, id).await,
                 answer => {
                     // It may be durable all the same: runs that begin from now on read what is.
-                    self.core.agents.forget_agent(id);
+                    self.core.caches.agents.forget_agent(id);
                     if matches!(answer, CommitOutcome::Unknown { .. })
                         && let Err(error) = self.apply_change(scope, id).await
                     {
@@ -136,7 +136,7 @@ impl<'a> AgentRevisions<'a> {
             WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), self.core.ports.runtime.clock.now());
         let answer = self.core.ports.store.commit(batch.with_mutation(Mutation::AgentRename(rename))).await;
         // What the operator says of a handle counts for the agent that has it.
-        self.core.agents.forget_agent(id);
+        self.core.caches.agents.forget_agent(id);
         match answer {
             CommitOutcome::Done(_) => self.find_agent(scope, id).await,
             CommitOutcome::Refused(CommitRefusal::AgentState { .. }) => Err(ended_fault(&before)),
@@ -203,8 +203,8 @@ impl<'a> AgentRevisions<'a> {
         let now = self.find_agent(scope, id).await?;
         let config = self.read_config(scope, id, now.revision).await?;
         // The hold may go at once: runs that it concerns have one of their own.
-        let _hold = self.core.agents.note_rights(scope.tenant(), &now, &config);
-        self.core.agents.forget_agent(id);
+        let _hold = self.core.caches.agents.note_rights(scope.tenant(), &now, &config);
+        self.core.caches.agents.forget_agent(id);
         Ok(now)
     }
 

@@ -110,7 +110,8 @@ impl<'a> RunExplanation<'a> {
                 self.core.ports.store.approval(&scope, *approval).await.map_err(read_fault)?
         {
             // The run goes on before that; a later approval makes the call run in a run of its own.
-            why.waits_for = format!("{}; an answer is valid until {:.0}", why.waits_for, asked.expires_at);
+            why.waits_for =
+                format!("{}; an answer is valid until {:.0}", why.waits_for, asked.deadlines.expires_at);
         }
         self.explain_asked(&scope, &row, &state, &mut why).await?;
         if row.head.status == RunStatus::Completed && !handed.is_empty() {

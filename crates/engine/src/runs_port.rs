@@ -279,14 +279,14 @@ impl EnginePort for Engine {
     }
 
     fn usage_rows(&self, only: Option<TenantId>) -> Vec<UsageRow> {
-        self.core.usage.usage_rows(only)
+        self.core.activity.usage.usage_rows(only)
     }
 
     fn engine_load(&self) -> EngineLoad {
         let (active, ready, active_max) = self.core.scheduler.slot_load();
-        let (budget_stops, loops) = self.core.counts.stop_totals();
-        let (input_tokens, output_tokens) = self.core.counts.token_totals();
-        let tasks = self.core.counts.task_counts();
+        let (budget_stops, loops) = self.core.activity.counts.stop_totals();
+        let (input_tokens, output_tokens) = self.core.activity.counts.token_totals();
+        let tasks = self.core.activity.counts.task_counts();
         EngineLoad { active, ready, active_max, tasks, budget_stops, loops, input_tokens, output_tokens }
     }
 }

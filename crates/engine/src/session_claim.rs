@@ -59,7 +59,7 @@ impl TurnStart {
     pub(crate) fn add_claim(&mut self, batch: &mut WriteBatch, session: SessionId) {
         let owner = &self.owner;
         let pin = &owner.identity.agent.prompt;
-        if owner.core.pins.get(&(batch.tenant, owner.identity.agent.id, pin.digest)).is_none() {
+        if owner.core.caches.pins.get(&(batch.tenant, owner.identity.agent.id, pin.digest)).is_none() {
             batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
         }
         // A run that ends before its first model call, and its answer with it.
@@ -205,11 +205,11 @@ impl<'a> SessionClaimer<'a> {
         let TurnStart { mut owner, next, .. } = beginning;
         owner.journal.durable = owner.state.seq;
         owner.journal.pending.clear();
-        self.core.counts.count_task(TaskState::Running);
+        self.core.activity.counts.count_task(TaskState::Running);
         let status = owner.state.status();
-        self.core.counts.count_rest(status);
+        self.core.activity.counts.count_rest(status);
         let whose = (owner.identity.scope.tenant(), owner.identity.agent.id);
-        self.core.usage.count_run(whose, &owner.identity.agent.config.model, status, &[]);
+        self.core.activity.usage.count_run(whose, &owner.identity.agent.config.model, status, &[]);
         if owner.state.is_ended() && owner.identity.target.is_some() {
             self.core.notify_delivery();
         }
@@ -217,7 +217,7 @@ impl<'a> SessionClaimer<'a> {
             // A signal came right after the commit, and its takeover was quicker: it owns the run now.
             return;
         }
-        self.core.pins.insert(
+        self.core.caches.pins.insert(
             (owner.identity.scope.tenant(), owner.identity.agent.id, owner.identity.agent.prompt.digest),
             (),
         );
@@ -263,7 +263,7 @@ async fn try_claim(
     let Some(item) = tail.items.iter().find(|item| item.position == head.taken + 1).cloned() else {
         return Ok(());
     };
-    let agent = match core.agents.agent_snapshot(scope, tail.session.agent).await {
+    let agent = match core.caches.agents.agent_snapshot(scope, tail.session.agent).await {
         Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
         agent => agent?,
     };

@@ -74,7 +74,7 @@ pub(crate) struct SessionArchive<'a> {
 impl<'a> SessionArchive<'a> {
     /// Begins with the parts that it needs.
     pub(crate) fn new(core: &'a EngineCore) -> Self {
-        Self { ports: &core.ports, agents: &core.agents }
+        Self { ports: &core.ports, agents: &core.caches.agents }
     }
 
     /// Writes a session into one file, as it was when its row was read: an item that a run takes later is left out, and

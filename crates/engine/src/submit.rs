@@ -141,7 +141,7 @@ impl<'a> InputSubmission<'a> {
                 .with_hint("send the request again when the server is back"));
         }
         let (agent, mut found) = self.find_session(scope, target).await?;
-        let agent = self.core.agents.agent_snapshot(scope, agent).await?;
+        let agent = self.core.caches.agents.agent_snapshot(scope, agent).await?;
         if matches!(agent.state, AgentState::Terminated | AgentState::Deleting) {
             return Err(agent_terminated(agent.id));
         }
@@ -176,7 +176,7 @@ impl<'a> InputSubmission<'a> {
             InputTarget::Fresh { agent, key } => Ok((agent, SessionLookup::Fresh(key))),
             InputTarget::Key { agent, key } => {
                 let cached = (scope.tenant(), agent, key);
-                if let Some(session) = self.core.session_keys.get(&cached) {
+                if let Some(session) = self.core.caches.session_keys.get(&cached) {
                     return Ok((agent, SessionLookup::Session(session)));
                 }
                 let session = self
@@ -188,7 +188,7 @@ impl<'a> InputSubmission<'a> {
                     .map_err(read_fault)?;
                 match session {
                     Some(session) => {
-                        self.core.session_keys.insert(cached, session.id);
+                        self.core.caches.session_keys.insert(cached, session.id);
                         Ok((agent, SessionLookup::Session(session.id)))
                     }
                     None => Ok((agent, SessionLookup::New(cached.2))),
@@ -260,13 +260,13 @@ impl<'a> InputSubmission<'a> {
                 let claimed = receipt.claimed && owner.is_some();
                 let position = receipt.positions.first().copied().unwrap_or_default();
                 if let SessionLookup::New(key) = found {
-                    self.core.session_keys.insert((scope.tenant(), agent.id, key.clone()), session);
+                    self.core.caches.session_keys.insert((scope.tenant(), agent.id, key.clone()), session);
                 }
                 match owner {
                     Some(owner) if claimed => SessionClaimer::new(self.core).drive_turn(owner),
                     other => {
                         drop(other);
-                        self.core.counts.count_task(TaskState::Pending);
+                        self.core.activity.counts.count_task(TaskState::Pending);
                         self.core.enqueue_ready(scope.tenant(), ReadyWork::Session(session));
                         if item.wait {
                             RunOutcomes::new(self.core)
@@ -327,8 +327,8 @@ impl<'a> InputSubmission<'a> {
                 Err(commit_fault(answer))
             }
             CommitOutcome::Refused(CommitRefusal::AgentState { .. } | CommitRefusal::NotFound(_)) => {
-                self.core.agents.forget_agent(agent.id);
-                self.core.session_keys.retain(|(_, id, _), _| *id != agent.id);
+                self.core.caches.agents.forget_agent(agent.id);
+                self.core.caches.session_keys.retain(|(_, id, _), _| *id != agent.id);
                 Err(agent_terminated(agent.id))
             }
             other => Err(commit_fault(other)),

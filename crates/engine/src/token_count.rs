@@ -30,7 +30,7 @@ pub(crate) struct RequestTokenCount<'a> {
 impl<'a> RequestTokenCount<'a> {
     /// Begins with the parts that it needs.
     pub(crate) fn new(core: &'a EngineCore) -> Self {
-        Self { ports: &core.ports, agents: &core.agents, config: core.config() }
+        Self { ports: &core.ports, agents: &core.caches.agents, config: core.config() }
     }
 
     /// Counts the tokens of the request that an input begins, as it would be sent: without what does not fit.

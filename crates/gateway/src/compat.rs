@@ -11,7 +11,7 @@
 //! Reading order: [`dialect`] (how failures look), [`other_fields`] (what no route reads), [`content`], [`image`] and
 //! [`history`] (from messages to turns), [`client_tools`] and [`tool_names`] (a client's own tools), [`answer_format`] (the form of its answer), [`compat_request`] (what they
 //! become), [`known_conversations`] and [`earlier_answers`] (which session holds a past that a client sends or names),
-//! [`submission`] and [`turn`] (from a request to a run, and back), [`run_listener`] and [`run_answer`] (what a run says), then one
+//! [`submission`], [`picture_fetch`] and [`turn`] (from a request to a run, and back), [`run_listener`] and [`run_answer`] (what a run says), then one
 //! file per API.
 
 mod answer_format;
@@ -25,6 +25,7 @@ mod history;
 mod image;
 mod known_conversations;
 mod other_fields;
+mod picture_fetch;
 mod request_heads;
 mod run_answer;
 mod run_listener;

@@ -44,8 +44,7 @@ pub struct SocketUser {
 }
 
 /// Where and how to serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayConfig {
     /// The TCP address; port 0 takes a free one. Absent: no TCP.
     pub listen: Option<SocketAddr>,
@@ -64,6 +63,34 @@ pub struct GatewayConfig {
     pub tls: Option<TlsFiles>,
     /// The agent that answers events which name none.
     pub default_agent: Option<HandleSlug>,
+    /// What one actor and one token may ask for.
+    pub callers: CallerLimits,
+    /// What all callers together may ask for.
+    pub capacity: GatewayCapacity,
+    /// How long clients may take, and how long a look-up is trusted.
+    pub deadlines: GatewayDeadlines,
+}
+
+/// What one actor and one token may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerLimits {
+    /// The most inputs of one actor per minute in the long run; 0 sets no bound.
+    pub actor_inputs_per_minute_max: u32,
+    /// The most inputs of one actor at once, before its rate counts.
+    pub actor_inputs_burst_max: u32,
+    /// The most requests of one token per second in the long run; 0 sets no bound.
+    pub token_rate_max: u32,
+    /// The most requests of one token at once, before its rate counts.
+    pub token_burst_max: u32,
+    /// The most requests of one token at a time, waits included.
+    pub token_requests_max: usize,
+    /// The most streams of one token at a time.
+    pub token_streams_max: usize,
+}
+
+/// What all callers together may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayCapacity {
     /// The longest request body, in bytes.
     pub body_bytes_max: usize,
     /// The longest session file that can be imported, in bytes.
@@ -80,18 +107,11 @@ pub struct GatewayConfig {
     pub address_connections_max: usize,
     /// The most streams of one HTTP/2 connection at a time.
     pub http2_streams_max: u32,
-    /// The most inputs of one actor per minute in the long run; 0 sets no bound.
-    pub actor_inputs_per_minute_max: u32,
-    /// The most inputs of one actor at once, before its rate counts.
-    pub actor_inputs_burst_max: u32,
-    /// The most requests of one token per second in the long run; 0 sets no bound.
-    pub token_rate_max: u32,
-    /// The most requests of one token at once, before its rate counts.
-    pub token_burst_max: u32,
-    /// The most requests of one token at a time, waits included.
-    pub token_requests_max: usize,
-    /// The most streams of one token at a time.
-    pub token_streams_max: usize,
+}
+
+/// How long clients may take, and how long a look-up is trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayDeadlines {
     /// How long a client may take for the headers of a request, idle time between requests included.
     pub header_ms: u64,
     /// How long a client may take for the body of a request.
@@ -125,25 +145,31 @@ impl GatewayConfig {
             origins: Vec::new(),
             tls: None,
             default_agent: None,
-            body_bytes_max: 1 << 20,
-            import_bytes_max: 64 << 20,
-            imports_max: 2,
-            requests_max,
-            streams_max: requests_max.div_ceil(4),
-            connections_max,
-            address_connections_max: connections_max.div_ceil(2),
-            http2_streams_max: 128,
-            actor_inputs_per_minute_max: 0,
-            actor_inputs_burst_max: 20,
-            token_rate_max: 0,
-            token_burst_max: 100,
-            token_requests_max: requests_max.div_ceil(2),
-            token_streams_max: requests_max.div_ceil(8),
-            header_ms: 30_000,
-            body_ms: 15_000,
-            write_ms: 15_000,
-            drain_ms: 5_000,
-            cache_ms: 1_000,
+            callers: CallerLimits {
+                actor_inputs_per_minute_max: 0,
+                actor_inputs_burst_max: 20,
+                token_rate_max: 0,
+                token_burst_max: 100,
+                token_requests_max: requests_max.div_ceil(2),
+                token_streams_max: requests_max.div_ceil(8),
+            },
+            capacity: GatewayCapacity {
+                body_bytes_max: 1 << 20,
+                import_bytes_max: 64 << 20,
+                imports_max: 2,
+                requests_max,
+                streams_max: requests_max.div_ceil(4),
+                connections_max,
+                address_connections_max: connections_max.div_ceil(2),
+                http2_streams_max: 128,
+            },
+            deadlines: GatewayDeadlines {
+                header_ms: 30_000,
+                body_ms: 15_000,
+                write_ms: 15_000,
+                drain_ms: 5_000,
+                cache_ms: 1_000,
+            },
         }
     }
 }
@@ -241,46 +267,46 @@ impl GatewayConfig {
     fn numeric_settings(&self) -> [(&'static str, u64, u64, u64); 19] {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         [
-            ("body_bytes_max", count(self.body_bytes_max), 1024, 64 << 20),
-            ("import_bytes_max", count(self.import_bytes_max), 1024, 1 << 30),
-            ("imports_max", count(self.imports_max), 1, 64),
-            ("requests_max", count(self.requests_max), 1, 1 << 20),
-            ("streams_max", count(self.streams_max), 1, 1 << 20),
-            ("connections_max", count(self.connections_max), 1, count(CONNECTIONS_MAX)),
-            ("address_connections_max", count(self.address_connections_max), 1, 1 << 20),
-            ("http2_streams_max", self.http2_streams_max.into(), 1, 1 << 16),
-            ("actor_inputs_per_minute_max", self.actor_inputs_per_minute_max.into(), 0, 1 << 20),
-            ("actor_inputs_burst_max", self.actor_inputs_burst_max.into(), 1, 1 << 20),
-            ("token_rate_max", self.token_rate_max.into(), 0, 1 << 20),
-            ("token_burst_max", self.token_burst_max.into(), 1, 1 << 20),
-            ("token_requests_max", count(self.token_requests_max), 1, 1 << 20),
-            ("token_streams_max", count(self.token_streams_max), 1, 1 << 20),
-            ("header_ms", self.header_ms, 10, 600_000),
-            ("body_ms", self.body_ms, 10, 600_000),
-            ("write_ms", self.write_ms, 10, 600_000),
-            ("drain_ms", self.drain_ms, 0, 600_000),
-            ("cache_ms", self.cache_ms, 0, 60_000),
+            ("body_bytes_max", count(self.capacity.body_bytes_max), 1024, 64 << 20),
+            ("import_bytes_max", count(self.capacity.import_bytes_max), 1024, 1 << 30),
+            ("imports_max", count(self.capacity.imports_max), 1, 64),
+            ("requests_max", count(self.capacity.requests_max), 1, 1 << 20),
+            ("streams_max", count(self.capacity.streams_max), 1, 1 << 20),
+            ("connections_max", count(self.capacity.connections_max), 1, count(CONNECTIONS_MAX)),
+            ("address_connections_max", count(self.capacity.address_connections_max), 1, 1 << 20),
+            ("http2_streams_max", self.capacity.http2_streams_max.into(), 1, 1 << 16),
+            ("actor_inputs_per_minute_max", self.callers.actor_inputs_per_minute_max.into(), 0, 1 << 20),
+            ("actor_inputs_burst_max", self.callers.actor_inputs_burst_max.into(), 1, 1 << 20),
+            ("token_rate_max", self.callers.token_rate_max.into(), 0, 1 << 20),
+            ("token_burst_max", self.callers.token_burst_max.into(), 1, 1 << 20),
+            ("token_requests_max", count(self.callers.token_requests_max), 1, 1 << 20),
+            ("token_streams_max", count(self.callers.token_streams_max), 1, 1 << 20),
+            ("header_ms", self.deadlines.header_ms, 10, 600_000),
+            ("body_ms", self.deadlines.body_ms, 10, 600_000),
+            ("write_ms", self.deadlines.write_ms, 10, 600_000),
+            ("drain_ms", self.deadlines.drain_ms, 0, 600_000),
+            ("cache_ms", self.deadlines.cache_ms, 0, 60_000),
         ]
     }
 
     pub(crate) fn header_time(&self) -> Duration {
-        Duration::from_millis(self.header_ms)
+        Duration::from_millis(self.deadlines.header_ms)
     }
 
     pub(crate) fn body_time(&self) -> Duration {
-        Duration::from_millis(self.body_ms)
+        Duration::from_millis(self.deadlines.body_ms)
     }
 
     pub(crate) fn write_time(&self) -> Duration {
-        Duration::from_millis(self.write_ms)
+        Duration::from_millis(self.deadlines.write_ms)
     }
 
     pub(crate) fn drain_time(&self) -> Duration {
-        Duration::from_millis(self.drain_ms)
+        Duration::from_millis(self.deadlines.drain_ms)
     }
 
     pub(crate) fn cache_time(&self) -> Duration {
-        Duration::from_millis(self.cache_ms)
+        Duration::from_millis(self.deadlines.cache_ms)
     }
 }
 
@@ -323,7 +349,11 @@ mod tests {
     fn missing_listeners_and_numbers_out_of_range_are_refused() {
         assert_eq!(GatewayConfig::default().validate(), Err(ConfigError::NoDoor));
         let listen = Some("127.0.0.1:0".parse().unwrap());
-        let none = GatewayConfig { listen, requests_max: 0, ..GatewayConfig::default() };
+        let none = GatewayConfig {
+            listen,
+            capacity: GatewayCapacity { requests_max: 0, ..GatewayConfig::default().capacity },
+            ..GatewayConfig::default()
+        };
         let refused = none.validate().unwrap_err();
         assert_eq!(refused.to_string(), "`requests_max` must be from 1 to 1048576, and is 0");
     }
@@ -332,8 +362,13 @@ mod tests {
     fn all_wrong_hosts_counts_and_times_are_listed_together() {
         let listen = Some("127.0.0.1:0".parse().unwrap());
         let hosts = vec!["https://agents.example".to_owned()];
-        let wrong =
-            GatewayConfig { listen, hosts, requests_max: 0, drain_ms: 600_001, ..GatewayConfig::default() };
+        let wrong = GatewayConfig {
+            listen,
+            hosts,
+            capacity: GatewayCapacity { requests_max: 0, ..GatewayConfig::default().capacity },
+            deadlines: GatewayDeadlines { drain_ms: 600_001, ..GatewayConfig::default().deadlines },
+            ..GatewayConfig::default()
+        };
         let problems = wrong.list_problems();
         assert!(
             matches!(

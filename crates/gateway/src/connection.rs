@@ -168,7 +168,7 @@ impl ConnectionContext {
         let mut builder = http2::Builder::new(streams.clone());
         builder
             .timer(TokioTimer::new())
-            .max_concurrent_streams(core.config.http2_streams_max)
+            .max_concurrent_streams(core.config.capacity.http2_streams_max)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_pending_accept_reset_streams(RESETS_WAITING_MAX)
             .max_local_error_reset_streams(RESETS_FOR_MISTAKES_MAX)

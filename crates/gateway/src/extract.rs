@@ -162,7 +162,7 @@ pub(crate) fn parse_json_with_path<T: DeserializeOwned>(bytes: &[u8]) -> Answer<
 pub(crate) async fn read_shared(request: Request, core: &GatewayCore) -> Answer<Bytes> {
     let payer = request.extensions().get::<BodyPayer>().copied().unwrap_or_default();
     let share = core.limits.bodies.begin_body(payer);
-    read_within(request, core, core.live().body_bytes_max, Some(share)).await
+    read_within(request, core, core.live().capacity.body_bytes_max, Some(share)).await
 }
 
 /// Reads a body that has another bound of how many there are at a time.
@@ -179,7 +179,7 @@ async fn read_within(
 ) -> Answer<Bytes> {
     check_encoding(request.headers())?;
     let config = core.live();
-    let too_large = || too_large(bytes_max, bytes_max == config.body_bytes_max);
+    let too_large = || too_large(bytes_max, bytes_max == config.capacity.body_bytes_max);
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > bytes_max as u64) {
         return Err(too_large());

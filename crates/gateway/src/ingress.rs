@@ -116,7 +116,12 @@ async fn charge_actor(
 }
 
 /// Tells whether a key belongs to an input of the same request.
-async fn is_known(core: &GatewayCore, scope: &Scope, key: &ItemKey, now: Timestamp) -> Answer<bool> {
+pub(crate) async fn is_known(
+    core: &GatewayCore,
+    scope: &Scope,
+    key: &ItemKey,
+    now: Timestamp,
+) -> Answer<bool> {
     let known = core.ports.store.find_keyed_item(scope, &key.key, now).await?;
     Ok(known.is_some_and(|known| known.request == key.request))
 }

@@ -16,7 +16,7 @@
 //! What leaves by itself goes through the [`outbox`], to the [`channel`]s of the configuration, signed ([`signature`]);
 //! by the same signature their events are let in.
 //!
-//! Lifecycle: [`GatewayConfig::validate`] (pure) → [`build_gateway`] (binds) → [`Gateway::run`] (serves, then drains)
+//! Lifecycle: [`CallerLimits, GatewayCapacity, GatewayConfig, GatewayDeadlines::validate`] (pure) → [`build_gateway`] (binds) → [`Gateway::run`] (serves, then drains)
 //! beside a cheap [`GatewayHandle`].
 //!
 //! [`Store`]: dromia_contracts::store::Store
@@ -68,7 +68,9 @@ mod transcript;
 mod wire;
 
 pub use crate::channel::{ChannelKey, ChannelKeys, WebhookChannel, WebhookChannels};
-pub use crate::config::{ConfigError, GatewayConfig, SocketUser, TlsFiles};
+pub use crate::config::{
+    CallerLimits, ConfigError, GatewayCapacity, GatewayConfig, GatewayDeadlines, SocketUser, TlsFiles,
+};
 pub use crate::metrics::{LogMeter, ToolMeters};
 pub use crate::outbox::{Outbox, OutboxPorts, WebhookOutcome, WebhookRequest, WebhookSender};
 pub use crate::ports::GatewayPorts;

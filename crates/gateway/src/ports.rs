@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dromia_contracts::ScopeAuthority;
 use dromia_contracts::audit::{AuditLog, AuditSigner};
 use dromia_contracts::capability::CapabilityRegistry;
+use dromia_contracts::egress::EgressClient;
 use dromia_contracts::gate::Gate;
 use dromia_contracts::runs::EnginePort;
 use dromia_contracts::runtime::Runtime;
@@ -31,6 +32,8 @@ pub struct GatewayPorts {
     pub files: Arc<dyn WorkspaceFiles>,
     /// The gate, to be asked whether an agent may use a tool.
     pub gate: Arc<dyn Gate>,
+    /// The line of agents, for the pictures that a request names by URL.
+    pub reach: Arc<dyn EgressClient>,
     /// What the operator says about tools.
     pub terms: Arc<dyn OperatorTerms>,
     /// The secrets of tenants.

@@ -37,11 +37,14 @@ struct TokenLimits {
 
 impl TokenLimits {
     fn from_config(config: &GatewayConfig) -> Self {
-        let pace = RefillRate::per_second(config.token_rate_max.into(), config.token_burst_max.into());
+        let pace = RefillRate::per_second(
+            config.callers.token_rate_max.into(),
+            config.callers.token_burst_max.into(),
+        );
         Self {
-            pace: (config.token_rate_max > 0).then_some(pace),
-            requests_max: config.token_requests_max,
-            streams_max: config.token_streams_max,
+            pace: (config.callers.token_rate_max > 0).then_some(pace),
+            requests_max: config.callers.token_requests_max,
+            streams_max: config.callers.token_streams_max,
         }
     }
 }
@@ -251,7 +254,8 @@ mod tests {
 
     #[test]
     fn one_token_is_held_back_and_another_is_not() {
-        let allowances = allowances(|config| (config.token_rate_max, config.token_burst_max) = (1, 1));
+        let allowances =
+            allowances(|config| (config.callers.token_rate_max, config.callers.token_burst_max) = (1, 1));
         assert!(allowances.acquire_request(token(1), at(0)).is_ok());
         assert_eq!(
             allowances.acquire_request(token(1), at(0)).err(),
@@ -263,7 +267,9 @@ mod tests {
 
     #[test]
     fn requests_and_streams_in_flight_are_counted_apart() {
-        let allowances = allowances(|config| (config.token_requests_max, config.token_streams_max) = (2, 1));
+        let allowances = allowances(|config| {
+            (config.callers.token_requests_max, config.callers.token_streams_max) = (2, 1);
+        });
         let first = allowances.acquire_request(token(1), at(0)).expect("let in");
         let second = allowances.acquire_request(token(1), at(0)).expect("let in");
         assert_eq!(allowances.acquire_request(token(1), at(0)).err(), Some(AllowanceExhausted::Requests));
@@ -279,7 +285,11 @@ mod tests {
     #[test]
     fn a_refusal_for_requests_in_flight_spends_no_rate() {
         let allowances = allowances(|config| {
-            (config.token_rate_max, config.token_burst_max, config.token_requests_max) = (1, 2, 1);
+            (
+                config.callers.token_rate_max,
+                config.callers.token_burst_max,
+                config.callers.token_requests_max,
+            ) = (1, 2, 1);
         });
         let held = allowances.acquire_request(token(1), at(0)).expect("let in");
         assert_eq!(allowances.acquire_request(token(1), at(0)).err(), Some(AllowanceExhausted::Requests));
@@ -290,7 +300,11 @@ mod tests {
     #[test]
     fn the_token_table_is_bounded_and_keeps_tokens_in_flight() {
         let allowances = allowances(|config| {
-            (config.token_rate_max, config.token_burst_max, config.token_requests_max) = (1, 1, 1);
+            (
+                config.callers.token_rate_max,
+                config.callers.token_burst_max,
+                config.callers.token_requests_max,
+            ) = (1, 1, 1);
         });
         let busy = allowances.acquire_request(token(0), at(0)).expect("let in");
         for number in 1..=25_000 {

@@ -273,7 +273,7 @@ impl ConnectionAcceptor {
             match accepted.and_then(|(stream, peer)| Ok((stream.local_addr()?.ip(), peer.ip(), stream))) {
                 Ok((local, peer, stream)) => {
                     let Some(entered) =
-                        addresses.acquire_permit(peer, self.core.live().address_connections_max)
+                        addresses.acquire_permit(peer, self.core.live().capacity.address_connections_max)
                     else {
                         // Closed by being dropped; nothing was read from it.
                         self.core.meters.count_refusal(EdgeRefusal::AddressConnections);

@@ -34,14 +34,14 @@ pub(crate) struct SharedLimits {
 impl SharedLimits {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
         Self {
-            requests: make_node_pool(config.requests_max),
-            tcp_connections: make_node_pool(config.connections_max),
-            unix_connections: make_node_pool(config.connections_max),
-            tenant_requests: make_slot_pool(config.requests_max),
-            streams: make_slot_pool(config.streams_max),
-            imports: make_slot_pool(config.imports_max),
+            requests: make_node_pool(config.capacity.requests_max),
+            tcp_connections: make_node_pool(config.capacity.connections_max),
+            unix_connections: make_node_pool(config.capacity.connections_max),
+            tenant_requests: make_slot_pool(config.capacity.requests_max),
+            streams: make_slot_pool(config.capacity.streams_max),
+            imports: make_slot_pool(config.capacity.imports_max),
             allowances: Arc::new(TokenAllowances::new(config)),
-            bodies: Arc::new(BodyBudget::new(config.body_bytes_max)),
+            bodies: Arc::new(BodyBudget::new(config.capacity.body_bytes_max)),
             pauses: RefusalPauses::default(),
             actors: ActorRateLimiter::new(config),
         }
@@ -51,11 +51,11 @@ impl SharedLimits {
     pub(crate) fn replace_config(&self, config: &GatewayConfig) {
         self.allowances.replace_limits(config);
         self.actors.replace_pace(config);
-        self.bodies.replace_limits(config.body_bytes_max);
-        self.requests.resize(config.requests_max, 0);
-        self.tcp_connections.resize(config.connections_max, 0);
-        self.unix_connections.resize(config.connections_max, 0);
-        resize_slot_pool(&self.tenant_requests, config.requests_max);
-        resize_slot_pool(&self.streams, config.streams_max);
+        self.bodies.replace_limits(config.capacity.body_bytes_max);
+        self.requests.resize(config.capacity.requests_max, 0);
+        self.tcp_connections.resize(config.capacity.connections_max, 0);
+        self.unix_connections.resize(config.capacity.connections_max, 0);
+        resize_slot_pool(&self.tenant_requests, config.capacity.requests_max);
+        resize_slot_pool(&self.streams, config.capacity.streams_max);
     }
 }

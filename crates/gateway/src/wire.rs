@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use dromia_api as api;
 use dromia_contracts::agent::{AgentConfig, AgentRecord, HandleSlug, TenantRecord};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, ApprovalState, DeclaredRule};
+use dromia_contracts::approval::{
+    ApprovalRequest, ApprovalRuleRecord, ApprovalState, CallSource, DeclaredRule, JudgedCall,
+};
 use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::{CapabilityRecord, CapabilityState};
 use dromia_contracts::cost::ModelAttempt;
@@ -101,9 +103,14 @@ pub(crate) fn api_approval(approval: ApprovalRequest, now: Timestamp) -> api::ap
     let cooling =
         approval.cooling_at(now).map(|until| until.duration_since(now).as_secs().max(0).unsigned_abs());
     let ApprovalRequest {
-        id, agent, session, run, call, tool, arguments, action, binding, rule, reason, ..
+        id,
+        rule,
+        reason,
+        source: CallSource { agent, session, run, call, .. },
+        judged: JudgedCall { tool, arguments, action, binding, .. },
+        ..
     } = approval;
-    let origins = approval.origins.into_iter().map(|known| api::approval::ArgumentOrigin {
+    let origins = approval.judged.origins.into_iter().map(|known| api::approval::ArgumentOrigin {
         name: known.name,
         role: known.role,
         origin: known.origin,
@@ -114,33 +121,41 @@ pub(crate) fn api_approval(approval: ApprovalRequest, now: Timestamp) -> api::ap
     api::approval::ApprovalResource {
         id,
         state,
-        agent,
-        session,
-        run,
-        call,
-        author: approval.author.to_string(),
-        tool,
-        arguments,
-        origins: origins.collect(),
-        context: approval.context.to_string(),
-        action,
-        binding,
-        contents: approval.bound.contents,
         rule,
         reason,
         approvers: approval.approvers.iter().map(ToString::to_string).collect(),
-        asked_at: approval.asked_at,
-        holds_until: approval.holds_until,
-        expires_at: approval.expires_at,
-        cools_until: approval.cools_until,
-        cools_in_seconds: cooling,
-        opinion: approval.provenance.opinion,
-        // A person who refuses leaves an answer; the server, which refuses where it could ask no person, leaves none.
-        unattended: state == ApprovalState::Denied && answer.is_none(),
-        answered_by: answer.as_ref().map(|answer| answer.by.to_string()),
-        answered_at: answer.as_ref().map(|answer| answer.at),
-        answer_reason: answer.map(|answer| answer.reason).filter(|reason| !reason.is_empty()),
-        used_by: approval.used_by,
+        opinion: approval.judged.provenance.opinion,
+        source: api::approval::ApprovalSource {
+            agent,
+            session,
+            run,
+            call,
+            author: approval.source.author.to_string(),
+        },
+        judged: api::approval::ApprovalCall {
+            tool,
+            arguments,
+            origins: origins.collect(),
+            context: approval.judged.context.to_string(),
+            action,
+            binding,
+            contents: approval.judged.bound.contents,
+        },
+        deadlines: api::approval::ApprovalTimes {
+            asked_at: approval.deadlines.asked_at,
+            holds_until: approval.deadlines.holds_until,
+            expires_at: approval.deadlines.expires_at,
+            cools_until: approval.deadlines.cools_until,
+            cools_in_seconds: cooling,
+        },
+        answer: api::approval::ApprovalOutcome {
+            // A person who refuses leaves an answer; the server, which refuses where it could ask no person, leaves none.
+            unattended: state == ApprovalState::Denied && answer.is_none(),
+            answered_by: answer.as_ref().map(|answer| answer.by.to_string()),
+            answered_at: answer.as_ref().map(|answer| answer.at),
+            answer_reason: answer.map(|answer| answer.reason).filter(|reason| !reason.is_empty()),
+            used_by: approval.used_by,
+        },
     }
 }
 
@@ -203,9 +218,9 @@ pub(crate) fn api_delivery(delivery: DeliverySummary) -> api::delivery::Delivery
         reason: delivery.reason,
         attempts: delivery.attempts,
         redrives: delivery.redrives,
-        agent: delivery.agent,
-        session: delivery.session,
-        run: delivery.run,
+        agent: delivery.source.agent,
+        session: delivery.source.session,
+        run: delivery.source.run,
         prepared_at: delivery.prepared_at,
         updated_at: delivery.updated_at,
         feed: delivery.feed,

@@ -11,7 +11,7 @@
 //! the only one).
 //!
 //! What a spec names of this machine is found once, by handle and over no link (`tree`), and what of a workspace no program
-//! changes is guarded by handle (`guards`); `by_path` is how it was done once, for tests that must notice it.
+//! changes is guarded by handle (`guards`, `nested_guards`); `by_path` is how it was done once, for tests that must notice it.
 //!
 //! Where the operator named control groups (`groups`) they are made before the warden and removed after it.
 
@@ -26,6 +26,7 @@ mod landlock;
 mod meter;
 mod mount_point;
 mod namespaces;
+mod nested_guards;
 mod numbers;
 mod open_files;
 mod proc_masks;
@@ -141,7 +142,7 @@ fn furnish_inside(order: &HelperOrder) -> Result<(), String> {
     }
     let workspace =
         tree::open_no_links(Path::new(WORKSPACE)).map_err(|problem| format!("{WORKSPACE}: {problem}"))?;
-    guards::attach_guards(&workspace)
+    nested_guards::guard_workspace(&order.spec, &workspace)
         .map_err(|(name, problem)| format!("the guard of {}: {problem}", name.display()))
 }
 

@@ -278,7 +278,8 @@ fn probe_firecracker(helper: &Path, monitor: Option<&FirecrackerParts>) -> Resul
     parts::check_parts(monitor, &parts::HostFacts::this_host())?;
     let backend = FirecrackerSandbox::new(helper.to_owned(), monitor.clone());
     let room = TrialDirectory::make_directory()?;
-    let look = "check what the message names; docs/sandbox.md lists what a kernel and a root image need";
+    let look =
+        "check what the message names; `dromia docs sandbox` lists what a kernel and a root image need";
     match carried_out(helper, &backend.helper_order(idle_spec(&room))) {
         Ok(ProcessExit::Exited { code: 0 }) => Ok(working_backend(backend, Vec::new())),
         Ok(ProcessExit::NotStarted { problem }) => Err(MissingPart::new(problem, look)),

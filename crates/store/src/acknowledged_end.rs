@@ -19,6 +19,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::StoreConfig;
+use crate::log_hold;
 use crate::open_error::OpenError;
 
 /// Bytes of the log's header, of the header of a frame, and of the record.
@@ -100,6 +101,11 @@ impl AcknowledgedEnd {
         self.file.write_all_at(&end.write(), 0)?;
         self.present = Some(end);
         Ok(())
+    }
+
+    /// Whether a copy of the database holds the log.
+    pub(crate) fn is_held(&self) -> bool {
+        log_hold::is_log_held(&self.file)
     }
 
     /// Clears the record: all of the log is in the main file.

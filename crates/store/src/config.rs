@@ -12,12 +12,14 @@ pub struct StoreConfig {
     pub readers: usize,
     /// The SQLite VFS under every connection; the default one if it is not set.
     pub vfs: Option<String>,
+    /// How long the log may get while a copy of the database is made; tests give less.
+    pub held_log_max: u64,
 }
 
 impl StoreConfig {
     /// Puts a store into a directory, with the default readers and VFS.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), readers: 3, vfs: None }
+        Self { dir: dir.into(), readers: 3, vfs: None, held_log_max: HELD_LOG_BYTES }
     }
 
     pub(crate) fn database_path(&self) -> PathBuf {
@@ -84,8 +86,12 @@ pub(crate) const READ_TIME_MAX: Duration = Duration::from_secs(5);
 pub(crate) const WAL_COPY_BYTES: u64 = 4 << 20;
 /// Past this, readers are interrupted so that SQLite can restart the log.
 pub(crate) const WAL_PRESS_BYTES: u64 = 32 << 20;
-/// Past this, no batch is taken until SQLite has restarted the log; one more transaction stays below 64 MiB.
-pub(crate) const WAL_FULL_BYTES: u64 = 56 << 20;
+/// So far past the press, no batch is taken until SQLite has restarted the log; one more transaction stays below 64 MiB.
+pub(crate) const WAL_FULL_BYTES: u64 = 24 << 20;
+/// Past this, readers are interrupted though a copy holds the log; what may still come stays below 1 GiB.
+const HELD_LOG_BYTES: u64 = 992 << 20;
+/// While a copy holds it, the log is at most this part of the room that its volume has left.
+pub(crate) const HELD_LOG_PART: u64 = 4;
 
 /// How long the writer waits between two attempts to reopen: at first, and at most.
 pub(crate) const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);

@@ -13,6 +13,7 @@ mod config;
 mod directory_sync;
 mod live_copy;
 mod lock;
+mod log_hold;
 mod migrate;
 mod obstacle;
 mod open;

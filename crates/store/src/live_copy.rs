@@ -2,9 +2,9 @@
 //!
 //! SQLite's online backup copies pages in bounded steps inside one read transaction, so the copy is the database of one
 //! moment, with every commit that was acknowledged before. Without that transaction each write of the server would make
-//! the copy start again. The price is that the log cannot restart while the copy runs, and a full log stops the writer.
-//! So the copy watches the log and gives its snapshot up long before that; then it waits until the log has restarted and
-//! tries again. `VACUUM INTO` holds the same snapshot, takes longer and cannot give it up page by page.
+//! the copy start again. The price is that the log cannot restart while the copy runs. So the copy says that it holds the
+//! log, and the writer lets it grow to a second bound. Before that bound the copy gives up: at it the writer would stop.
+//! `VACUUM INTO` holds the same snapshot, takes longer and cannot give it up page by page.
 //!
 //! While no server has the store, its lock is held: without a log the file is read as immutable, and a server that
 //! started meanwhile would change it. Nothing of the store is written, except the lock's own file.
@@ -13,24 +13,21 @@ use std::fs::OpenOptions;
 use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use crate::acknowledged_end::{self, LogLoss};
-use crate::config::{StoreConfig, WAL_COPY_BYTES, WAL_PRESS_BYTES};
+use crate::config::StoreConfig;
 use crate::inspect::StoreInspector;
 use crate::lock::HomeLock;
+use crate::log_hold::{self, LogHold};
 use crate::open_error::OpenError;
 
 /// Pages of one step: 1 MiB, after which the log is looked at.
 const STEP_PAGES: i32 = 256;
-/// The copy gives its snapshot up when the log is longer than this, before the server interrupts readers.
-const LOG_BYTES_MAX: u64 = WAL_PRESS_BYTES - WAL_COPY_BYTES;
-/// How often the copy begins, and how long it waits in between for the log to restart.
-const TRIES_MAX: u32 = 8;
-const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a step waits for a lock of SQLite.
 const POLL: Duration = Duration::from_millis(20);
 /// How long a copy may wait for one lock of SQLite.
 const PATIENCE: Duration = Duration::from_hours(24);
@@ -71,8 +68,8 @@ pub enum CopyError {
     #[error("the copy was stopped")]
     Stopped,
     /// The server writes faster than the database is copied.
-    #[error("the server's log grew past {} MiB in each of {TRIES_MAX} attempts to copy the database", LOG_BYTES_MAX >> 20)]
-    Outrun,
+    #[error("the server's log grew past {} MiB while the database was copied", .0 >> 20)]
+    Outrun(u64),
     /// Acknowledged commits are missing already.
     #[error("the store is damaged: {0}")]
     Lossy(String),
@@ -97,38 +94,19 @@ pub fn copy_database(
     to: &Path,
     watch: &mut dyn FnMut(CopyProgress) -> ControlFlow<()>,
 ) -> Result<(), CopyError> {
+    let failed = |error: std::io::Error| CopyError::Failed(error.to_string());
     if !hold.is_served()
-        && let Some(LogLoss::Lost(problem)) =
-            acknowledged_end::log_loss(config).map_err(|error| CopyError::Failed(error.to_string()))?
+        && let Some(LogLoss::Lost(problem)) = acknowledged_end::log_loss(config).map_err(failed)?
     {
         return Err(CopyError::Lossy(problem));
     }
-    let is_short = || !hold.is_served() || acknowledged_end::log_bytes(config) <= LOG_BYTES_MAX;
-    for _ in 0..TRIES_MAX {
-        if try_copy(config, hold, to, &is_short, watch)? {
-            return Ok(());
-        }
-        let end = Instant::now() + RESTART_WAIT_MAX;
-        while acknowledged_end::log_bytes(config) > 2 * WAL_COPY_BYTES && Instant::now() < end {
-            std::thread::sleep(POLL);
-        }
-    }
-    Err(CopyError::Outrun)
-}
-
-/// Copies in one snapshot; false if the snapshot was given up.
-fn try_copy(
-    config: &StoreConfig,
-    hold: &StoreHold,
-    to: &Path,
-    is_log_short: &dyn Fn() -> bool,
-    watch: &mut dyn FnMut(CopyProgress) -> ControlFlow<()>,
-) -> Result<bool, CopyError> {
+    // Let go after the snapshot is.
+    let _held = if hold.is_served() { Some(LogHold::acquire(config).map_err(failed)?) } else { None };
     let inspector = StoreInspector::new(config.clone(), PATIENCE);
     let source = if hold.is_served() { inspector.connect_beside()? } else { inspector.connect()? };
-    // Empty each time: of an attempt that was given up, SQLite may have written some pages and not the first.
+    // Empty each time: of a copy that was given up, SQLite may have written some pages and not the first.
     let make = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to);
-    make.map_err(|error| CopyError::Failed(error.to_string()))?;
+    make.map_err(failed)?;
     let mut copy = Connection::open(to)?;
     // A copy that breaks off is thrown away, so nothing of it needs a journal or a sync.
     copy.pragma_update(None, "journal_mode", "OFF")?;
@@ -146,9 +124,14 @@ fn try_copy(
             return Err(CopyError::Stopped);
         }
         match step {
-            StepResult::Done => return Ok(true),
-            StepResult::More if is_log_short() => {}
-            StepResult::More => return Ok(false),
+            StepResult::Done => return Ok(()),
+            StepResult::More if !hold.is_served() => {}
+            StepResult::More => {
+                let most = log_hold::held_log_max(config) / 8 * 7;
+                if acknowledged_end::log_bytes(config) > most {
+                    return Err(CopyError::Outrun(most));
+                }
+            }
             _ => std::thread::sleep(POLL),
         }
     }
@@ -156,7 +139,6 @@ fn try_copy(
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -222,23 +204,5 @@ mod tests {
         assert_eq!(count_pins(&copy), 10);
         let stopped = copy_database(&config, &hold, &copy, &mut |_| ControlFlow::Break(()));
         assert!(matches!(stopped, Err(CopyError::Stopped)), "{stopped:?}");
-    }
-
-    #[test]
-    fn a_snapshot_that_holds_a_long_log_is_given_up() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let config = StoreConfig::new(dir.path().join("store"));
-        fs::create_dir(&config.dir).expect("is made");
-        let writer = open_writer(&config).expect("opens");
-        put_pins(&writer, 0..3_000);
-        let hold = StoreHold::acquire(&config).expect("is tried");
-        let copy = dir.path().join("copy.db");
-        // Late enough that SQLite has written pages of the copy that it cannot keep in memory.
-        let steps = Cell::new(0);
-        let is_short = || steps.replace(steps.get() + 1) < 6;
-        let is_whole = try_copy(&config, &hold, &copy, &is_short, &mut go_on).expect("nothing fails");
-        assert!(!is_whole && fs::metadata(&copy).expect("is there").len() > 0);
-        assert!(try_copy(&config, &hold, &copy, &|| true, &mut go_on).expect("nothing fails"), "and again");
-        assert_eq!(count_pins(&copy), 3_000);
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::acknowledged_end::{self, AcknowledgedEnd};
-use crate::config::{APPLICATION_ID, StoreConfig};
+use crate::config::{APPLICATION_ID, StoreConfig, WAL_PRESS_BYTES};
 use crate::directory_sync::{sync_directory, sync_parents};
 use crate::migrate::{self, Migration, MigrationPlan};
 use crate::open_error::OpenError;
@@ -105,6 +105,8 @@ fn prepare_writer(db: &Connection) -> Result<(), rusqlite::Error> {
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "secure_delete", true)?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // A log that a copy held and that restarts while a reader is about gives its room back all the same.
+    db.pragma_update(None, "journal_size_limit", WAL_PRESS_BYTES.cast_signed())?;
     db.pragma_update(None, "foreign_keys", false)?;
     db.pragma_update(None, "cache_size", -4096)?;
     db.set_prepared_statement_cache_capacity(96);

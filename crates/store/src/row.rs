@@ -2,7 +2,7 @@
 
 use rusqlite::Row;
 
-use dromia_contracts::delivery::{AttemptEnd, DeliverySummary};
+use dromia_contracts::delivery::{AttemptEnd, DeliverySource, DeliverySummary};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, DeliveryId, ItemId, RunId, SessionId};
 use dromia_contracts::model::TokenUsage;
@@ -69,10 +69,6 @@ pub(crate) fn read_delivery(row: &Row<'_>, from: usize) -> rusqlite::Result<Deli
         id: DeliveryId::from_bytes(column_codes::read_bytes(row, from)?),
         target: row.get(from + 1)?,
         position: column_codes::read_counter(row, from + 2)?,
-        agent: AgentId::from_bytes(column_codes::read_bytes(row, from + 3)?),
-        session: SessionId::from_bytes(column_codes::read_bytes(row, from + 4)?),
-        run: RunId::from_bytes(column_codes::read_bytes(row, from + 5)?),
-        seq: column_codes::read_counter(row, from + 6)?,
         prepared_at: column_codes::read_time(row, from + 7)?,
         state: column_codes::read_enum(row, from + 8)?,
         reason: column_codes::coded_opt(row, from + 9)?,
@@ -84,6 +80,12 @@ pub(crate) fn read_delivery(row: &Row<'_>, from: usize) -> rusqlite::Result<Deli
         holder: column_codes::bytes_opt(row, from + 15)?.map(Digest::from_bytes),
         updated_at: column_codes::read_time(row, from + 16)?,
         feed: row.get::<_, Option<i64>>(from + 17)?.map(i64::cast_unsigned),
+        source: DeliverySource {
+            agent: AgentId::from_bytes(column_codes::read_bytes(row, from + 3)?),
+            session: SessionId::from_bytes(column_codes::read_bytes(row, from + 4)?),
+            run: RunId::from_bytes(column_codes::read_bytes(row, from + 5)?),
+            seq: column_codes::read_counter(row, from + 6)?,
+        },
     })
 }
 
@@ -103,10 +105,10 @@ pub(crate) fn delivery_seal(delivery: &DeliverySummary, body: &[u8]) -> [u8; 8] 
     let mut hasher = blake3::Hasher::new();
     hasher.update(delivery.id.as_bytes());
     hasher.update(&delivery.position.to_le_bytes());
-    hasher.update(delivery.agent.as_bytes());
-    hasher.update(delivery.session.as_bytes());
-    hasher.update(delivery.run.as_bytes());
-    hasher.update(&delivery.seq.to_le_bytes());
+    hasher.update(delivery.source.agent.as_bytes());
+    hasher.update(delivery.source.session.as_bytes());
+    hasher.update(delivery.source.run.as_bytes());
+    hasher.update(&delivery.source.seq.to_le_bytes());
     hasher.update(&delivery.prepared_at.as_millisecond().to_le_bytes());
     hasher.update(&(delivery.target.len() as u64).to_le_bytes());
     hasher.update(delivery.target.as_bytes());

@@ -279,7 +279,9 @@ impl StoreWriter {
     fn tend_log(&mut self, idle: bool) -> bool {
         let Some(db) = &self.db else { return false };
         let shrunk = if idle { WriteAheadLog::shrink_file(db) } else { Ok(true) };
-        match shrunk.and_then(|settled| self.log.copy_if_due(db, idle).map(|fits| (settled, fits))) {
+        match shrunk
+            .and_then(|settled| self.log.copy_if_due(db, &self.config, idle).map(|fits| (settled, fits)))
+        {
             Ok((settled, true)) => return settled && self.log.is_copied(),
             Ok((_, false)) => self.recover("the log is full because a reader uses it", false),
             Err(error) => self.fail_group(Vec::new(), &error.to_string()),

@@ -12,6 +12,7 @@ mod calls;
 mod generations;
 mod person_files;
 mod programs;
+mod reach;
 mod workspaces;
 
 use std::path::PathBuf;

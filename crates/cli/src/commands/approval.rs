@@ -117,8 +117,8 @@ async fn answer_approvals(
     let answered: ApprovalResource =
         cli.client.post_json(&format!("{}/answer", approval_path(*first)), &body).await?;
     output.print_result(&answered, |answered| {
-        let by = escape_hidden(answered.answered_by.as_deref().unwrap_or("no one"));
-        let (tool, with) = (escape_hidden(&answered.tool), also_told(&body.also));
+        let by = escape_hidden(answered.answer.answered_by.as_deref().unwrap_or("no one"));
+        let (tool, with) = (escape_hidden(&answered.judged.tool), also_told(&body.also));
         match answered.state {
             // The same answer again, after the call that it was about.
             ApprovalState::Used => {
@@ -156,22 +156,30 @@ fn approval_row(
     style: &RowStyle,
 ) -> Vec<String> {
     let call = truncate_text(
-        &format!("{} {}", escape_hidden(&approval.tool), escape_hidden(&approval.arguments)),
+        &format!("{} {}", escape_hidden(&approval.judged.tool), escape_hidden(&approval.judged.arguments)),
         CALL_SHOWN,
     );
-    let until = match approval.cools_in_seconds {
+    let until = match approval.deadlines.cools_in_seconds {
         // Until then it may be refused.
         Some(seconds) => format!("begins in {}", time_span(seconds)),
-        None if approval.state.is_open() => style.format_time(approval.expires_at),
+        None if approval.state.is_open() => style.format_time(approval.deadlines.expires_at),
         None => String::new(),
     };
-    let waits = match (approval.state, approval.cools_in_seconds) {
-        (ApprovalState::Holding, None) => style.format_time(approval.holds_until),
+    let waits = match (approval.state, approval.deadlines.cools_in_seconds) {
+        (ApprovalState::Holding, None) => style.format_time(approval.deadlines.holds_until),
         _ => String::new(),
     };
     let (id, state) = (style.format_id(approval.id), state_text(approval.state).to_owned());
     // Calls of one step have one mark.
-    vec![id, state, handles.display_name(approval.agent), waits, until, steps.step_mark(approval), call]
+    vec![
+        id,
+        state,
+        handles.display_name(approval.source.agent),
+        waits,
+        until,
+        steps.step_mark(approval),
+        call,
+    ]
 }
 
 /// The state of an approval, for people; of an open one, what its run does.

@@ -44,7 +44,7 @@ async fn warn_of_unpriced(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outc
     let sum: CostSummary = cli.client.get("/v1/cost?by=model&since=7d").await?;
     for group in sum.groups.iter().filter(|group| group.spent.unpriced_calls > 0) {
         let model = &group.key;
-        output.notice_wrapped(&format!(
+        output.print_notice(&format!(
             "warning: no price is known for the model {model}, and a budget of money refuses its calls: give it a price with \
              `dromia model set {model}=PROVIDER/ID --price IN/OUT`, or with --free if it costs nothing"
         ))?;

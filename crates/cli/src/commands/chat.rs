@@ -6,7 +6,6 @@
 
 mod answer_printer;
 mod call_log;
-mod markdown;
 mod queued_input;
 mod slash;
 mod slash_action;

@@ -130,12 +130,12 @@ impl WaitReporter {
         };
         let is_first = self.open.is_empty();
         self.open.push(id);
-        output.notice_wrapped(&text)?;
+        output.print_notice(&text)?;
         if !is_first {
             // The commands are the same, and the line has the id.
             return Ok(());
         }
-        output.notice_wrapped(&format!(
+        output.print_notice(&format!(
             "hint: `dromia approval show {id}` shows the whole call; answer with `dromia approval approve \
              {id}` or `dromia approval deny {id}`"
         ))
@@ -167,7 +167,7 @@ impl WaitReporter {
         if !rests || self.because.as_ref() == Some(&why.waits_for) {
             return Ok(());
         }
-        output.notice_wrapped(&format!("the run waits for {}", escape_hidden(&why.waits_for)))?;
+        output.print_notice(&format!("the run waits for {}", escape_hidden(&why.waits_for)))?;
         self.because = Some(why.waits_for);
         match (rest, why.command) {
             (ParkedFields::Other, Some(command)) => {
@@ -210,13 +210,14 @@ const fn is_open(state: ApprovalState) -> bool {
 
 /// Says which call waits, and for what.
 fn waiting_call_text(approval: &ApprovalResource) -> String {
-    let whole = format!("{} {}", escape_hidden(&approval.tool), escape_hidden(&approval.arguments));
+    let whole =
+        format!("{} {}", escape_hidden(&approval.judged.tool), escape_hidden(&approval.judged.arguments));
     let mut call: String = whole.chars().take(CALL_SHOWN).collect();
     if call.len() < whole.len() {
         call.push('…');
     }
     let id = approval.id;
-    match (approval.cools_in_seconds, approval.cools_until) {
+    match (approval.deadlines.cools_in_seconds, approval.deadlines.cools_until) {
         (Some(seconds), until) => {
             let left = quantity::format_millis(seconds.saturating_mul(1000));
             let at = until.map(|at| format!(", at {}", format_time(at))).unwrap_or_default();

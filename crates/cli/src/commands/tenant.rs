@@ -58,7 +58,7 @@ async fn set_suspension(
     let tenant: TenantResource = cli.client.post(&path).await?;
     output.print_result(&tenant, |tenant| format!("{handle} is {}", state_text(tenant)))?;
     if tenant.suspended_at.is_some() {
-        output.notice_wrapped(&format!(
+        output.print_notice(&format!(
             "its runs rest at their next step; `dromia tenant resume {handle}` has them go on"
         ))?;
     }

@@ -212,7 +212,7 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
         ErrorCode::JournalDamaged => new_page(
             "a stored row does not match its digest: a program changed the file, or the disk lost data",
             "stop the server, copy the home, run `dromia audit verify` to name the damage, and restore a \
-             backup of the whole home as docs/backup.md describes",
+             backup of the whole home as `dromia docs backup` describes",
         ),
         ErrorCode::JournalUnreadable => new_page(
             "the journal has an entry that this version cannot read; a newer program wrote it",

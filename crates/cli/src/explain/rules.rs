@@ -190,7 +190,7 @@ pub(super) const RULES: &[RulePage] = &[
     new_rule_page(
         "policy-bound",
         "the call is too large for the policy: it has too many bytes or values, or a path is too long",
-        "ask for less in one call; docs/policy.md lists the bounds",
+        "ask for less in one call; `dromia docs policy` lists the bounds",
     ),
     new_rule_page(
         "policy-broken",
@@ -267,7 +267,7 @@ pub(super) const RULES: &[RulePage] = &[
         "the turn has read untrusted content, and the call has an outside effect that its plan does not \
          contain, or not this often",
         "compare the call with the plan in `dromia run why`, then approve or deny it; a permission that \
-         allows the tool skips this check, as docs/policy.md describes",
+         allows the tool skips this check, as `dromia docs policy` describes",
     ),
     new_rule_page(
         "unplanned-content",

@@ -23,7 +23,7 @@ const REDRAW_REST: Duration = Duration::from_millis(100);
 const ASIDE: Style = Style::new().dimmed();
 
 /// Where no terminal says how wide it is.
-const COLUMNS_DEFAULT: u16 = 80;
+pub(super) const COLUMNS_DEFAULT: u16 = 80;
 
 /// How the line is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

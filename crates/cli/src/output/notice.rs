@@ -11,6 +11,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::words::{strip_control_characters, wrap_text};
 use super::{CommandOutput, ServerPresence, cut_to_columns, paint_word};
+use crate::context::CommandContext;
 use crate::error::{Error, Outcome, PendingStatus};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -46,19 +47,21 @@ const OF_A_HOME: [&str; 11] = [
 /// The indentation of the further lines of a text.
 const FURTHER: &str = "  ";
 
-impl CommandOutput<'_> {
-    /// Tells something beside the result.
-    pub fn print_notice(&mut self, text: &str) -> Outcome {
-        let text = self.add_global_flags(text);
-        self.print_painted(&strip_control_characters(&text))
+/// Breaks a text for stderr between words, if that is a terminal.
+pub fn wrap_beside(context: &CommandContext, text: String) -> String {
+    match context.err_columns() {
+        Some(columns) => wrap_text(&text, columns, FURTHER),
+        None => text,
     }
+}
 
-    /// The same for what is longer than a line: on a terminal it is broken between words, and no command is.
-    pub(crate) fn notice_wrapped(&mut self, text: &str) -> Outcome {
-        let text = self.add_global_flags(text);
-        let columns = self.context.columns.filter(|_| self.context.err_is_terminal);
-        let text =
-            columns.map_or_else(|| text.to_string(), |columns| wrap_text(&text, columns.into(), FURTHER));
+impl CommandOutput<'_> {
+    /// Tells something beside the result. A text that is longer than its line is broken between words on a terminal; one of
+    /// several lines is laid out already.
+    pub fn print_notice(&mut self, text: &str) -> Outcome {
+        let text = self.add_global_flags(text).into_owned();
+        let is_laid_out = text.trim_matches('\n').contains('\n');
+        let text = if is_laid_out { text } else { wrap_beside(self.context, text) };
         self.print_painted(&strip_control_characters(&text))
     }
 
@@ -97,11 +100,11 @@ impl CommandOutput<'_> {
 
     /// Tells something beside the result, dimmed where there is colour.
     pub(crate) fn print_aside(&mut self, text: &str) -> Outcome {
-        let text = self.add_global_flags(text).into_owned();
+        let text = wrap_beside(self.context, self.add_global_flags(text).into_owned());
         self.print_painted(&paint_word(self.err_is_colored, ASIDE, &strip_control_characters(&text)))
     }
 
-    /// Prints an error in at most two lines, and with JSON as a document too; a failure of that is ignored.
+    /// Prints an error and its next step, and with JSON as a document too; a failure of that is ignored.
     pub fn print_error(&mut self, error: &Error) {
         let code = error
             .server_problem()
@@ -197,15 +200,15 @@ impl CommandOutput<'_> {
 }
 
 fn print_labelled(output: &mut CommandOutput<'_>, label: &str, style: Style, text: &str) -> Outcome {
-    let label = paint_word(output.err_is_colored, style, label);
-    output.print_painted(&format!("{label} {}", strip_control_characters(text)))
+    let text = wrap_beside(output.context, format!("{label} {}", strip_control_characters(text)));
+    output.print_painted(&text.replacen(label, &paint_word(output.err_is_colored, style, label), 1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::args::GlobalOptions;
-    use crate::context::CommandContext;
+    use crate::format::ColorHints;
 
     #[test]
     fn a_proposed_command_repeats_the_tenant_and_home_flags() {
@@ -256,33 +259,107 @@ mod tests {
         assert_eq!(wrap_text(hint, 400, FURTHER), hint);
     }
 
+    #[derive(Clone, Default)]
+    struct Kept(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no writer panicked").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is on stderr, which is a terminal of so many columns if any, after something was printed there.
+    fn printed(columns: Option<u16>, print: impl FnOnce(&mut CommandOutput<'_>)) -> String {
+        let kept = Kept::default();
+        let mut context = CommandContext::of_process(String::new());
+        context.err = Box::new(kept.clone());
+        context.err_is_terminal = columns.is_some();
+        context.color_hints = ColorHints::default();
+        context.terminal.err_columns = Some(Box::new(move || columns));
+        let tenant = Some("acme".parse().expect("a handle"));
+        let color = crate::format::ColorMode::Never;
+        print(&mut CommandOutput::new(
+            &mut context,
+            &GlobalOptions { tenant, color, ..GlobalOptions::default() },
+        ));
+        let bytes = kept.0.lock().expect("no writer panicked").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
     #[test]
     fn a_notice_is_broken_on_a_terminal_alone() {
-        #[derive(Clone, Default)]
-        struct Kept(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-        impl Write for Kept {
-            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-                self.0.lock().expect("nobody panicked").write(bytes)
-            }
-
-            fn flush(&mut self) -> std::io::Result<()> {
-                Ok(())
-            }
-        }
-        for (is_terminal, lines) in [(true, 2), (false, 1)] {
-            let kept = Kept::default();
-            let mut context = CommandContext::of_process(String::new());
-            context.err = Box::new(kept.clone());
-            context.err_is_terminal = is_terminal;
-            context.columns = Some(40);
-            let global =
-                GlobalOptions { tenant: Some("acme".parse().expect("a handle")), ..GlobalOptions::default() };
-            let told = CommandOutput::new(&mut context, &global)
-                .notice_wrapped("hint: `dromia run list` and `dromia run why x`");
-            told.expect("it is written");
-            let text = String::from_utf8(kept.0.lock().expect("nobody panicked").clone()).expect("text");
+        for (columns, lines) in [(Some(40), 2), (None, 1)] {
+            let text = printed(columns, |output| {
+                output.print_notice("hint: `dromia run list` and `dromia run why x`").expect("it is written");
+            });
             assert_eq!(text.lines().count(), lines, "{text}");
             assert!(text.contains("`dromia -T acme run why x`"), "{text}");
         }
+    }
+
+    const PATH: &str = "/srv/agents/of-the-team/releases/.dromia/token";
+    const RUN: &str = "run_0199c0de000000000000000000000000";
+    const URL: &str = "https://models.example.com/v1/chat/completions";
+
+    fn long_error() -> Error {
+        let message = format!(
+            "the provider hub answered 503 Service Unavailable at {URL} for {RUN}, whose token is read from \
+             {PATH}; the next attempt is at 14:02 and continue with: dromia run resume {RUN}"
+        );
+        Error::UnderWay {
+            why: Box::new(Error::Usage(message)),
+            known: "the input is stored".to_owned(),
+            next: format!(
+                "run `dromia provider test hub`, and then `dromia run why {RUN}` says why it waits"
+            ),
+        }
+    }
+
+    #[test]
+    fn an_error_is_broken_between_words_and_keeps_what_is_copied() {
+        let at = |columns| printed(columns, |output| output.print_error(&long_error()));
+        insta::assert_snapshot!(at(Some(80)), @r"
+        error: the provider hub answered 503 Service Unavailable at
+          https://models.example.com/v1/chat/completions for
+          run_0199c0de000000000000000000000000, whose token is read from
+          /srv/agents/of-the-team/releases/.dromia/token; the next attempt is at 14:02
+          and continue with:
+          dromia -T acme run resume run_0199c0de000000000000000000000000; the input is stored
+        hint: run `dromia provider test hub`, and then
+          `dromia -T acme run why run_0199c0de000000000000000000000000` says why it
+          waits
+        ");
+        insta::assert_snapshot!(at(Some(120)), @r"
+        error: the provider hub answered 503 Service Unavailable at https://models.example.com/v1/chat/completions for
+          run_0199c0de000000000000000000000000, whose token is read from /srv/agents/of-the-team/releases/.dromia/token; the
+          next attempt is at 14:02 and continue with:
+          dromia -T acme run resume run_0199c0de000000000000000000000000; the input is stored
+        hint: run `dromia provider test hub`, and then `dromia -T acme run why run_0199c0de000000000000000000000000` says why it
+          waits
+        ");
+        for columns in [1, 20, 40, 80, 120, 400] {
+            let text = at(Some(columns));
+            assert!(keeps_whole(&text), "{columns}: {text}");
+        }
+        assert_eq!(at(None).lines().count(), 2, "a pipe gets each in one line");
+    }
+
+    /// Whether what a person copies from [`long_error`] is on one line each.
+    fn keeps_whole(text: &str) -> bool {
+        [PATH, URL, "dromia -T acme run resume run_0199", "`dromia -T acme run why run_0199"]
+            .iter()
+            .all(|whole| text.contains(whole))
+    }
+
+    #[test]
+    fn an_error_broken_at_the_last_column_is_caught() {
+        let plain = printed(None, |output| output.print_error(&long_error()));
+        assert!(keeps_whole(&plain));
+        let by_bytes =
+            plain.as_bytes().chunks(80).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n");
+        assert!(!keeps_whole(&by_bytes));
     }
 }

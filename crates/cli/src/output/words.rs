@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use unicode_width::UnicodeWidthStr as _;
 
 /// Takes the control characters out of a text, line breaks and tabs apart.
 pub(crate) fn strip_control_characters(text: &str) -> Cow<'_, str> {
@@ -17,26 +18,35 @@ pub fn format_time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// Breaks a text between words; each further line begins with `further`. Text in backticks is to be copied, so it stays
-/// whole, whatever the width.
+/// Breaks the lines of a text between words; what is broken goes on behind `further`. What a person copies stays whole, whatever
+/// the width: text in backticks, a command behind a colon, and a word, such as a path or an address.
 pub fn wrap_text(text: &str, columns: usize, further: &str) -> String {
-    let mut is_command = false;
-    let words = text.split(|c: char| {
-        is_command ^= c == '`';
-        c == ' ' && !is_command
-    });
     let (mut told, mut column) = (String::with_capacity(text.len()), 0);
-    for (index, word) in words.enumerate() {
-        let length = word.chars().count();
-        if index > 0 && column + 1 + length > columns {
-            told.extend(["\n", further]);
-            column = further.chars().count();
-        } else if index > 0 {
-            told.push(' ');
-            column += 1;
+    for (number, line) in text.split('\n').enumerate() {
+        let command = line.find(": dromia ").map(|at| at + 2);
+        let (prose, command) = command.map_or((line, None), |at| (&line[..at - 1], Some(&line[at..])));
+        let mut is_command = false;
+        let words = prose.split(|c: char| {
+            is_command ^= c == '`';
+            c == ' ' && !is_command
+        });
+        if number > 0 {
+            told.push('\n');
         }
-        told.push_str(word);
-        column += length;
+        for (index, word) in words.chain(command).enumerate() {
+            let width = word.width();
+            if index == 0 {
+                column = 0;
+            } else if column > further.width() && column + 1 + width > columns {
+                told.extend(["\n", further]);
+                column = further.width();
+            } else {
+                told.push(' ');
+                column += 1;
+            }
+            told.push_str(word);
+            column += width;
+        }
     }
     told
 }

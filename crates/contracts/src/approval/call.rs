@@ -56,15 +56,15 @@ impl ApprovedBody {
             version: Self::VERSION,
             approved: ApprovedCall {
                 approval: approval.id,
-                run: approval.run,
-                call: approval.call,
-                session: approval.session,
-                binding: approval.binding,
+                run: approval.source.run,
+                call: approval.source.call,
+                session: approval.source.session,
+                binding: approval.judged.binding,
             },
-            tool: approval.tool.clone(),
-            arguments: approval.arguments.clone(),
-            context: approval.context,
-            hops: approval.hops,
+            tool: approval.judged.tool.clone(),
+            arguments: approval.judged.arguments.clone(),
+            context: approval.judged.context,
+            hops: approval.source.hops,
         }
     }
 

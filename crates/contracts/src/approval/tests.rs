@@ -7,31 +7,37 @@ fn approval() -> ApprovalRequest {
     let later = |seconds: i64| Timestamp::from_second(seconds).expect("a time");
     ApprovalRequest {
         id: ApprovalId::from_bytes([1; 16]),
-        agent: AgentId::from_bytes([2; 16]),
-        session: SessionId::from_bytes([3; 16]),
-        run: RunId::from_bytes([4; 16]),
-        call: CallId { step: 1, index: 0 },
-        author: Actor::new("cli:ada"),
-        hops: 0,
-        context: Label::PUBLIC_FACT,
-        provenance: CallProvenance::default(),
-        tool: "t".to_owned(),
-        arguments: "{}".to_owned(),
-        action: Digest::from_bytes([5; 32]),
-        binding: Digest::from_bytes([6; 32]),
-        bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
-        origins: Vec::new(),
         rule: "permission".to_owned(),
         reason: String::new(),
         approvers: Vec::new(),
-        asked_at: at,
-        holds_until: later(10),
-        expires_at: later(20),
-        cools_until: None,
         state: ApprovalState::Holding,
         released: false,
         answer: None,
         used_by: None,
+        source: CallSource {
+            agent: AgentId::from_bytes([2; 16]),
+            session: SessionId::from_bytes([3; 16]),
+            run: RunId::from_bytes([4; 16]),
+            call: CallId { step: 1, index: 0 },
+            author: Actor::new("cli:ada"),
+            hops: 0,
+        },
+        judged: JudgedCall {
+            context: Label::PUBLIC_FACT,
+            provenance: CallProvenance::default(),
+            tool: "t".to_owned(),
+            arguments: "{}".to_owned(),
+            action: Digest::from_bytes([5; 32]),
+            binding: Digest::from_bytes([6; 32]),
+            bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
+            origins: Vec::new(),
+        },
+        deadlines: ApprovalDeadlines {
+            asked_at: at,
+            holds_until: later(10),
+            expires_at: later(20),
+            cools_until: None,
+        },
     }
 }
 
@@ -113,7 +119,7 @@ fn an_approval_is_answered_and_used_once_by_its_run() {
     let (own, other) = (RunId::from_bytes([4; 16]), RunId::from_bytes([9; 16]));
     for released in [false, true] {
         let mut known = approval();
-        let action = known.action;
+        let action = known.judged.action;
         let user = if released { other } else { own };
         let stranger = if released { own } else { other };
         assert_eq!(
@@ -168,13 +174,13 @@ fn an_approval_ends_by_time_refusal_or_its_call() {
     assert_eq!(known.record_answer(ApprovalState::Holding, false, &answered(19)), Ok(()));
     assert_eq!(known.state_at(answered(30).at), ApprovalState::Denied);
     assert_eq!(
-        known.apply_transition(known.run, ApprovalTransition::Withdraw),
+        known.apply_transition(known.source.run, ApprovalTransition::Withdraw),
         Ok(()),
         "its call is closed by the refusal"
     );
     assert_eq!(known.state, ApprovalState::Denied);
     let mut known = approval();
-    assert_eq!(known.apply_transition(known.run, ApprovalTransition::Withdraw), Ok(()));
+    assert_eq!(known.apply_transition(known.source.run, ApprovalTransition::Withdraw), Ok(()));
     assert_eq!(
         known.record_answer(ApprovalState::Holding, true, &answered(5)),
         Err(ApprovalState::Withdrawn)
@@ -186,7 +192,7 @@ fn an_approval_asked_ahead_is_retracted_unless_refused() {
     for state in ApprovalState::ALL {
         let mut known = ApprovalRequest { state, ..approval() };
         let is_taken_back = matches!(state, ApprovalState::Holding | ApprovalState::Approved);
-        let took = known.apply_transition(known.run, ApprovalTransition::Retract);
+        let took = known.apply_transition(known.source.run, ApprovalTransition::Retract);
         assert_eq!(took.is_ok(), is_taken_back, "{state}");
         assert_eq!(known.state, if is_taken_back { ApprovalState::Withdrawn } else { state });
     }
@@ -195,7 +201,10 @@ fn an_approval_asked_ahead_is_retracted_unless_refused() {
 #[test]
 fn a_delayed_call_cools_until_its_time_or_an_answer() {
     let later = |seconds: i64| Timestamp::from_second(seconds).expect("a time");
-    let mut delayed = ApprovalRequest { cools_until: Some(later(5)), ..approval() };
+    let mut delayed = ApprovalRequest {
+        deadlines: ApprovalDeadlines { cools_until: Some(later(5)), ..approval().deadlines },
+        ..approval()
+    };
     assert_eq!((delayed.cooling_at(later(4)), delayed.has_cooled(later(4))), (Some(later(5)), false));
     assert!(delayed.has_cooled(later(5)) && delayed.has_cooled(later(19)));
     assert!(!delayed.has_cooled(later(20)), "it has expired: nobody could refuse it for long");
@@ -226,7 +235,7 @@ fn an_end_withdraws_approvals_that_no_run_uses() {
     }
     let other = RunId::from_bytes([9; 16]);
     let used = ApprovalRequest { used_by: Some(other), ..approval() };
-    assert_eq!(used.concerned_runs().collect::<Vec<_>>(), [used.run, other]);
+    assert_eq!(used.concerned_runs().collect::<Vec<_>>(), [used.source.run, other]);
 }
 
 /// Who may answer what names the user 1000 and one token: the user, that token, another one with the user's name, another one with

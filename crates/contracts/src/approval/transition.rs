@@ -79,14 +79,14 @@ impl ApprovalRequest {
         match (touch, self.state) {
             (ApprovalTransition::Use(action), ApprovalState::Approved) => {
                 // One whose run waited is for that run, and one whose run did not is for a run of its own.
-                if action != self.action || (run == self.run) == self.released {
+                if action != self.judged.action || (run == self.source.run) == self.released {
                     return Err(self.state);
                 }
                 self.state = ApprovalState::Used;
                 self.used_by = Some(run);
                 Ok(())
             }
-            (ApprovalTransition::Release, ApprovalState::Holding) if run == self.run => {
+            (ApprovalTransition::Release, ApprovalState::Holding) if run == self.source.run => {
                 self.state = ApprovalState::Waiting;
                 self.released = true;
                 Ok(())

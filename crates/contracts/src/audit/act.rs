@@ -202,6 +202,19 @@ pub enum AuditChange {
         /// BLAKE3 of what it holds.
         content: Digest,
     },
+    /// A picture was fetched for a request to an agent, or was to be.
+    PictureFetched {
+        /// The agent whose grants counted.
+        agent: AgentId,
+        /// The last host that was asked for it.
+        host: String,
+        /// The rule that let it out there, or refused it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// BLAKE3 of its bytes, if it came.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<Digest>,
+    },
     /// A session was read from a file, and its labels were taken at their word.
     SessionTrusted {
         /// The new session.
@@ -215,7 +228,7 @@ pub enum AuditChange {
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 25] = [
+    pub const KINDS: [&'static str; 26] = [
         "tenant_created",
         "tenant_suspension_set",
         "token_created",
@@ -239,6 +252,7 @@ impl AuditChange {
         "approval_rule_removed",
         "session_exported",
         "file_put",
+        "picture_fetched",
         "session_trusted",
         "vault_key_replaced",
     ];
@@ -269,6 +283,7 @@ impl AuditChange {
             Self::ApprovalRuleRemoved { .. } => "approval_rule_removed",
             Self::SessionExported { .. } => "session_exported",
             Self::FilePut { .. } => "file_put",
+            Self::PictureFetched { .. } => "picture_fetched",
             Self::SessionTrusted { .. } => "session_trusted",
             Self::VaultKeyReplaced => "vault_key_replaced",
         }
@@ -283,6 +298,7 @@ impl AuditChange {
             | Self::AgentRenamed { agent, .. }
             | Self::ApprovalAnswered { agent, .. }
             | Self::FilePut { agent, .. }
+            | Self::PictureFetched { agent, .. }
             | Self::SessionTrusted { agent, .. } => Some(*agent),
             Self::CapabilityGranted { holder, .. }
             | Self::CapabilityDelegated { holder, .. }

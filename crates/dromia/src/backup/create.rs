@@ -272,8 +272,9 @@ fn copy_store(
     copied.map_err(|error| match error {
         CopyError::Stopped => StoppedBySignal.into(),
         CopyError::Open(error) => home_services::open_error(home, error),
-        CopyError::Outrun => ExitError::conflict_error(format!(
-            "{error}; write to a faster disk, try again when the server has less to do, or stop it first"
+        CopyError::Outrun(_) => ExitError::conflict_error(format!(
+            "{error}; free space on the volume of the home, write to a faster disk, try again when the server has less to \
+             do, or stop it first"
         )),
         CopyError::Lossy(_) | CopyError::Failed(_) => ExitError::failed_error(error.to_string()),
     })

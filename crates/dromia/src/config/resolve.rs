@@ -13,7 +13,10 @@ use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
 use dromia_engine::EngineConfig;
-use dromia_gateway::{ConfigError, GatewayConfig, SocketUser, TlsFiles, WebhookChannels};
+use dromia_gateway::{
+    CallerLimits, ConfigError, GatewayCapacity, GatewayConfig, GatewayDeadlines, SocketUser, TlsFiles,
+    WebhookChannels,
+};
 use dromia_guard::policy::PolicyVerdict;
 use dromia_models::ModelsConfig;
 use dromia_sandbox::firecracker::UID_DEFAULT;
@@ -46,22 +49,40 @@ const GROUPS_MAX: usize = 8;
 /// What the configuration means.
 #[derive(Debug)]
 pub(crate) struct ResolvedConfig {
-    pub(crate) listen: SocketAddr,
-    pub(crate) default_agent: HandleSlug,
+    /// The HTTP server.
+    pub(crate) server: ResolvedServer,
     pub(crate) models: ModelsConfig,
     pub(crate) channels: WebhookChannels,
     pub(crate) engine: EngineConfig,
+    /// The rules of tool calls.
+    pub(crate) calls: ResolvedCalls,
+    /// The sandbox of programs.
+    pub(crate) programs: ResolvedPrograms,
+    /// The budgets that are declared, by tenant. An agent may be named by its handle.
+    pub(crate) budgets: Vec<(HandleSlug, Vec<BudgetDefinition>)>,
+    /// Names, environment variables and secrets that the file refers to.
+    pub(crate) references: ConfigReferences,
+}
+
+/// What the HTTP server is told.
+#[derive(Debug)]
+pub(crate) struct ResolvedServer {
+    pub(crate) listen: SocketAddr,
     pub(crate) hosts: Vec<String>,
     pub(crate) origins: Vec<String>,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) limits: WrittenLimits,
-    pub(crate) tool_pace: Option<Duration>,
-    pub(crate) message_hops_max: u32,
-    pub(crate) reachable: EgressRules,
-    /// The tools of the operator's own.
-    pub(crate) external: Vec<ExternalToolConfig>,
+    /// Roles beside those that every server has.
+    pub(crate) roles: BTreeMap<String, TokenScopes>,
+    /// Who may speak on the socket beside its owner.
+    pub(crate) socket_users: BTreeMap<u32, SocketUser>,
+    pub(crate) default_agent: HandleSlug,
+}
+
+/// What programs of agents run in, and below which directories.
+#[derive(Debug)]
+pub(crate) struct ResolvedPrograms {
     pub(crate) sandbox_minimum: SandboxMinimum,
-    pub(crate) said: ToolSettings,
     /// Below which directories agents may have workspaces.
     pub(crate) workspace_roots: WorkspaceRootTable,
     /// The Docker engine whose containers may be used.
@@ -72,14 +93,24 @@ pub(crate) struct ResolvedConfig {
     pub(crate) control_groups: Vec<PathBuf>,
     /// The tenants whose programs need a kernel of their own.
     pub(crate) hostile: Vec<HandleSlug>,
-    /// The budgets that are declared, by tenant. An agent may be named by its handle.
-    pub(crate) budgets: Vec<(HandleSlug, Vec<BudgetDefinition>)>,
-    /// Roles beside those that every server has.
-    pub(crate) roles: BTreeMap<String, TokenScopes>,
-    /// Who may speak on the socket beside its owner.
-    pub(crate) socket_users: BTreeMap<u32, SocketUser>,
+}
+
+/// What tool calls may do.
+#[derive(Debug)]
+pub(crate) struct ResolvedCalls {
+    pub(crate) tool_pace: Option<Duration>,
+    pub(crate) message_hops_max: u32,
+    pub(crate) reachable: EgressRules,
+    /// The tools of the operator's own.
+    pub(crate) external: Vec<ExternalToolConfig>,
+    pub(crate) said: ToolSettings,
     /// What becomes of calls that cannot be undone.
     pub(crate) irreversible: PolicyVerdict,
+}
+
+/// What the file names that is kept elsewhere.
+#[derive(Debug)]
+pub(crate) struct ConfigReferences {
     /// The names that lead out of the file.
     pub(crate) mentions: Vec<NameMention>,
     /// The keys that the environment does not give; each disables its provider or channel alone.
@@ -91,22 +122,28 @@ pub(crate) struct ResolvedConfig {
 impl ResolvedConfig {
     /// The settings of the gateway. The paths of TLS are as they are written.
     pub(crate) fn gateway_config(&self, socket: Option<PathBuf>) -> GatewayConfig {
-        let limits = self.limits.clone();
+        let limits = &self.server.limits;
+        let defaults = GatewayConfig::with_requests_max(limits.requests_max);
         GatewayConfig {
-            listen: Some(self.listen),
+            listen: Some(self.server.listen),
             socket,
-            hosts: self.hosts.clone(),
-            origins: self.origins.clone(),
-            tls: self.tls.clone(),
-            default_agent: Some(self.default_agent.clone()),
-            roles: self.roles.clone(),
-            socket_users: self.socket_users.clone(),
-            actor_inputs_per_minute_max: limits.actor_inputs_per_minute_max,
-            body_bytes_max: limits.body_bytes_max,
-            body_ms: limits.body_ms,
-            drain_ms: limits.drain_ms,
-            token_rate_max: limits.token_rate_max,
-            ..GatewayConfig::with_requests_max(limits.requests_max)
+            hosts: self.server.hosts.clone(),
+            origins: self.server.origins.clone(),
+            tls: self.server.tls.clone(),
+            default_agent: Some(self.server.default_agent.clone()),
+            roles: self.server.roles.clone(),
+            socket_users: self.server.socket_users.clone(),
+            callers: CallerLimits {
+                actor_inputs_per_minute_max: limits.actor_inputs_per_minute_max,
+                token_rate_max: limits.token_rate_max,
+                ..defaults.callers
+            },
+            capacity: GatewayCapacity { body_bytes_max: limits.body_bytes_max, ..defaults.capacity },
+            deadlines: GatewayDeadlines {
+                body_ms: limits.body_ms,
+                drain_ms: limits.drain_ms,
+                ..defaults.deadlines
+            },
         }
     }
 }
@@ -151,8 +188,6 @@ pub(crate) fn resolve_config(
         check.add_problem(&format!("workspaces.roots.{number}"), problem);
     }
     let mut resolved = ResolvedConfig {
-        listen: written.listen,
-        default_agent: written.default_agent.clone(),
         models,
         channels,
         engine: EngineConfig {
@@ -168,35 +203,45 @@ pub(crate) fn resolve_config(
             approvals: approvals::resolve_approvals(&written.approvals, cooling, &external, &mut check),
             second_opinion,
         },
-        hosts: written.http.hosts.clone(),
-        origins: written.http.origins.clone(),
-        tls: tls_files(&written.http.tls, &mut check),
-        limits: written.limits.clone(),
-        tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
-        message_hops_max: written.tools.message_hops_max,
-        external,
-        reachable,
-        sandbox_minimum: written.sandbox.minimum,
-        said: tools::resolve_tools(
-            &written.tools.tool_flags(),
-            &written.permissions,
-            &written.agents,
-            written.sandbox.minimum,
-            &known_tools,
-            &mut check,
-        ),
-        workspace_roots,
-        containers: docker_engine(&written.sandbox.docker, &mut check),
-        monitor: machine_monitor(&written.sandbox.firecracker, &mut check),
-        control_groups: control_groups(&written.sandbox.control_groups, &mut check),
-        hostile: hostile_tenants(written, &mut check),
         budgets: budgets::resolve_budgets(written, &mut check),
-        roles: own_roles,
-        socket_users,
-        irreversible,
-        mentions: references::collect_mentions(written, origins),
-        missing_keys: Vec::new(),
-        in_vault: Vec::new(),
+        server: ResolvedServer {
+            listen: written.listen,
+            default_agent: written.default_agent.clone(),
+            hosts: written.http.hosts.clone(),
+            origins: written.http.origins.clone(),
+            tls: tls_files(&written.http.tls, &mut check),
+            limits: written.limits.clone(),
+            roles: own_roles,
+            socket_users,
+        },
+        calls: ResolvedCalls {
+            tool_pace: (written.tools.pace_ms > 0).then(|| Duration::from_millis(written.tools.pace_ms)),
+            message_hops_max: written.tools.message_hops_max,
+            external,
+            reachable,
+            said: tools::resolve_tools(
+                &written.tools.tool_flags(),
+                &written.permissions,
+                &written.agents,
+                written.sandbox.minimum,
+                &known_tools,
+                &mut check,
+            ),
+            irreversible,
+        },
+        programs: ResolvedPrograms {
+            sandbox_minimum: written.sandbox.minimum,
+            workspace_roots,
+            containers: docker_engine(&written.sandbox.docker, &mut check),
+            monitor: machine_monitor(&written.sandbox.firecracker, &mut check),
+            control_groups: control_groups(&written.sandbox.control_groups, &mut check),
+            hostile: hostile_tenants(written, &mut check),
+        },
+        references: ConfigReferences {
+            mentions: references::collect_mentions(written, origins),
+            missing_keys: Vec::new(),
+            in_vault: Vec::new(),
+        },
     };
     for error in resolved.gateway_config(None).list_problems() {
         match &error {
@@ -209,8 +254,8 @@ pub(crate) fn resolve_config(
             ConfigError::Unencrypted { .. } | ConfigError::NoDoor => check.add_problem("listen", &error),
         }
     }
-    resolved.missing_keys = std::mem::take(&mut check.missing);
-    resolved.in_vault = std::mem::take(&mut check.in_vault);
+    resolved.references.missing_keys = std::mem::take(&mut check.missing);
+    resolved.references.in_vault = std::mem::take(&mut check.in_vault);
     check.into_result().map(|()| resolved)
 }
 

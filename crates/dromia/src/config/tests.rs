@@ -102,9 +102,9 @@ fn control_groups_are_a_few_absolute_paths_each_named_once() {
 fn an_empty_file_means_every_default() {
     let resolved =
         loaded("# nothing\n").resolve_all(&EnvironmentVariables::default()).expect("the defaults are good");
-    assert_eq!(resolved.listen.to_string(), LISTEN_DEFAULT);
+    assert_eq!(resolved.server.listen.to_string(), LISTEN_DEFAULT);
     assert_eq!(resolved.engine, EngineConfig::default());
-    assert_eq!(resolved.message_hops_max, 16);
+    assert_eq!(resolved.calls.message_hops_max, 16);
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_model_key_comes_from_the_environment_not_the_file() {
     let environment = EnvironmentVariables::from([("THERE", "s3cret")]);
     assert!(with("env:THERE").resolve_all(&environment).is_ok());
     let missing = with("env:GONE").resolve_all(&environment).expect("it disables the model alone");
-    let told = missing.missing_keys.first().expect("it is reported");
+    let told = missing.references.missing_keys.first().expect("it is reported");
     assert_eq!(told.to_string(), "dromia.yaml:1:67: models.a.key: the variable GONE is not set");
     assert_eq!(told.unset.as_deref(), Some("GONE"));
     let literal =
@@ -202,7 +202,7 @@ fn a_missing_key_disables_its_provider_or_channel_alone() {
         let environment =
             EnvironmentVariables::from([("OPENAI_API_KEY", "k"), ("EMPTY", ""), ("SPLIT", "a\nb")]);
         let resolved = loaded(text).resolve_all(&environment).expect("it can be served");
-        let told: Vec<_> = resolved.missing_keys.iter().map(ToString::to_string).collect();
+        let told: Vec<_> = resolved.references.missing_keys.iter().map(ToString::to_string).collect();
         assert!(matches!(told.as_slice(), [one] if one.contains(says)), "{told:?}");
     }
     let text = "providers:\n  a: { kind: openai, key: env:GONE }\nmodels:\n  x: { provider: a, model: m }\n  \
@@ -314,7 +314,7 @@ fn a_fallback_cycle_is_reported_once_with_its_path() {
 fn an_address_that_others_can_reach_is_served_with_tls() {
     let text = "listen: 0.0.0.0:1\nhttp: { tls: { cert: c.pem, key: /k.pem } }\n";
     let resolved = loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it is encrypted");
-    let files = resolved.tls.expect("the files are named").relative_to(Path::new("/home"));
+    let files = resolved.server.tls.expect("the files are named").relative_to(Path::new("/home"));
     assert_eq!((files.cert.as_path(), files.key.as_path()), (Path::new("/home/c.pem"), Path::new("/k.pem")));
 }
 

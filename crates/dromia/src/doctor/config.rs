@@ -41,9 +41,12 @@ fn check_valid(scene: &CheckContext<'_>) -> CheckResult {
     let environment = config::EnvironmentVariables::of_process();
     let read = |text: &str| config::parse_and_resolve(&scene.home.config_path(), text, &environment, &[]);
     match config::read_config_text(scene.home).map(|text| read(&text)) {
-        Ok(Ok((_, resolved))) if resolved.missing_keys.is_empty() => ok_result("dromia.yaml is valid"),
+        Ok(Ok((_, resolved))) if resolved.references.missing_keys.is_empty() => {
+            ok_result("dromia.yaml is valid")
+        }
         Ok(Ok((_, resolved))) => {
-            let missing = resolved.missing_keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let missing =
+                resolved.references.missing_keys.iter().map(ToString::to_string).collect::<Vec<_>>();
             let next = if is_served(scene) { OF_ANOTHER_SHELL } else { SET_VARIABLE };
             warning_result(missing.join("\n"), next)
         }
@@ -202,7 +205,7 @@ fn default_agent(scene: &CheckContext<'_>) -> CheckResult {
 
 /// Checks for names that match nothing: settings for them have no effect. The default agent has a check of its own.
 fn check_names(scene: &CheckContext<'_>) -> CheckResult {
-    let Some(mut mentions) = resolved_config(scene).map(|resolved| resolved.mentions) else {
+    let Some(mut mentions) = resolved_config(scene).map(|resolved| resolved.references.mentions) else {
         return unchecked_result(scene);
     };
     mentions.retain(|mention| mention.key != references::DEFAULT_AGENT);

@@ -9,7 +9,7 @@ pub(super) const CHECKS: &[DoctorCheck] = &[
 ];
 
 const MIB: u64 = 1 << 20;
-/// Below this the store stops taking input soon: the log alone may take 64 MiB.
+/// Below this the store stops taking input soon: the log alone may take 64 MiB, and more only where more is free.
 const FREE_ERROR: u64 = 128 * MIB;
 const FREE_WARNING: u64 = 1024 * MIB;
 const INODES_WARNING: u64 = 1024;

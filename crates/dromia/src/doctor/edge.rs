@@ -38,7 +38,7 @@ pub(super) fn resolved_config(scene: &CheckContext<'_>) -> Option<ResolvedConfig
 /// The files of TLS, or what is said without them.
 fn configured_tls(scene: &CheckContext<'_>) -> Result<TlsFiles, CheckResult> {
     let resolved = resolved_config(scene).ok_or_else(|| unchecked_result(scene))?;
-    let files = resolved.tls.map(|files| files.relative_to(scene.home.root_dir()));
+    let files = resolved.server.tls.map(|files| files.relative_to(scene.home.root_dir()));
     files.ok_or_else(|| ok_result("TLS is not used"))
 }
 
@@ -108,32 +108,37 @@ fn listening_address(scene: &CheckContext<'_>) -> Option<SocketAddr> {
 
 fn check_listener_exposure(scene: &CheckContext<'_>) -> CheckResult {
     let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
-    let address = listening_address(scene).unwrap_or(resolved.listen);
+    let address = listening_address(scene).unwrap_or(resolved.server.listen);
     if address.ip().to_canonical().is_loopback() {
         return ok_result(format!("only this machine can reach {address}"));
     }
-    if resolved.hosts.is_empty() {
+    if resolved.server.hosts.is_empty() {
         return warning_result(
             format!("other machines can reach {address}, and it serves no host name"),
             "list the names of its certificate under http.hosts in dromia.yaml",
         );
     }
-    ok_result(format!("other machines can reach {address}, with TLS, as {}", resolved.hosts.join(", ")))
+    ok_result(format!(
+        "other machines can reach {address}, with TLS, as {}",
+        resolved.server.hosts.join(", ")
+    ))
 }
 
 fn check_token_limits(scene: &CheckContext<'_>) -> CheckResult {
     let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
     let limits = resolved.gateway_config(None);
-    let at_a_time =
-        format!("{} requests and {} streams at a time", limits.token_requests_max, limits.token_streams_max);
-    if limits.token_rate_max > 0 {
+    let at_a_time = format!(
+        "{} requests and {} streams at a time",
+        limits.callers.token_requests_max, limits.callers.token_streams_max
+    );
+    if limits.callers.token_rate_max > 0 {
         return ok_result(format!(
             "a token may send {} requests per second, {at_a_time}",
-            limits.token_rate_max
+            limits.callers.token_rate_max
         ));
     }
     let said = format!("a token may have {at_a_time}, at any rate");
-    if resolved.listen.ip().to_canonical().is_loopback() {
+    if resolved.server.listen.ip().to_canonical().is_loopback() {
         return ok_result(said);
     }
     warning_result(
@@ -145,13 +150,13 @@ fn check_token_limits(scene: &CheckContext<'_>) -> CheckResult {
 /// An actor behind a channel is known to the other system alone, so the channel's key bounds no single actor.
 fn check_actor_limits(scene: &CheckContext<'_>) -> CheckResult {
     let Some(resolved) = resolved_config(scene) else { return unchecked_result(scene) };
-    let rate = resolved.limits.actor_inputs_per_minute_max;
+    let rate = resolved.server.limits.actor_inputs_per_minute_max;
     if rate > 0 {
         return ok_result(format!("an actor may send {rate} inputs per minute"));
     }
     let said = "an actor may send inputs at any rate";
     if resolved.channels.channel_tenants().next().is_none()
-        || resolved.listen.ip().to_canonical().is_loopback()
+        || resolved.server.listen.ip().to_canonical().is_loopback()
     {
         return ok_result(said);
     }

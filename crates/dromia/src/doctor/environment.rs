@@ -157,8 +157,9 @@ impl RealWorld {
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let socket = global.socket.clone().unwrap_or_else(|| home.socket_path());
         let (clock, egress) = (runtime::real_runtime().clock, egress_client::of_home(home));
-        let named = config::load_resolved(home, &[])
-            .map(|resolved| (resolved.containers, resolved.monitor, resolved.control_groups));
+        let named = config::load_resolved(home, &[]).map(|resolved| {
+            (resolved.programs.containers, resolved.programs.monitor, resolved.programs.control_groups)
+        });
         let (engine, monitor, groups) = named.unwrap_or_default();
         let (server, walls) = (OnceCell::new(), std::array::from_fn(|_| OnceCell::new()));
         Ok(Self { tokio, clock, egress, socket, server, walls, engine, monitor, groups })

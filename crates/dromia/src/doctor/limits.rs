@@ -11,8 +11,8 @@ pub(super) const CHECKS: &[DoctorCheck] = &[
 ];
 
 const MIB: u64 = 1 << 20;
-/// The log may grow to 64 MiB before it restarts.
-const FILE_ERROR: u64 = 128 * MIB;
+/// The log may grow to 1 GiB while a backup is made.
+const FILE_ERROR: u64 = 1024 * MIB;
 const MEMORY_WARNING: u64 = 256 * MIB;
 
 fn check_open_files(scene: &CheckContext<'_>) -> CheckResult {

@@ -90,7 +90,7 @@ fn check_memory_limits(scene: &CheckContext<'_>) -> CheckResult {
              helper measures memory every 25 ms, but counts kernel memory for sockets only by the number of \
              sockets"
         ),
-        "list control groups with a memory controller in sandbox.control_groups (docs/sandbox.md, control \
+        "list control groups with a memory controller in sandbox.control_groups (`dromia docs sandbox`, control \
          groups)",
     )
 }
@@ -207,7 +207,7 @@ mod tests {
         let walls = planted.world.walls.iter_mut().find(|walls| walls.name == "firecracker");
         walls.expect("it is listed").missing = Some((
             "sandbox.firecracker.kernel: /k: No such file or directory".to_owned(),
-            "docs/sandbox.md of this program describes how to make one".to_owned(),
+            "`dromia docs sandbox` describes how to make one".to_owned(),
         ));
         assert_eq!(planted.severity_of("sandbox.firecracker"), Severity::Ok);
         planted.write_config(
@@ -216,6 +216,6 @@ mod tests {
         let verdict = planted.result_of("sandbox.firecracker");
         assert_eq!(verdict.severity, Severity::Warning);
         assert!(verdict.message.contains("sandbox.firecracker.kernel: /k"), "{}", verdict.message);
-        assert!(verdict.fix.is_some_and(|fix| fix.contains("docs/sandbox.md")));
+        assert!(verdict.fix.is_some_and(|fix| fix.contains("`dromia docs sandbox`")));
     }
 }

@@ -25,7 +25,8 @@ const MIB: u64 = 1 << 20;
 /// The log restarts below this while readers end in time.
 const LOG_WARNING: u64 = 40 * MIB;
 
-const RESTORE: &str = "stop the server, copy the home, and restore a backup as docs/backup.md describes";
+const RESTORE: &str =
+    "stop the server, copy the home, and restore a backup as `dromia docs backup` describes";
 
 fn check_opens(scene: &CheckContext<'_>) -> CheckResult {
     if let ServerProbe::Answers(_) = scene.world.server_probe() {
@@ -143,8 +144,8 @@ fn check_wal_size(scene: &CheckContext<'_>) -> CheckResult {
     }
     warning_result(
         text,
-        "end the program that reads the store for a long time, such as a copy of the open file; a restart \
-         empties the log",
+        "wait for a backup that is being made, or end the program that reads the store for a long time, such as a \
+         copy of the open file; a restart empties the log",
     )
 }
 

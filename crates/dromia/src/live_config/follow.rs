@@ -132,12 +132,12 @@ impl BuiltParts {
         if let Some(external) = self.external {
             parts.toolbox.replace_external(external).map_err(|error| error.to_string())?;
         }
-        services.of_home.egress.replace_opened(resolved.reachable.opened.clone());
+        services.of_home.egress.replace_opened(resolved.calls.reachable.opened.clone());
         parts.toolbox.replace_settings(self.calls);
-        parts.sandboxes.replace_hostile(resolved.hostile.clone());
+        parts.sandboxes.replace_hostile(resolved.programs.hostile.clone());
         parts.models.replace_models(self.models);
         parts.gate.replace_gate(self.gate);
-        parts.terms.replace_settings(resolved.said.clone());
+        parts.terms.replace_settings(resolved.calls.said.clone());
         services.outbox.replace_channels(resolved.channels.clone());
         services.gateway.replace_settings(resolved.gateway_config(None));
         services.of_home.engine.replace_config(resolved.engine.clone());
@@ -163,7 +163,7 @@ async fn finish_change(
     if let Err(error) = vault_keys::check_channel_keys(services, &resolved.channels).await {
         tracing::warn!(%error, "failed to check the secrets of channels");
     }
-    for ConfigProblem { at, message, .. } in &resolved.missing_keys {
+    for ConfigProblem { at, message, .. } in &resolved.references.missing_keys {
         tracing::warn!(%at, problem = %message, "a provider or channel is disabled, because it has no key");
     }
     up::tell_unmatched(home, resolved).await;

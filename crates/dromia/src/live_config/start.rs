@@ -67,7 +67,8 @@ impl ConfigRevision {
 
     /// The same, with the keys that it names.
     pub(super) fn with_keys(self, resolved: &ResolvedConfig) -> Self {
-        let (missing_keys, in_vault) = (resolved.missing_keys.clone(), resolved.in_vault.clone());
+        let (missing_keys, in_vault) =
+            (resolved.references.missing_keys.clone(), resolved.references.in_vault.clone());
         Self { missing_keys, in_vault, ..self }
     }
 }

@@ -212,7 +212,8 @@ fn a_thousand_mutations_are_refused_with_a_place_or_count() {
             Ok(None) => {}
             Ok(Some(offered)) => {
                 counted += 1;
-                let egress = crate::egress_client::guarded_egress(offered.resolved.reachable.opened.clone());
+                let egress =
+                    crate::egress_client::guarded_egress(offered.resolved.calls.reachable.opened.clone());
                 let clock: Arc<dyn dromia_contracts::runtime::Clock> = Arc::new(crate::runtime::real_clock());
                 let models = dromia_models::ModelRegistry::new(offered.resolved.models, &clock, &egress);
                 assert!(models.is_ok(), "seed {number}: {models:?}\n{text}");

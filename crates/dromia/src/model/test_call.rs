@@ -107,7 +107,7 @@ async fn make_call(
     alias: &str,
     wait: Option<Duration>,
 ) -> anyhow::Result<CallOutcome> {
-    let egress = egress_client::guarded_egress(resolved.reachable.opened.clone());
+    let egress = egress_client::guarded_egress(resolved.calls.reachable.opened.clone());
     let models = ModelRegistry::new(resolved.models, &runtime::real_runtime().clock, &egress)?;
     let request = trial_request(alias);
     let first = FirstTokenTimer { began: Instant::now(), after: OnceLock::new() };

@@ -90,6 +90,7 @@ fn matching_names(place: &CompletionPlace, typed: &str) -> Vec<String> {
         CompletionKind::Secret => listed_names(&home, place, "secrets", "name"),
         CompletionKind::Delivery => listed_names(&home, place, "deliveries", "id"),
         CompletionKind::Capability => listed_names(&home, place, "capabilities", "id"),
+        CompletionKind::Page => super::docs::page_names().map(str::to_owned).collect(),
         CompletionKind::Tool => {
             let mut names = configured_names(&home, place.kind);
             names.extend(Toolbox::builtin_names().map(str::to_owned));

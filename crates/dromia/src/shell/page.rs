@@ -27,7 +27,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "audit", "backup", "migrate",
         ],
     ),
-    ("Help", &["explain", "completions", "version", "help"]),
+    ("Help", &["docs", "explain", "completions", "version", "help"]),
 ];
 
 /// The widths of the columns with the heading and with the command.
@@ -55,7 +55,7 @@ pub(super) fn options_command() -> Command {
         .disable_help_flag(true)
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).help("Print help"))
         .help_template("{about-with-newline}\n{all-args}{after-help}")
-        .after_help("Examples:\n  dromia run list --json=id,status\n  dromia -T acme agent list -o jsonl")
+        .after_help("Examples:\n  dromia run list --json=id,status\n  dromia run list --jq '.items[].id'\n  dromia -T acme agent list -o jsonl")
 }
 
 fn lay_out(command: Command) -> Command {

@@ -4,6 +4,7 @@
 //! here: no option takes one, and what the parser would advise (`-- -1`) makes a text of it.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -28,7 +29,10 @@ pub(crate) fn report_usage_error(error: &clap::Error, arguments: impl Iterator<I
         output.print_error(&Error::Usage(text));
         return CommandExit::Usage.into();
     }
-    drop(error.print());
+    let plain = error.render().to_string();
+    let wrapped = dromia_cli::wrap_beside(output.context_mut(), plain.clone());
+    // What the parser lays out itself is in colour.
+    drop(if wrapped == plain { error.print() } else { write!(std::io::stderr(), "{wrapped}") });
     if output.is_json() {
         let message = match error.kind() {
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {

@@ -17,7 +17,7 @@ const VALUE: &str = "a-value-51c0ffee-of-acts";
 const SAID: &str = "said-51c0ffee-of-acts";
 
 /// Every kind of act that the walk leaves, and how often.
-const LEFT: [(&str, usize); 22] = [
+const LEFT: [(&str, usize); 23] = [
     ("agent_created", 2),
     ("agent_state_set", 4),
     ("agent_revised", 1),
@@ -36,6 +36,7 @@ const LEFT: [(&str, usize); 22] = [
     ("session_trusted", 1),
     ("state_put", 1),
     ("file_put", 1),
+    ("picture_fetched", 1),
     ("token_created", 2),
     ("token_revoked", 1),
     ("tenant_created", 1),
@@ -163,6 +164,15 @@ fn talk(home: &Home, server: &Server, by: &str) {
     std::fs::write(&plan, SAID).expect("written");
     document(home, &["file", "put", plan.to_str().expect("a path"), "notes/plan.md", "--agent", "clerk"]);
     left(home, "file_put", by, "notes/plan.md", None);
+    let shown = json!({"type": "image_url", "image_url": {"url": format!("https://img.example/{SAID}.png")}});
+    let asked = json!({"model": "clerk", "messages": [{"role": "user", "content": [shown]}]});
+    let chat = format!("{}/v1/chat/completions", server.url);
+    let refused = block_on(async {
+        server.send(reqwest::Client::new().post(chat).bearer_auth(&server.token).json(&asked)).await
+    });
+    assert_eq!(refused.0, 400, "{refused:?}");
+    let record = of_kind(home, "picture_fetched").remove(0);
+    assert_eq!((&record["what"], &record["outcome"]), (&json!("img.example"), &json!("failed")), "{record}");
     let file = home.path().join("talk.session");
     let written = home.run(&["session", "export", session, "--file", file.to_str().expect("a path")]);
     assert!(written.status.success(), "{}", stderr(&written));

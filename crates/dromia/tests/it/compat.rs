@@ -1,6 +1,7 @@
 //! Clients of other APIs against the real binary: plain, streaming, with a history, with a key, refused, and killed in
 //! the middle.
 
+mod pictures;
 mod tools;
 
 use std::sync::{Arc, Mutex};

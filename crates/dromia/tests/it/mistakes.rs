@@ -212,3 +212,20 @@ fn a_chats_continue_command_names_the_given_tenant() {
     let output = child.wait_with_output().expect("it ends");
     assert!(stderr(&output).contains("`dromia -T beta chat --session ses_"), "{}", stderr(&output));
 }
+
+#[test]
+fn an_unknown_page_is_answered_with_the_nearest() {
+    let home = Home::new();
+    let wrong = home.run(&["docs", "polcy"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("did you mean `policy`?"), "{}", stderr(&wrong));
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policy.md");
+    let written = std::fs::read(file).expect("the page");
+    for name in ["policy", "policy.md#roles", "docs/policy.md"] {
+        assert!(home.run(&["docs", name]).stdout == written, "a pipe gets {name} as it is written");
+    }
+    let document = document(&home.run(&["docs", "policy", "--json"]));
+    assert_eq!(document["items"][0]["title"], "Permissions and policy");
+    let listed = home.run(&["docs", "-o", "name"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).lines().any(|name| name == "keep-running"));
+}

@@ -87,6 +87,15 @@ fn the_commands_for_open_webui_list_agents_as_models() {
 }
 
 #[test]
+fn the_filters_of_the_output_page_work() {
+    let user = PageUser::new();
+    let server = user.home.serve();
+    let told = user.type_in(&commands_of("output.md")).unwrap_or_else(|told| panic!("{told}"));
+    assert!(told.ends_with("\nassistant\n0\n0\n"), "{told}");
+    drop(server);
+}
+
+#[test]
 fn a_page_with_a_wrong_command_is_caught() {
     let user = PageUser::new();
     let told = user.type_in("dromia backup make x.tar").expect_err("there is no such command");

@@ -58,21 +58,21 @@ impl ApprovalAnswers<'_> {
         let next = match (found.state, approved) {
             (ApprovalState::Holding, _) => {
                 let kind = if approved { ItemKind::Approve } else { ItemKind::Deny };
-                let owner = InboxOwner::Run(found.run);
+                let owner = InboxOwner::Run(found.source.run);
                 let body = serde_json::to_vec(&AnswerBody::new(found.id, reason)).map_err(unwritten)?;
                 batch.mutations.push(put(owner, kind, scope.actor(), body));
-                WakeTarget::Run(found.run)
+                WakeTarget::Run(found.source.run)
             }
             (_, true) => {
                 let session = self.core.ports.runtime.session_id();
                 let key = SessionKey {
                     platform: approval::PLATFORM.to_owned(),
                     channel: approved_at(found.id, bound),
-                    actor: found.author.clone(),
+                    actor: found.source.author.clone(),
                 };
                 let open = SessionOpen {
                     session,
-                    agent: found.agent,
+                    agent: found.source.agent,
                     key,
                     at: now,
                     believes: false,
@@ -81,7 +81,7 @@ impl ApprovalAnswers<'_> {
                 batch.mutations.push(Mutation::SessionOpen(open));
                 let body = serde_json::to_vec(&ApprovedBody::from_approval(found)).map_err(unwritten)?;
                 let owner = InboxOwner::Session(session);
-                batch.mutations.push(put(owner, ItemKind::Approved, &found.author, body));
+                batch.mutations.push(put(owner, ItemKind::Approved, &found.source.author, body));
                 WakeTarget::Session(session)
             }
             (_, false) => {
@@ -93,17 +93,18 @@ impl ApprovalAnswers<'_> {
                 let text = format!(
                     "The call {} of {} that waited for approval ({}) is denied: {} does not allow it{why}. \
                      Nothing was done. Do not ask for it again.",
-                    found.call,
-                    found.run,
+                    found.source.call,
+                    found.source.run,
                     found.id,
                     scope.actor()
                 );
                 let parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
-                let message = InputMessage { author: found.author.clone(), parts, hops: found.hops };
+                let message =
+                    InputMessage { author: found.source.author.clone(), parts, hops: found.source.hops };
                 let body = InputBody::from_message(message).encode().map_err(unwritten)?;
-                let owner = InboxOwner::Session(found.session);
-                batch.mutations.push(put(owner, ItemKind::Input, &found.author, body));
-                WakeTarget::Session(found.session)
+                let owner = InboxOwner::Session(found.source.session);
+                batch.mutations.push(put(owner, ItemKind::Input, &found.source.author, body));
+                WakeTarget::Session(found.source.session)
             }
         };
         if let Some(rule) = ApprovalRuleBook::new(self.core).rule_of(scope, found, answer, now)? {

@@ -113,11 +113,11 @@ impl<'a> ApprovalRuleBook<'a> {
     ) -> Result<Option<ApprovalRuleRecord>, Fault> {
         let (rule, session) = match answer {
             ApprovalDecision::Approve(ApprovalReach::Session) => {
-                (self.exact_rule(found)?, Some(found.session))
+                (self.exact_rule(found)?, Some(found.source.session))
             }
             ApprovalDecision::Approve(ApprovalReach::Always { rule }) => {
                 let rule = self.read_rule(rule, RuleAnswer::Allow)?;
-                if !rule.matches_call(&found.tool, &found.arguments) {
+                if !rule.matches_call(&found.judged.tool, &found.judged.arguments) {
                     let text = format!("the rule `{rule}` does not match this call");
                     let hint = format!("see the call's arguments with `dromia approval show {}`", found.id);
                     return Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint(hint));
@@ -132,7 +132,7 @@ impl<'a> ApprovalRuleBook<'a> {
             name: found.id.to_string().replace('_', "-"),
             answer: RuleAnswer::Allow,
             rule: rule.to_string(),
-            agent: Some(found.agent),
+            agent: Some(found.source.agent),
             session,
             owner: scope.actor().clone(),
             created_at: now,
@@ -142,7 +142,7 @@ impl<'a> ApprovalRuleBook<'a> {
 
     /// Makes the rule that answers exactly this call. It may stand where any other one that allows may, and nowhere else.
     fn exact_rule(&self, found: &ApprovalRequest) -> Result<ParsedRule, Fault> {
-        let exact = ParsedRule::for_exact_call(&found.tool, &found.arguments)
+        let exact = ParsedRule::for_exact_call(&found.judged.tool, &found.judged.arguments)
             .ok_or_else(|| Fault::new(ErrorCode::InvalidRequest, "no rule can match exactly this call"));
         let rule = exact.and_then(|exact| self.read_rule(&exact.to_string(), RuleAnswer::Allow));
         rule.map_err(|fault| {

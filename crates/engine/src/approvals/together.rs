@@ -30,17 +30,18 @@ impl ApprovalAnswers<'_> {
                 Fault::new(ErrorCode::InvalidRequest, text)
                     .with_hint("list the approvals with `dromia approval list`")
             })?;
-            if found.run != first.run {
+            if found.source.run != first.source.run {
                 let text = format!(
                     "`also` names {id}, which belongs to {}, but {} belongs to {}; no answer was stored",
-                    found.run, first.id, first.run
+                    found.source.run, first.id, first.source.run
                 );
                 return Err(Fault::new(ErrorCode::InvalidRequest, text)
                     .with_hint("answer the approvals of each run with a separate request"));
             }
             others.push(found);
         }
-        let bytes: usize = std::iter::once(first).chain(&others).map(|asked| asked.arguments.len()).sum();
+        let bytes: usize =
+            std::iter::once(first).chain(&others).map(|asked| asked.judged.arguments.len()).sum();
         if !others.is_empty() && bytes > TOGETHER_BYTES_MAX {
             let text =
                 format!("the calls have {bytes} bytes of arguments in all, more than {TOGETHER_BYTES_MAX}");

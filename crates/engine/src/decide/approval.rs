@@ -63,14 +63,14 @@ impl DecisionDraft {
             );
             return self.go_on();
         }
-        if let Some(next) = self.wait_on(before, approval.binding) {
+        if let Some(next) = self.wait_on(before, approval.judged.binding) {
             return next;
         }
         let ahead = self.state.asked_ahead(call);
-        let is_delayed = approval.cools_until.is_some();
+        let is_delayed = approval.deadlines.cools_until.is_some();
         let asking = format!("{} {}", if is_delayed { "delay" } else { "ask" }, approval.rule);
         match self.state.granted_approval(call) {
-            Some((known, binding)) if binding == approval.binding => {
+            Some((known, binding)) if binding == approval.judged.binding => {
                 return self.start_call(call, prepared, 1, format!("approval {known} of {asking}"), policy);
             }
             // It was approved before its turn and changed since: a new approval is requested.
@@ -97,7 +97,7 @@ impl DecisionDraft {
             None => {}
         }
         // Arguments longer than an approver may see are not stored either: the call is refused below.
-        if !attended && !is_delayed && approval.arguments.len() <= ARGUMENTS_BYTES_MAX {
+        if !attended && !is_delayed && approval.judged.arguments.len() <= ARGUMENTS_BYTES_MAX {
             let text = format!(
                 "This needs a person's approval ({}), and no person attends this session, so it is denied; \
                  nothing was done. Trying again will not help.",
@@ -119,10 +119,10 @@ impl DecisionDraft {
                         happen: the next message from a person resets the count.";
             return self.refuse_call(call, tool, CallStatus::Denied, RefusalSource::by_rule(CHAINED), text);
         }
-        let too_long = (approval.arguments.len() > ARGUMENTS_BYTES_MAX).then_some(
+        let too_long = (approval.judged.arguments.len() > ARGUMENTS_BYTES_MAX).then_some(
             "The arguments are too long to show to a person; nothing was done. Send less at a time.",
         );
-        if let Some(text) = crowding_refusal(&self.state, approval.action).or(too_long) {
+        if let Some(text) = crowding_refusal(&self.state, approval.judged.action).or(too_long) {
             return self.refuse_call(call, tool, CallStatus::Denied, RefusalSource::by_rule(TOO_MANY), text);
         }
         self.park_for_approval(approval, ahead);

@@ -6,7 +6,7 @@
 //! person any more begins; in both cases the earlier approval is withdrawn. Calls that need a second opinion or a delay
 //! are left to their turn.
 
-use dromia_contracts::approval::{ApprovalRequest, WAITING_MAX};
+use dromia_contracts::approval::{ApprovalDeadlines, ApprovalRequest, CallSource, JudgedCall, WAITING_MAX};
 use dromia_contracts::entry::{Entry, ParkReason, RunParked};
 use dromia_contracts::{ApprovalId, CallId, Digest};
 
@@ -29,7 +29,13 @@ impl DecisionDraft {
 
     /// Rests for a call's approval, and withdraws an earlier request for it.
     pub(super) fn park_for_approval(&mut self, approval: ApprovalRequest, replaces: Option<ApprovalId>) {
-        let ApprovalRequest { id, call, action, binding, holds_until: until, cools_until, .. } = approval;
+        let ApprovalRequest {
+            id,
+            source: CallSource { call, .. },
+            judged: JudgedCall { action, binding, .. },
+            deadlines: ApprovalDeadlines { holds_until: until, cools_until, .. },
+            ..
+        } = approval;
         let park = ParkReason::Approval { approval: id, call, action, binding, until, cools_until, replaces };
         self.push_entry(Entry::RunParked(RunParked { park }));
         self.asks.push(approval);
@@ -85,10 +91,9 @@ fn has_room(state: &RunState) -> bool {
 /// the reason then.
 fn may_ask_ahead(state: &RunState, call: CallId, asks: &RequiredApproval) -> bool {
     let RequiredApproval { approval, attended, .. } = asks;
-    let of_action =
-        |known: &CallStage| matches!(known, CallStage::Held { action, .. } if *action == approval.action);
+    let of_action = |known: &CallStage| matches!(known, CallStage::Held { action, .. } if *action == approval.judged.action);
     let is_known = state.held_calls().any(|(held, known)| held == call || of_action(&known.progress))
-        || state.awaiting.contains(&approval.action)
-        || state.unknown_actions.contains(&approval.action);
-    *attended && approval.cools_until.is_none() && !is_known
+        || state.awaiting.contains(&approval.judged.action)
+        || state.unknown_actions.contains(&approval.judged.action);
+    *attended && approval.deadlines.cools_until.is_none() && !is_known
 }

@@ -38,7 +38,7 @@ impl DelaySchedule {
 
     /// Makes the janitor scan when the delay of each of these requests is over.
     pub(crate) fn look_at_all(&self, asks: &[ApprovalRequest]) {
-        asks.iter().filter_map(|ask| ask.cools_until).for_each(|until| self.look_at(until));
+        asks.iter().filter_map(|ask| ask.deadlines.cools_until).for_each(|until| self.look_at(until));
     }
 
     /// Records the wall time after the clock was set back, and makes the janitor scan at once.
@@ -52,7 +52,7 @@ impl DelaySchedule {
     pub(crate) fn cools_until(&self, asked: &ApprovalRequest, now: Timestamp) -> Option<Timestamp> {
         let until = asked.cooling_at(now)?;
         let set_back_at = Timestamp::from_millisecond(self.set_back_at.load(Ordering::Acquire));
-        Some(cools_again_until(asked.asked_at, until, now, set_back_at.unwrap_or(Timestamp::MAX)))
+        Some(cools_again_until(asked.deadlines.asked_at, until, now, set_back_at.unwrap_or(Timestamp::MAX)))
     }
 
     /// Returns whether a call may be due.

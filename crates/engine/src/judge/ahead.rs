@@ -25,7 +25,7 @@ impl CallJudge<'_> {
             return Ok(None);
         }
         let Ok(call) = self.core.ports.tools.prepare_call(call) else { return Ok(None) };
-        let shown: usize = self.asks.iter().map(|ask| ask.arguments.len()).sum();
+        let shown: usize = self.asks.iter().map(|ask| ask.judged.arguments.len()).sum();
         if shown + call.arguments.len() > ARGUMENTS_BYTES_MAX || self.is_late_plan(&call) {
             return Ok(None);
         }

@@ -7,7 +7,8 @@
 mod origins;
 
 use dromia_contracts::approval::{
-    ARGUMENTS_BYTES_MAX, ApprovalRequest, ApprovalState, BoundParts, RuleAnswer, RuledCall, WAITING_MAX,
+    ARGUMENTS_BYTES_MAX, ApprovalDeadlines, ApprovalRequest, ApprovalState, BoundParts, CallSource,
+    JudgedCall, RuleAnswer, RuledCall, WAITING_MAX,
 };
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::tool::PreparedCall;
@@ -58,7 +59,7 @@ impl CallJudge<'_> {
         let settings = self.core.config();
         let config = &settings.approvals;
         // Requests of one commit have the same request time and deadlines.
-        let asked = self.asks.iter().find(|ask| ask.state.is_open()).map(|ask| ask.asked_at);
+        let asked = self.asks.iter().find(|ask| ask.state.is_open()).map(|ask| ask.deadlines.asked_at);
         let now = asked.unwrap_or_else(|| self.core.ports.runtime.clock.now());
         let until = |time: SignedDuration| now.checked_add(time).unwrap_or(Timestamp::MAX);
         let hold = match asking.cooling {
@@ -70,34 +71,40 @@ impl CallJudge<'_> {
         let expire = config.expire.max(config.hold).saturating_add(asking.cooling.unwrap_or_default());
         let approval = ApprovalRequest {
             id: self.core.ports.runtime.approval_id(),
-            agent: self.identity.agent.id,
-            session: self.identity.session,
-            run: self.identity.run,
-            call: call.id,
-            author: self.identity.author.clone(),
-            hops: self.story.hops,
-            context: self.story.taint.label,
-            provenance: asking.provenance,
-            tool: call.tool.clone(),
-            arguments: call.arguments.clone(),
-            action: call.action,
-            binding,
-            bound: parts,
-            origins,
             rule: asking.rule,
             reason: asking.reason,
             approvers: config.approvers.clone(),
-            asked_at: now,
-            holds_until: until(hold),
-            expires_at: until(expire),
-            cools_until: asking.cooling.map(until),
             state: ApprovalState::Holding,
             released: false,
             answer: None,
             used_by: None,
+            source: CallSource {
+                agent: self.identity.agent.id,
+                session: self.identity.session,
+                run: self.identity.run,
+                call: call.id,
+                author: self.identity.author.clone(),
+                hops: self.story.hops,
+            },
+            judged: JudgedCall {
+                context: self.story.taint.label,
+                provenance: asking.provenance,
+                tool: call.tool.clone(),
+                arguments: call.arguments.clone(),
+                action: call.action,
+                binding,
+                bound: parts,
+                origins,
+            },
+            deadlines: ApprovalDeadlines {
+                asked_at: now,
+                holds_until: until(hold),
+                expires_at: until(expire),
+                cools_until: asking.cooling.map(until),
+            },
         };
         if !attended && asking.cooling.is_none() {
-            self.core.calls.count_denied(&call.tool);
+            self.core.activity.calls.count_denied(&call.tool);
         }
         let chained = self.story.hops >= settings.hops_max;
         Ok(CallJudgement::RequiredApproval(Box::new(RequiredApproval {
@@ -121,7 +128,8 @@ impl CallJudge<'_> {
         }
         let (ports, extent) = (&self.core.ports, self.core.config().approvals.files);
         let (tenant, agent) = (self.identity.scope.tenant(), self.identity.agent.id);
-        let workspace = self.core.agents.run_workspace(&self.identity.scope, &self.identity.agent).await;
+        let workspace =
+            self.core.caches.agents.run_workspace(&self.identity.scope, &self.identity.agent).await;
         let workspace = workspace.map_err(|fault| fault.to_string())?;
         let contents = ports.tools.executable_files(tenant, agent, &workspace, &call, extent).await?;
         Ok(PreparedCall { contents, ..call })
@@ -225,7 +233,7 @@ impl CallJudge<'_> {
             .approval(&self.identity.scope, asked)
             .await
             .map_err(|_| OwnershipError::Store)?;
-        Ok(asked.map(|asked| asked.bound.changed_parts(now)).unwrap_or_default())
+        Ok(asked.map(|asked| asked.judged.bound.changed_parts(now)).unwrap_or_default())
     }
 }
 

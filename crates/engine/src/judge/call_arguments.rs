@@ -10,7 +10,7 @@ impl CallJudge<'_> {
     /// Prepares a call; refuses what is no call of a tool.
     pub(super) fn check_arguments(&self, call: &ToolCall) -> Result<PreparedCall, JudgementStop> {
         self.core.ports.tools.prepare_call(call).map_err(|error| {
-            self.core.calls.count_malformed(&error);
+            self.core.activity.calls.count_malformed(&error);
             CallJudgement::Malformed(error).into()
         })
     }

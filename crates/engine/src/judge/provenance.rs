@@ -1,6 +1,6 @@
 //! Where the arguments of a call come from: typed by a person, planned before anything untrusted came, or neither.
 
-use dromia_contracts::approval::ApprovalRequest;
+use dromia_contracts::approval::{ApprovalRequest, JudgedCall};
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::{ApprovalId, Digest};
@@ -49,7 +49,7 @@ impl CallJudge<'_> {
             .approval(&self.identity.scope, approval)
             .await
             .map_err(|_| OwnershipError::Store)?;
-        let Some(ApprovalRequest { provenance, action: asked, .. }) = asked else {
+        let Some(ApprovalRequest { judged: JudgedCall { provenance, action: asked, .. }, .. }) = asked else {
             return Ok(CallProvenance::default());
         };
         let opinion = provenance.opinion.filter(|_| asked == action);

@@ -54,8 +54,8 @@ impl RunOwner {
         }
         let (ask, state) = self.journal.withdraw_request()?;
         self.state = state;
-        self.core.calls.count_denied(&ask.tool);
-        tracing::warn!(run = %self.identity.run, tool = %ask.tool, "no person is asked: too many approvals of the tenant are open");
+        self.core.activity.calls.count_denied(&ask.judged.tool);
+        tracing::warn!(run = %self.identity.run, tool = %ask.judged.tool, "no person is asked: too many approvals of the tenant are open");
         let reason = format!(
             "This call needs an approval first ({}), and no person is asked: {OPEN_MAX} calls of this tenant \
              already wait for an answer, which is the most. Nothing was done. People must answer some of them \
@@ -63,7 +63,7 @@ impl RunOwner {
             ask.reason
         );
         let denied = CallJudgement::Denied { rule: FULL.to_owned(), reason, policy: None };
-        Some(self.decide_next(DecisionInput::Judged(ask.call, denied)))
+        Some(self.decide_next(DecisionInput::Judged(ask.source.call, denied)))
     }
 
     /// Makes the last entries durable and answers the waiting callers. If the store refuses the approval requests

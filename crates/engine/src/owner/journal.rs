@@ -151,11 +151,16 @@ impl JournalWriter {
                 CommitOutcome::Done(receipt) => {
                     self.durable = state.seq;
                     let (seq, status) = (self.durable, state.status());
-                    core.counts.count_rest(status);
+                    core.activity.counts.count_rest(status);
                     if let Some(Mutation::RunAppend(append)) = batch.mutations.last() {
-                        core.counts.count_usage(&append.entries);
+                        core.activity.counts.count_usage(&append.entries);
                         let whose = (identity.scope.tenant(), identity.agent.id);
-                        core.usage.count_run(whose, &identity.agent.config.model, status, &append.entries);
+                        core.activity.usage.count_run(
+                            whose,
+                            &identity.agent.config.model,
+                            status,
+                            &append.entries,
+                        );
                     }
                     core.hub.publish(identity.run, || LiveEvent::Committed { seq, status });
                     for put in sends.into_iter().chain(wake) {

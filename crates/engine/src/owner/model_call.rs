@@ -204,7 +204,7 @@ impl RunOwner {
             let identity = (self.identity.scope.tenant(), self.identity.agent.id);
             let called = (self.identity.agent.config.model.as_str(), prepared);
             // A clock that was set back gives no duration.
-            self.core.usage.count_call(
+            self.core.activity.usage.count_call(
                 identity,
                 called,
                 result.as_ref(),

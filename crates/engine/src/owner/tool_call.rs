@@ -37,7 +37,7 @@ impl RunOwner {
         }
         let id = call.id;
         let identity = &self.identity;
-        let workspace = self.core.agents.run_workspace(&identity.scope, &identity.agent).await;
+        let workspace = self.core.caches.agents.run_workspace(&identity.scope, &identity.agent).await;
         let context = ToolContext {
             scope: self.identity.scope.clone(),
             agent: self.identity.agent.id,
@@ -76,7 +76,7 @@ impl RunOwner {
             Ok(_) => CallEnd::Failed,
             Err(_) => CallEnd::Cut,
         };
-        self.core.calls.count_call(&tool, end, began);
+        self.core.activity.calls.count_call(&tool, end, began);
         if cancelled.into_inner() {
             // A cancel waits for the border of its unit: leave it signalled.
             self.core.hub.signal_run(self.identity.run);

@@ -4,7 +4,8 @@ mod together;
 
 use bytes::Bytes;
 use dromia_contracts::approval::{
-    ARGUMENTS_BYTES_MAX, AnswerBody, ApprovalRequest, ApprovalState, ApprovedCall, BoundParts, WAITING_MAX,
+    ARGUMENTS_BYTES_MAX, AnswerBody, ApprovalDeadlines, ApprovalRequest, ApprovalState, ApprovedCall,
+    BoundParts, CallSource, JudgedCall, WAITING_MAX,
 };
 use dromia_contracts::content::{CallStatus, ContentPart};
 use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
@@ -58,31 +59,37 @@ fn asks(call: CallId, action: u8, binding: u8) -> RequiredApproval {
     };
     let approval = ApprovalRequest {
         id: ApprovalId::from_bytes([binding; 16]),
-        agent: AgentId::from_bytes([1; 16]),
-        session: SessionId::from_bytes([2; 16]),
-        run: RunId::from_bytes([4; 16]),
-        call,
-        author: Actor::new("cli:ada"),
-        hops: 0,
-        context: Label::ACTOR_TEXT,
-        provenance: CallProvenance::default(),
-        tool: "t".into(),
-        arguments: "{}".into(),
-        action,
-        binding: Digest::from_bytes([binding; 32]),
-        bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
-        origins: Vec::new(),
         rule: "permission".into(),
         reason: "a person looks".into(),
         approvers: Vec::new(),
-        asked_at: second(0),
-        holds_until: second(HOLD),
-        expires_at: second(10 * HOLD),
-        cools_until: None,
         state: ApprovalState::Holding,
         released: false,
         answer: None,
         used_by: None,
+        source: CallSource {
+            agent: AgentId::from_bytes([1; 16]),
+            session: SessionId::from_bytes([2; 16]),
+            run: RunId::from_bytes([4; 16]),
+            call,
+            author: Actor::new("cli:ada"),
+            hops: 0,
+        },
+        judged: JudgedCall {
+            context: Label::ACTOR_TEXT,
+            provenance: CallProvenance::default(),
+            tool: "t".into(),
+            arguments: "{}".into(),
+            action,
+            binding: Digest::from_bytes([binding; 32]),
+            bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
+            origins: Vec::new(),
+        },
+        deadlines: ApprovalDeadlines {
+            asked_at: second(0),
+            holds_until: second(HOLD),
+            expires_at: second(10 * HOLD),
+            cools_until: None,
+        },
     };
     RequiredApproval {
         call: prepared,
@@ -321,7 +328,7 @@ fn a_run_holds_a_bounded_number_of_readable_waiting_calls() {
     {
         let mut live = Live::with_calls(1);
         let mut long = asks(CALL, 5, 6);
-        long.approval.arguments = "x".repeat(bytes);
+        long.approval.judged.arguments = "x".repeat(bytes);
         live.feed(judged(long));
         assert_eq!((live.refused().and_then(|(_, rule, _)| rule), live.asked.len()), (rule, asked));
     }
@@ -351,7 +358,7 @@ fn an_unattended_call_is_refused_and_its_request_is_recorded() {
     assert_eq!(live.next, NextAction::PlannedRequest);
     let mut live = Live::with_calls(1);
     let mut long = RequiredApproval { attended: false, ..asks(CALL, 5, 6) };
-    long.approval.arguments = "x".repeat(ARGUMENTS_BYTES_MAX + 1);
+    long.approval.judged.arguments = "x".repeat(ARGUMENTS_BYTES_MAX + 1);
     live.feed(judged(long));
     assert_eq!(live.refused(), Some((CallStatus::Denied, Some("approval-waiting"), None)));
     assert_eq!(live.asked.len(), 0, "a row beside the entry that holds them would pass the bound of a batch");
@@ -390,7 +397,10 @@ fn delayed(call: CallId, binding: u8, hold: i64) -> RequiredApproval {
     let asks = asks(call, 5, binding);
     let (holds_until, cools_until) = (second(hold), Some(second(COOLING)));
     RequiredApproval {
-        approval: ApprovalRequest { holds_until, cools_until, ..asks.approval },
+        approval: ApprovalRequest {
+            deadlines: ApprovalDeadlines { holds_until, cools_until, ..asks.approval.deadlines },
+            ..asks.approval
+        },
         attended: false,
         ..asks
     }

@@ -1,5 +1,5 @@
-//! Pictures that a client sends. They travel inside the request: this server fetches nothing for a client, because a
-//! client could name an address that only this server reaches.
+//! Pictures that a client sends, inside the request or by a URL. Nothing is fetched here: until
+//! [`super::picture_fetch`] has what a URL names, the URL stands in the picture's place.
 //!
 //! A picture is what its first bytes say, and what it is said to be must be the same; the bytes themselves are the
 //! model's to read.
@@ -14,17 +14,16 @@ use crate::failure::Answer;
 /// The most pictures of one request.
 pub(super) const IMAGES_MAX: usize = 20;
 
+/// The longest URL of a picture.
+const URL_BYTES_MAX: usize = 8 << 10;
+
 /// How many characters of base64 are read for the first bytes.
 const HEAD_CHARS: usize = 16;
 
 /// Reads a picture from an address that holds it.
 pub(super) fn of_address(address: Option<&str>, path: &str) -> Answer<ContentPart> {
     let Some(address) = address else { return Err(invalid_field(path, "the picture is missing")) };
-    let Some(rest) = address.strip_prefix("data:") else {
-        let problem =
-            "only `data:` URLs with the picture in base64 are supported: this server fetches no pictures";
-        return Err(invalid_field(path, problem));
-    };
+    let Some(rest) = address.strip_prefix("data:") else { return at_url(address, path) };
     match rest.split_once(";base64,") {
         Some((media, data)) => parse_image(media, data, path),
         None => Err(invalid_field(path, "a picture's URL has the form `data:image/png;base64,…`")),
@@ -36,11 +35,37 @@ pub(super) fn of_source(source: Option<&Value>, path: &str) -> Answer<ContentPar
     let field = |name: &str| source.and_then(|source| source[name].as_str());
     match (field("type"), field("media_type"), field("data")) {
         (Some("base64"), Some(media), Some(data)) => parse_image(media, data, path),
-        (Some("url"), ..) => Err(invalid_field(
-            path,
-            "send the picture itself with the type \"base64\": this server fetches no pictures",
-        )),
-        _ => Err(invalid_field(path, "a source needs the type \"base64\", a media_type and data")),
+        (Some("url"), ..) => match field("url") {
+            Some(url) => at_url(url, path),
+            None => Err(invalid_field(path, "a source of the type \"url\" needs a url")),
+        },
+        _ => {
+            let problem =
+                "a source needs the type \"base64\", a media_type and data, or the type \"url\" and a url";
+            Err(invalid_field(path, problem))
+        }
+    }
+}
+
+/// Puts a URL and the place where it stands into a picture's place, with a space between them, which no base64 has.
+fn at_url(url: &str, path: &str) -> Answer<ContentPart> {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if !matches!(scheme.as_deref(), Some("http" | "https")) {
+        return Err(invalid_field(path, "a picture's URL begins with https://, http:// or data:"));
+    }
+    if url.len() > URL_BYTES_MAX || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        let problem = format!("a picture's URL has at most {URL_BYTES_MAX} bytes and no blanks");
+        return Err(invalid_field(path, &problem));
+    }
+    let data = format!("{url} {path}");
+    Ok(ContentPart::Image { media: ImageMediaType::Png, data, label: Label::CLAIM })
+}
+
+/// Returns the URL of a picture that is to be fetched, and where in the request it is.
+pub(super) fn remote_picture(part: &ContentPart) -> Option<(&str, &str)> {
+    match part {
+        ContentPart::Image { data, .. } => data.split_once(' '),
+        ContentPart::Text { .. } => None,
     }
 }
 
@@ -115,15 +140,17 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_typed_by_its_bytes_and_never_fetched() {
+    fn a_picture_is_typed_by_its_bytes_or_waits_at_its_url() {
         let png = ContentPart::Image { media: ImageMediaType::Png, data: PNG.into(), label: Label::CLAIM };
         let address = format!("data:image/png;base64,{PNG}");
         assert_eq!(of_address(Some(&address), "p").expect("it is one"), png);
         let source = json!({"type": "base64", "media_type": "image/png", "data": PNG});
         assert_eq!(of_source(Some(&source), "p").expect("it is one"), png);
         for (address, says) in [
-            (Some("https://example.com/a.png".to_owned()), "fetches no pictures"),
-            (Some("file:///etc/passwd".to_owned()), "fetches no pictures"),
+            (Some("file:///etc/passwd".to_owned()), "begins with https://"),
+            (Some("a.png".to_owned()), "begins with https://"),
+            (Some("https://example.com/a b.png".to_owned()), "no blanks"),
+            (Some(format!("https://example.com/{}", "a".repeat(URL_BYTES_MAX))), "at most 8192"),
             (Some("data:image/png,abc".to_owned()), "base64,"),
             (Some("data:image/png;base64,%%%%".to_owned()), "not in base64"),
             (Some("data:image/png;base64,TWFu".to_owned()), "not a PNG"),
@@ -134,13 +161,13 @@ mod tests {
             assert_eq!(refused.field_path(), Some("p"));
             assert!(refused.full_message().contains(says), "{refused:?}");
         }
-        let source = json!({"type": "url", "url": "https://example.com/a.png"});
-        assert!(
-            of_source(Some(&source), "p")
-                .expect_err("an address")
-                .full_message()
-                .contains("fetches no pictures")
-        );
+        let url = "https://example.com/a.png";
+        let source = json!({"type": "url", "url": url});
+        for waits in [of_address(Some(url), "p"), of_source(Some(&source), "p")] {
+            assert_eq!(remote_picture(&waits.expect("it is a URL")), Some((url, "p")));
+        }
+        assert_eq!(remote_picture(&png), None, "no base64 is taken for a URL");
+        assert!(of_source(Some(&json!({"type": "url"})), "p").is_err());
         assert!(of_source(None, "p").is_err());
     }
 }

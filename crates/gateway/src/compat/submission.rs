@@ -19,12 +19,14 @@ use super::answer_format::check_answer_format;
 use super::compat_request::CompatRequest;
 use super::history::{ConversationInput, HandedCalls};
 use super::known_conversations::ConversationHasher;
+use super::picture_fetch::resolve_pictures;
 use super::request_heads::RequestHeads;
 use super::run_answer::RunAnswer;
 use crate::caller::Caller;
-use crate::core::GatewayCore;
+use crate::core::{GatewayCore, Shared};
 use crate::failure::{Answer, ApiError};
 use crate::ingress::{self, Submitter};
+use crate::reserved_platforms;
 use crate::routes::agent::no_such_agent;
 use crate::routes::event::named_agent;
 
@@ -126,7 +128,7 @@ fn results_of_calls(handed: &HandedCalls, results: &[ToolResult]) -> ClientToolR
 
 /// Stores what is asked, in the session that it is for.
 pub(super) async fn submit_request(
-    core: &GatewayCore,
+    core: &Shared,
     caller: &Caller,
     heads: RequestHeads,
     mut asked: CompatRequest,
@@ -166,12 +168,17 @@ pub(super) async fn submit_request(
             InputTarget::Session(session)
         }
     };
+    let bringer = Submitter::from_caller(caller, &author);
+    if let InputTarget::Session(session) = target {
+        reserved_platforms::check_session(core, scope, session).await?;
+    }
+    let leave = ingress::acquire_rate_permit(core, bringer, scope, &author, key.as_ref()).await?;
+    resolve_pictures(core, scope, agent, key.as_ref(), &mut asked.said).await?;
     let ConversationInput { history, answers, parts, .. } = asked.said;
     let offer = asked.offer;
     let declares = answers.is_none() && !offer.tools.is_empty();
     let input = NewInput { target, author, history, answers, offer, call: None, parts, key, wait: false };
-    let bringer = Submitter::from_caller(caller, &input.author);
-    let submitted = ingress::submit_input(core, bringer, scope.clone(), input).await;
+    let submitted = leave.submit(core, scope.clone(), input).await;
     let receipt = submitted.map_err(|failure| locate_error(core, declares, failure))?;
     let (tenant, session, position) = (scope.tenant(), receipt.session, receipt.position);
     let talk = words.map(|words| PendingConversation { tenant, words, session, position });

@@ -69,7 +69,7 @@ impl ActorRateLimiter {
 }
 
 fn configured_pace(config: &GatewayConfig) -> Option<RefillRate> {
-    let (rate, burst) = (config.actor_inputs_per_minute_max, config.actor_inputs_burst_max);
+    let (rate, burst) = (config.callers.actor_inputs_per_minute_max, config.callers.actor_inputs_burst_max);
     (rate > 0).then(|| RefillRate::per_minute(rate.into(), burst.into()))
 }
 
@@ -102,8 +102,14 @@ mod tests {
 
     fn actors(rate: u32, burst: u32) -> ActorRateLimiter {
         let (actor_inputs_per_minute_max, actor_inputs_burst_max) = (rate, burst);
-        let bounds =
-            GatewayConfig { actor_inputs_per_minute_max, actor_inputs_burst_max, ..GatewayConfig::default() };
+        let bounds = GatewayConfig {
+            callers: crate::config::CallerLimits {
+                actor_inputs_per_minute_max,
+                actor_inputs_burst_max,
+                ..GatewayConfig::default().callers
+            },
+            ..GatewayConfig::default()
+        };
         ActorRateLimiter::new(&bounds)
     }
 

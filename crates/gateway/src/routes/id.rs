@@ -99,7 +99,10 @@ async fn describe_id(
             None => None,
         },
         IdKind::Approval => store.approval(scope, ApprovalId::from_bytes(id)).await?.map(|approval| {
-            (approval.asked_at, first_words(&format!("{} {}", approval.tool, approval.arguments)))
+            (
+                approval.deadlines.asked_at,
+                first_words(&format!("{} {}", approval.judged.tool, approval.judged.arguments)),
+            )
         }),
         IdKind::Delivery => {
             let record = store.delivery_record(scope, DeliveryId::from_bytes(id)).await?;

@@ -157,12 +157,12 @@ impl<'a> OverviewReader<'a> {
         for asked in found {
             items.push(WaitingApproval {
                 id: asked.id,
-                agent: self.agent_name(asked.agent).await?,
-                run: asked.run,
-                tool: asked.tool,
-                asked_at: asked.asked_at,
-                expires_at: asked.expires_at,
-                cools_until: asked.cools_until,
+                agent: self.agent_name(asked.source.agent).await?,
+                run: asked.source.run,
+                tool: asked.judged.tool,
+                asked_at: asked.deadlines.asked_at,
+                expires_at: asked.deadlines.expires_at,
+                cools_until: asked.deadlines.cools_until,
             });
         }
         Ok(OverviewPart::from_found(items, ROWS_MAX))

@@ -138,7 +138,7 @@ pub(crate) async fn import_session(
     let share = core.limits.imports.try_take(caller.scope.tenant()).ok_or_else(|| {
         ApiError::new(ErrorCode::Overloaded, "the server is reading as many files as it may at a time")
     })?;
-    let file = read_body(request, &core, core.config.import_bytes_max).await?;
+    let file = read_body(request, &core, core.config.capacity.import_bytes_max).await?;
     let labels = if into.trust_labels { ImportLabels::Believed } else { ImportLabels::Doubted };
     let shared = Shared::clone(&core);
     // With its share: the file of a client that went away is held until its import ends.

@@ -34,7 +34,7 @@ async fn an_approval_shows_its_exact_call_until_its_time() {
     let open = world.ask("GET", "/v1/approvals?open=true", "").await.json();
     assert_eq!(open["items"].as_array().map(Vec::len), Some(1));
     for (_, approval) in &mut world.rooms.lock().approvals {
-        approval.expires_at = Timestamp::UNIX_EPOCH;
+        approval.deadlines.expires_at = Timestamp::UNIX_EPOCH;
     }
     let open = world.ask("GET", "/v1/approvals?open=true", "").await.json();
     assert_eq!(open["items"], json!([]));

@@ -1,5 +1,6 @@
 //! The routes of other APIs: their shapes, whole and streamed, their refusals, and what becomes of a request.
 
+mod pictures;
 mod shapes;
 mod stream;
 mod tools;
@@ -477,7 +478,7 @@ async fn an_expired_wait_returns_an_error_that_names_the_run() {
 
 #[tokio::test]
 async fn overload_says_when_to_come_again_and_stores_nothing() {
-    let world = World::with(|config| config.streams_max = 1).await;
+    let world = World::with(|config| config.capacity.streams_max = 1).await;
     world.rooms.lock().mood = Mood::Thinks;
     let mut body = hello(CHAT);
     body["stream"] = json!(true);

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::client::{full, request};
 use crate::fake::audit::Ledger;
 use crate::fake::capabilities::Cabinet;
+use crate::fake::line::Line;
 use crate::fake::tools::Shelf;
 use crate::fake::vault::Locker;
 use crate::fake::{Rooms, StoppedClock, Tasks, outgoing};
@@ -41,6 +42,7 @@ pub(crate) fn ports() -> GatewayPorts {
         tools: shelf.clone(),
         files: shelf.clone(),
         gate: shelf,
+        reach: Arc::new(Line::default()),
         terms: Arc::new(ToolTerms::default()),
         vault: Arc::new(Locker::default()),
         audit: audit.clone(),
@@ -99,7 +101,7 @@ async fn a_stale_socket_is_replaced_unlike_one_in_use() {
 
 #[tokio::test]
 async fn a_client_with_slow_headers_is_disconnected() {
-    let world = World::with(|config| config.header_ms = 50).await;
+    let world = World::with(|config| config.deadlines.header_ms = 50).await;
     let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\nhost: local").await.unwrap();
     let mut rest = Vec::new();

@@ -86,7 +86,7 @@ async fn a_stopping_server_streams_a_working_run_to_its_end() {
 
 #[tokio::test]
 async fn a_drain_ends_the_stream_of_an_endless_run_cleanly() {
-    let world = World::with(|config| config.drain_ms = 200).await;
+    let world = World::with(|config| config.deadlines.drain_ms = 200).await;
     world.rooms.append(world.ours.run, entry(1), RunStatus::Running);
     let path = format!("/v1/runs/{}/journal", world.ours.run);
     let asked = authorized(request("GET", &path), &world.ours.token).header("accept", "text/event-stream");
@@ -114,7 +114,7 @@ async fn a_stream_ends_and_its_client_knows_where_it_was() {
 
 #[tokio::test]
 async fn a_client_that_never_ends_its_request_is_cut() {
-    let world = World::with(|config| config.drain_ms = 50).await;
+    let world = World::with(|config| config.deadlines.drain_ms = 50).await;
     let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
     let token = &world.ours.token;
     let head = format!(

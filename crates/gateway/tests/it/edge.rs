@@ -32,7 +32,8 @@ pub(crate) async fn refusals(world: &World, reason: &str) -> u64 {
 
 #[tokio::test]
 async fn a_token_over_its_rate_is_refused_without_hindering_others() {
-    let world = World::with(|config| (config.token_rate_max, config.token_burst_max) = (1, 2)).await;
+    let world =
+        World::with(|config| (config.callers.token_rate_max, config.callers.token_burst_max) = (1, 2)).await;
     for _ in 0..2 {
         assert_eq!(whoami(&world, &world.ours.token).await.status, 200);
     }
@@ -51,7 +52,8 @@ async fn a_token_over_its_rate_is_refused_without_hindering_others() {
 
 #[tokio::test]
 async fn each_foreign_api_reports_rate_limits_in_its_own_shape() {
-    let world = World::with(|config| (config.token_rate_max, config.token_burst_max) = (1, 1)).await;
+    let world =
+        World::with(|config| (config.callers.token_rate_max, config.callers.token_burst_max) = (1, 1)).await;
     assert_eq!(whoami(&world, &world.ours.token).await.status, 200);
     for (path, code) in [
         ("/v1/chat/completions", "rate_limit_exceeded"),
@@ -69,7 +71,7 @@ async fn each_foreign_api_reports_rate_limits_in_its_own_shape() {
 
 #[tokio::test]
 async fn concurrent_requests_of_each_token_are_bounded_separately() {
-    let world = World::with(|config| config.token_requests_max = 1).await;
+    let world = World::with(|config| config.callers.token_requests_max = 1).await;
     world.rooms.lock().mood = Mood::Thinks;
     let asked = authorized(request("POST", "/v1/events"), &world.ours.token);
     let waiting = world.open_tcp(asked.body(full(r#"{"text":"x","wait":true}"#)).unwrap());
@@ -91,7 +93,7 @@ async fn concurrent_requests_of_each_token_are_bounded_separately() {
 
 #[tokio::test]
 async fn streams_of_one_token_are_bounded_and_given_back() {
-    let world = World::with(|config| config.token_streams_max = 1).await;
+    let world = World::with(|config| config.callers.token_streams_max = 1).await;
     world.rooms.append(world.ours.run, entry(1), RunStatus::Running);
     let path = format!("/v1/runs/{}/journal", world.ours.run);
     let asked = || {
@@ -110,7 +112,8 @@ async fn streams_of_one_token_are_bounded_and_given_back() {
 
 #[tokio::test]
 async fn the_operator_is_served_while_others_fill_every_slot() {
-    let world = World::with(|config| (config.requests_max, config.connections_max) = (1, 2)).await;
+    let world =
+        World::with(|config| (config.capacity.requests_max, config.capacity.connections_max) = (1, 2)).await;
     world.rooms.lock().mood = Mood::Thinks;
     let asked = authorized(request("POST", "/v1/events"), &world.ours.token);
     let waiting = world.open_tcp(asked.body(full(r#"{"text":"x","wait":true}"#)).unwrap());
@@ -149,7 +152,7 @@ async fn read_answer(stream: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn connections_beyond_the_bound_wait_until_one_ends() {
-    let world = World::with(|config| config.connections_max = 1).await;
+    let world = World::with(|config| config.capacity.connections_max = 1).await;
     let address = world.handle.tcp_address().unwrap();
     let mut first = TcpStream::connect(address).await.unwrap();
     assert!(ask_on(&mut first, "/health").await.starts_with("HTTP/1.1 200"));
@@ -165,7 +168,7 @@ async fn connections_beyond_the_bound_wait_until_one_ends() {
 
 #[tokio::test]
 async fn connections_of_one_address_are_bounded_and_another_is_served() {
-    let world = World::with(|config| config.address_connections_max = 2).await;
+    let world = World::with(|config| config.capacity.address_connections_max = 2).await;
     let address = world.handle.tcp_address().unwrap();
     let mut first = TcpStream::connect(address).await.unwrap();
     let mut second = TcpStream::connect(address).await.unwrap();
@@ -189,7 +192,7 @@ async fn connections_of_one_address_are_bounded_and_another_is_served() {
 
 #[tokio::test]
 async fn a_connection_that_rests_too_long_is_closed() {
-    let world = World::with(|config| config.header_ms = 50).await;
+    let world = World::with(|config| config.deadlines.header_ms = 50).await;
     let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
     assert!(ask_on(&mut stream, "/health").await.starts_with("HTTP/1.1 200"));
     let mut rest = Vec::new();
@@ -211,7 +214,7 @@ async fn headers_beyond_the_bound_are_refused() {
 
 #[tokio::test]
 async fn a_client_with_a_slow_body_is_refused_and_counted() {
-    let world = World::with(|config| config.body_ms = 50).await;
+    let world = World::with(|config| config.deadlines.body_ms = 50).await;
     let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
     let token = &world.ours.token;
     let head = format!(
@@ -226,7 +229,7 @@ async fn a_client_with_a_slow_body_is_refused_and_counted() {
 
 #[tokio::test]
 async fn a_stalled_reader_is_dropped_and_resumes_without_loss() {
-    let world = World::with(|config| config.write_ms = 50).await;
+    let world = World::with(|config| config.deadlines.write_ms = 50).await;
     let run = world.ours.run;
     // More than the system buffers for a connection at both ends.
     let body = format!("\"{}\"", "x".repeat(512 << 10));

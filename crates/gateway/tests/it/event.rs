@@ -73,7 +73,7 @@ async fn a_malformed_body_is_refused_with_its_place() {
 
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_refused_announced_or_not() {
-    let world = World::with(|config| config.body_bytes_max = 2048).await;
+    let world = World::with(|config| config.capacity.body_bytes_max = 2048).await;
     let body = format!(r#"{{"text":"{}"}}"#, "x".repeat(4096));
     let answer = send(&world, &body).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (413, "body_too_large"));
@@ -100,7 +100,7 @@ async fn a_compressed_body_is_refused_before_it_is_read() {
 
 #[tokio::test]
 async fn an_oversized_session_file_error_names_no_limit_key() {
-    let world = World::with(|config| config.import_bytes_max = 1024).await;
+    let world = World::with(|config| config.capacity.import_bytes_max = 1024).await;
     let answer = world.ask("POST", "/v1/sessions/import?agent=ops", &"x".repeat(2048)).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (413, "body_too_large"));
     assert!(!answer.json()["hint"].as_str().unwrap().contains("limits."), "{:?}", answer.body);
@@ -207,7 +207,7 @@ async fn a_panic_ends_one_request_and_leaks_no_detail() {
 
 #[tokio::test]
 async fn requests_beyond_the_bound_are_refused_and_probes_are_answered() {
-    let world = World::with(|config| config.requests_max = 1).await;
+    let world = World::with(|config| config.capacity.requests_max = 1).await;
     world.rooms.lock().mood = Mood::Thinks;
     let asked = authorized(request("POST", "/v1/events"), &world.ours.token);
     let waiting = world.open_tcp(asked.body(full(r#"{"text":"x","wait":true}"#)).unwrap());
@@ -227,12 +227,12 @@ async fn requests_beyond_the_bound_are_refused_and_probes_are_answered() {
 
 #[tokio::test]
 async fn a_token_is_looked_up_once_and_soon_again() {
-    let world = World::with(|config| config.cache_ms = 60_000).await;
+    let world = World::with(|config| config.deadlines.cache_ms = 60_000).await;
     for _ in 0..5 {
         send(&world, r#"{"text":"x"}"#).await;
     }
     assert_eq!(world.rooms.lock().token_reads, 1);
-    let world = World::with(|config| config.cache_ms = 0).await;
+    let world = World::with(|config| config.deadlines.cache_ms = 0).await;
     assert_eq!(send(&world, r#"{"text":"x"}"#).await.status, 202);
     world.rooms.lock().tokens.clear();
     assert_eq!(send(&world, r#"{"text":"x"}"#).await.code(), "unauthorized");

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod capabilities;
+pub(crate) mod line;
 pub(crate) mod outgoing;
 pub(crate) mod runs;
 mod store;

@@ -66,7 +66,7 @@ async fn requests_and_streams_share_a_connection() {
 
 #[tokio::test]
 async fn a_stalled_http2_stream_is_dropped_and_its_connection_stays() {
-    let world = encrypted(|config| config.write_ms = 50).await;
+    let world = encrypted(|config| config.deadlines.write_ms = 50).await;
     let run = world.ours.run;
     let body = format!("\"{}\"", "x".repeat(1 << 10));
     for seq in 1..=64 {
@@ -166,7 +166,7 @@ async fn many_opened_and_reset_streams_end_the_connection() {
 
 #[tokio::test]
 async fn http2_streams_beyond_the_bound_are_refused() {
-    let world = encrypted(|config| config.http2_streams_max = 2).await;
+    let world = encrypted(|config| config.capacity.http2_streams_max = 2).await;
     world.rooms.lock().mood = Mood::Thinks;
     let mut stream = connect(&world, &["h2"]).await;
     let mut said = hello();
@@ -187,7 +187,7 @@ async fn http2_streams_beyond_the_bound_are_refused() {
 
 #[tokio::test]
 async fn a_connection_without_requests_is_closed() {
-    let world = encrypted(|config| config.header_ms = 1_000).await;
+    let world = encrypted(|config| config.deadlines.header_ms = 1_000).await;
     let mut silent = connect(&world, &["h2"]).await;
     let mut polite = connect(&world, &["h2"]).await;
     polite.write_all(&hello()).await.unwrap();

@@ -13,7 +13,9 @@ const CHANNEL: &str = "/v1/channels/orders/events";
 
 /// So many inputs a minute, and so many at once.
 fn bounded(rate: u32, burst: u32) -> impl FnOnce(&mut GatewayConfig) {
-    move |config| (config.actor_inputs_per_minute_max, config.actor_inputs_burst_max) = (rate, burst)
+    move |config| {
+        (config.callers.actor_inputs_per_minute_max, config.callers.actor_inputs_burst_max) = (rate, burst);
+    }
 }
 
 impl World {

@@ -214,7 +214,7 @@ async fn a_cursor_from_the_future_is_refused_in_both_forms() {
 
 #[tokio::test]
 async fn journal_streams_beyond_the_bound_are_refused() {
-    let world = World::with(|config| config.streams_max = 1).await;
+    let world = World::with(|config| config.capacity.streams_max = 1).await;
     append(&world, 1, RunStatus::Running);
     let mut first = Reader::open(&world, 0).await;
     first.next().await.unwrap();

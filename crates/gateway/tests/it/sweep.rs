@@ -234,7 +234,9 @@ async fn a_good_request_is_answered_as_the_document_says() {
 
 #[tokio::test]
 async fn a_wrong_request_is_refused_as_the_document_says() {
-    let least = |config: &mut GatewayConfig| (config.body_bytes_max, config.import_bytes_max) = (1024, 1024);
+    let least = |config: &mut GatewayConfig| {
+        (config.capacity.body_bytes_max, config.capacity.import_bytes_max) = (1024, 1024);
+    };
     let world = World::with(least).await;
     let long = format!("\"{}\"", "x".repeat(2048));
     let mut seen = [0; 4];

@@ -77,7 +77,7 @@ async fn a_client_that_does_not_encrypt_gets_nothing() {
 
 #[tokio::test]
 async fn a_client_that_never_agrees_on_a_key_is_closed() {
-    let world = encrypted(|config| config.header_ms = 50).await;
+    let world = encrypted(|config| config.deadlines.header_ms = 50).await;
     let mut stream = TcpStream::connect(world.handle.tcp_address().unwrap()).await.unwrap();
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the connection stays open").unwrap();

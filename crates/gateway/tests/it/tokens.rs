@@ -14,7 +14,7 @@ const LISTING: &str = "/v1/agents";
 
 /// A gateway that trusts what it looked up for a minute, so that nothing but a forgotten entry brings it to look again.
 async fn trusting() -> World {
-    World::with(|config| config.cache_ms = 60_000).await
+    World::with(|config| config.deadlines.cache_ms = 60_000).await
 }
 
 async fn ask_with(world: &World, token: &str, method: &str, path: &str, body: &str) -> Answer {

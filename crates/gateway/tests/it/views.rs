@@ -186,7 +186,7 @@ async fn a_session_goes_out_and_comes_in_as_a_file() {
 #[tokio::test]
 async fn an_import_whose_client_goes_away_keeps_its_share() {
     const PATH: &str = "/v1/sessions/import?agent=ops";
-    let world = World::with(|config| config.imports_max = 1).await;
+    let world = World::with(|config| config.capacity.imports_max = 1).await;
     let (hold, held) = tokio::sync::oneshot::channel::<()>();
     world.rooms.lock().import_waits = Some(held);
     {

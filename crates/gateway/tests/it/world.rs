@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentRecord, AgentState, TenantRecord};
 use dromia_contracts::approval::{
-    ApprovalRequest, ApprovalRuleRecord, ApprovalState, BoundParts, RuleAnswer,
+    ApprovalDeadlines, ApprovalRequest, ApprovalRuleRecord, ApprovalState, BoundParts, CallSource,
+    JudgedCall, RuleAnswer,
 };
 use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPeriod, BudgetScope};
 use dromia_contracts::compute::ComputeHere;
@@ -24,13 +25,16 @@ use dromia_contracts::{
     Actor, AgentId, ApprovalId, CallId, CapabilityId, DeliveryId, Digest, RunId, ScopeAuthority, SessionId,
     TenantId, TokenId,
 };
-use dromia_gateway::{DrainReport, GatewayConfig, GatewayHandle, GatewayPorts, build_gateway};
+use dromia_gateway::{
+    DrainReport, GatewayConfig, GatewayDeadlines, GatewayHandle, GatewayPorts, build_gateway,
+};
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::fake::audit::Ledger;
 use crate::fake::capabilities::Cabinet;
+use crate::fake::line::Line;
 use crate::fake::outgoing::OneKey;
 use crate::fake::tools::Shelf;
 use crate::fake::vault::Locker;
@@ -53,6 +57,7 @@ pub(crate) struct House {
 pub(crate) struct World {
     pub rooms: Arc<Rooms>,
     pub keys: Arc<OneKey>,
+    pub line: Arc<Line>,
     pub handle: GatewayHandle,
     pub ours: House,
     pub theirs: House,
@@ -77,7 +82,7 @@ impl World {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             socket: Some(socket.clone()),
             default_agent: Some("ops".parse().unwrap()),
-            drain_ms: 1_000,
+            deadlines: GatewayDeadlines { drain_ms: 1_000, ..GatewayConfig::default().deadlines },
             ..GatewayConfig::default()
         };
         change(&mut config);
@@ -92,6 +97,7 @@ impl World {
         let outbox = outgoing::outbox(rooms.clone(), runtime.clone(), keys.clone());
         let shelf = Arc::new(Shelf::default());
         let audit = Arc::new(Ledger(rooms.clone()));
+        let line = Arc::new(Line::default());
         let ports = GatewayPorts {
             store: rooms.clone(),
             runs: rooms.clone(),
@@ -99,6 +105,7 @@ impl World {
             tools: shelf.clone(),
             files: shelf.clone(),
             gate: shelf,
+            reach: line.clone(),
             terms: Arc::new(ToolTerms::default()),
             vault: Arc::new(Locker(
                 [&ours, &theirs].map(|house| (house.tenant, house.run.to_string())).to_vec(),
@@ -112,7 +119,7 @@ impl World {
         let (gateway, handle) = build_gateway(config, ports).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn(gateway.run(stop.clone().cancelled_owned()));
-        Self { rooms, keys, handle, ours, theirs, stop, served, socket, _directory: directory }
+        Self { rooms, keys, line, handle, ours, theirs, stop, served, socket, _directory: directory }
     }
 
     /// Waits until something holds, at most a while.
@@ -233,31 +240,37 @@ fn house(rooms: &Rooms, handle: &str) -> House {
 fn asked(house: &House) -> ApprovalRequest {
     ApprovalRequest {
         id: house.approval,
-        agent: house.agent,
-        session: house.session,
-        run: house.run,
-        call: CallId { step: 1, index: 0 },
-        author: Actor::new("cli:1"),
-        hops: 0,
-        context: Label::ACTOR_TEXT,
-        provenance: CallProvenance::default(),
-        tool: "file.read".to_owned(),
-        arguments: r#"{"path":"notes"}"#.to_owned(),
-        action: Digest::default(),
-        binding: Digest::default(),
-        bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
-        origins: Vec::new(),
         rule: "permission".to_owned(),
         reason: String::new(),
         approvers: Vec::new(),
-        asked_at: Timestamp::UNIX_EPOCH,
-        holds_until: Timestamp::MAX,
-        expires_at: Timestamp::MAX,
-        cools_until: None,
         state: ApprovalState::Holding,
         released: false,
         answer: None,
         used_by: None,
+        source: CallSource {
+            agent: house.agent,
+            session: house.session,
+            run: house.run,
+            call: CallId { step: 1, index: 0 },
+            author: Actor::new("cli:1"),
+            hops: 0,
+        },
+        judged: JudgedCall {
+            context: Label::ACTOR_TEXT,
+            provenance: CallProvenance::default(),
+            tool: "file.read".to_owned(),
+            arguments: r#"{"path":"notes"}"#.to_owned(),
+            action: Digest::default(),
+            binding: Digest::default(),
+            bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
+            origins: Vec::new(),
+        },
+        deadlines: ApprovalDeadlines {
+            asked_at: Timestamp::UNIX_EPOCH,
+            holds_until: Timestamp::MAX,
+            expires_at: Timestamp::MAX,
+            cools_until: None,
+        },
     }
 }
 

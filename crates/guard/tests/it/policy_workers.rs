@@ -191,6 +191,31 @@ fn costly_and_networking_policy_functions_do_not_exist() {
     }
 }
 
+/// The niceness of each worker of this process, and the ticks of 10 ms that it used.
+fn claims_of_workers() -> Vec<(i64, u64)> {
+    let claim = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let number = |at: usize| fields[at].parse::<i64>().ok();
+        (number(1)? == i64::from(std::process::id()))
+            .then_some((number(16)?, (number(11)? + number(12)?).unsigned_abs()))
+    };
+    std::fs::read_dir("/proc").expect("is there").flatten().filter_map(claim).collect()
+}
+
+#[test]
+fn a_policy_that_computes_gives_way_early() {
+    let policies = policies(PolicyEvaluator::Apart(workers()), &[STUCK]);
+    let attack = std::thread::spawn(move || runtime().block_on(judged(&policies, ATTACKER, "attack")));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(3);
+    // Before the 200 ms that end the patience with any other.
+    while !claims_of_workers().iter().any(|(nice, ticks)| *nice == 19 && *ticks < 15) {
+        assert!(std::time::Instant::now() < end, "{:?}", claims_of_workers());
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    attack.join().expect("it is judged");
+}
+
 #[test]
 fn a_policy_worker_answers_like_the_server_itself() {
     let conditions = ["true", "input.action.arguments.path == \"a\"", "to_number(input.action.tool) == 1"];

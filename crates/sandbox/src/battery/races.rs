@@ -7,14 +7,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use dromia_contracts::sandbox::{
-    NetworkAccess, ProcessEvent, ProcessExit, ProcessLimits, ProcessSpec, SandboxBackend, SandboxMount,
+    NetworkAccess, ProcessEvent, ProcessExit, ProcessLimits, ProcessSpec, ReferencedDirectory,
+    SandboxBackend, SandboxMount,
 };
 use rustix::fs::{CWD, RenameFlags};
 
@@ -26,6 +27,9 @@ const LIMITS: ProcessLimits = ProcessLimits { wall_ms: 30_000, ..super::LIMITS }
 
 /// Where the link takes its turn with the name.
 const OTHER: &str = "other";
+
+/// A directory below the top that has a repository: guarded where the workspace is a directory of the operator's.
+const NESTED: &str = "sub";
 
 /// How often the racer yields between two exchanges: look-ups lie closer together here and further apart there.
 const PACES: [usize; 4] = [0, 20, 200, 2_000];
@@ -51,7 +55,7 @@ enum RacedKind {
 }
 
 /// Every name below a workspace that a helper touches.
-pub const RACED_NAMES: [RacedName; 11] = {
+pub const RACED_NAMES: [RacedName; 13] = {
     const fn raced_name(name: &'static str, kind: RacedKind) -> RacedName {
         RacedName { name, kind }
     }
@@ -65,6 +69,8 @@ pub const RACED_NAMES: [RacedName; 11] = {
         raced_name(".git/commondir", RacedKind::File),
         raced_name(".vscode/tasks.json", RacedKind::File),
         raced_name(".envrc", RacedKind::File),
+        raced_name(NESTED, RacedKind::Directory),
+        raced_name("sub/.git", RacedKind::Directory),
         raced_name("start", RacedKind::Start),
         raced_name("given", RacedKind::Source),
     ]
@@ -95,7 +101,9 @@ impl AttackBattery {
     ) -> Result<RaceRow, BatteryError> {
         let mut row = RaceRow { name: raced.name, tries: 0, begun: 0, escaped: 0, exchanged: 0 };
         let stage = AttemptStage::set_up(&self.scratch)?;
-        fs::create_dir_all(stage.workspace_path().join(".dromia/tools"))?;
+        for directory in [".dromia/tools", "sub/.git/hooks"] {
+            fs::create_dir_all(stage.workspace_path().join(directory))?;
+        }
         // Where the root of this machine lies while a sandbox is built differs by who builds it.
         let roots = match backend.backend_name() {
             "native/strict" => ["/old", ""],
@@ -134,7 +142,7 @@ impl AttackBattery {
             argv: ["/bin/sh", "-c", &race_script(raced)].map(str::to_owned).into(),
             env: Vec::new(),
             workspace: stage.workspace_path().to_owned(),
-            reference: None,
+            reference: if raced.name.starts_with(NESTED) { Some(reference_of(stage)?) } else { None },
             cwd: PathBuf::new(),
             mounts: Vec::new(),
             limits: LIMITS,
@@ -162,6 +170,12 @@ impl AttackBattery {
         let is_begun = !matches!(ending, ProcessExit::NotStarted { .. } | ProcessExit::Lost);
         Ok((is_begun || !said.is_empty()).then_some(said))
     }
+}
+
+/// The workspace as a directory of the operator's.
+fn reference_of(stage: &AttemptStage) -> io::Result<ReferencedDirectory> {
+    let found = stage.workspace_path().metadata()?;
+    Ok(ReferencedDirectory { device: found.dev(), inode: found.ino(), read_only: false })
 }
 
 fn contains_bytes(text: &[u8], piece: &[u8]) -> bool {

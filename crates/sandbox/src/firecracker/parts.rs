@@ -18,7 +18,7 @@ const RELEASES: &str = "take the release for this processor from \
                         https://github.com/firecracker-microvm/firecracker/releases";
 
 /// What a root image and a kernel are made with.
-const GUIDE: &str = "docs/sandbox.md of this program describes how to make one";
+const GUIDE: &str = "`dromia docs sandbox` describes how to make one";
 
 /// The most of a kernel's beginning that is looked at.
 const HEAD_BYTES: usize = 64;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: after [`build`] no path leads to anything of this machine that the spec or [`SYSTEM`] does not name. The
 //! old root is taken away as a whole, not hidden, and before anything of the workspace is looked at: what the spec names
-//! was cloned by handle until then ([`tree`]), and guards are made by handle ([`guards`]).
+//! was cloned by handle until then ([`tree`]), and guards are made by handle ([`nested_guards`]).
 
 use std::fs::{self, File};
 use std::io;
@@ -21,7 +21,7 @@ use super::mount_point::{OLD, make_directory, make_mount_point, old_path, parent
 use super::namespaces::INSIDE_ID;
 use super::proc_masks;
 use super::tree::{self, READ_ONLY, WRITABLE};
-use super::{by_path, guards};
+use super::{by_path, nested_guards};
 use crate::spec::WORKSPACE;
 use crate::sys;
 
@@ -119,7 +119,8 @@ impl ClonedMounts {
         let root = tree::open_no_links(Path::new("/")).map_err(at(Path::new("/")))?;
         if !by_path::is_planted() {
             show_tree(&self.workspace, &root, Path::new(WORKSPACE)).map_err(at(Path::new(WORKSPACE)))?;
-            guards::attach_guards(&self.workspace).map_err(|(name, problem)| at(&name)(problem))?;
+            nested_guards::guard_workspace(spec, &self.workspace)
+                .map_err(|(name, problem)| at(&name)(problem))?;
         }
         for (tree, mount) in self.mounts.iter().zip(&spec.mounts) {
             show_tree(tree, &root, &mount.target).map_err(at(&mount.target))?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use dromia_contracts::sandbox::{ProcessSpec, SandboxMount};
 
 use super::tree::{self, READ_ONLY, WRITABLE};
-use super::{guards, root};
+use super::{nested_guards, root};
 use crate::sys::MountAttributes;
 
 const WORKSPACE_NAME: &str = "workspace";
@@ -38,7 +38,7 @@ impl SpecTrees {
         };
         let workspace = show(tree::open_workspace(spec), WORKSPACE_NAME, tree::workspace_attributes(spec))
             .map_err(at(&spec.workspace))?;
-        guards::attach_guards(&workspace).map_err(|(name, problem)| at(&name)(problem))?;
+        nested_guards::guard_workspace(spec, &workspace).map_err(|(name, problem)| at(&name)(problem))?;
         let mounts = spec.mounts.iter().enumerate().map(|(number, mount): (usize, &SandboxMount)| {
             let name = number.to_string();
             let attributes = if mount.writable { WRITABLE } else { READ_ONLY };

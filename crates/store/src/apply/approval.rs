@@ -59,30 +59,32 @@ impl ApprovalDrafts<'_> {
         batch: &WriteBatch,
         runs: &mut RunDrafts<'_>,
     ) -> Checked {
-        let run = runs.find_run(db, ask.run)?;
-        if (run.agent, run.session) != (ask.agent, ask.session) {
-            return Err(CommitRefusal::NotFound(format!("{} of {}", ask.run, ask.session)).into());
+        let run = runs.find_run(db, ask.source.run)?;
+        if (run.agent, run.session) != (ask.source.agent, ask.source.session) {
+            return Err(
+                CommitRefusal::NotFound(format!("{} of {}", ask.source.run, ask.source.session)).into()
+            );
         }
         if let Some(index) = self.approval_index(db, ask.id)? {
             let known = &self.rows[index].approval;
-            let same = (known.run, known.call, known.binding, known.asked_at)
-                == (ask.run, ask.call, ask.binding, ask.asked_at);
+            let same = (known.source.run, known.source.call, known.judged.binding, known.deadlines.asked_at)
+                == (ask.source.run, ask.source.call, ask.judged.binding, ask.deadlines.asked_at);
             return if same {
                 Ok(())
             } else {
                 Err(CommitRefusal::Malformed(format!("{} is another approval", ask.id)).into())
             };
         }
-        if ask.is_open_at(ask.asked_at) {
-            let open = self.count_approvals(db, ask.asked_at)?.1;
+        if ask.is_open_at(ask.deadlines.asked_at) {
+            let open = self.count_approvals(db, ask.deadlines.asked_at)?.1;
             let most = sql_bound(OPEN_MAX);
-            if open >= most && open - self.open_taken_back(db, batch, ask.asked_at)? >= most {
+            if open >= most && open - self.open_taken_back(db, batch, ask.deadlines.asked_at)? >= most {
                 return Err(CommitRefusal::ApprovalsFull { most: OPEN_MAX }.into());
             }
         }
         let approval = ask.clone();
         self.rows.push(ApprovalDraft { approval, changed: true, answered: None, row: None, gone: false });
-        self.sweep_approvals(db, ask.asked_at, runs)
+        self.sweep_approvals(db, ask.deadlines.asked_at, runs)
     }
 
     /// Counts the open approvals that this batch takes back behind what it asks for: a request that comes in the place of
@@ -112,7 +114,7 @@ impl ApprovalDrafts<'_> {
         for draft in &self.rows {
             if let Some(was_open) = draft.row {
                 all -= 1;
-                open -= i64::from(was_open && draft.approval.expires_at.as_millisecond() > at_ms);
+                open -= i64::from(was_open && draft.approval.deadlines.expires_at.as_millisecond() > at_ms);
             }
             if !draft.gone {
                 all += 1;
@@ -182,7 +184,8 @@ impl ApprovalDrafts<'_> {
         for approval in found {
             self.approval_index(db, approval.id)?;
         }
-        for draft in self.rows.iter_mut().filter(|draft| !draft.gone && draft.approval.agent == agent) {
+        for draft in self.rows.iter_mut().filter(|draft| !draft.gone && draft.approval.source.agent == agent)
+        {
             draft.changed |= draft.approval.give_up();
         }
         Ok(())
@@ -253,9 +256,9 @@ impl TableDraft for ApprovalDrafts<'_> {
                 .execute(params![
                     db.tenant.as_bytes(),
                     approval.id.as_bytes(),
-                    approval.agent.as_bytes(),
+                    approval.source.agent.as_bytes(),
                     approval.state.is_open(),
-                    approval.expires_at.as_millisecond(),
+                    approval.deadlines.expires_at.as_millisecond(),
                     record_json(approval)?,
                 ])? as u64;
         }
@@ -265,7 +268,7 @@ impl TableDraft for ApprovalDrafts<'_> {
     fn note_acts(&self, acts: &mut ActList<'_>) {
         for draft in &self.rows {
             if let (Some(approved), Some(answer)) = (draft.answered, &draft.approval.answer) {
-                let (approval, agent) = (draft.approval.id, draft.approval.agent);
+                let (approval, agent) = (draft.approval.id, draft.approval.source.agent);
                 acts.note_change(answer.at, AuditChange::ApprovalAnswered { approval, agent, approved });
             }
         }

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 
-use dromia_contracts::delivery::{AttemptEnd, DeliveryState, DeliverySummary, TARGET_BYTES_MAX};
+use dromia_contracts::delivery::{
+    AttemptEnd, DeliverySource, DeliveryState, DeliverySummary, TARGET_BYTES_MAX,
+};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::DeliveryId;
 use dromia_contracts::store::{CommitRefusal, DeliveryPrepare, DeliveryRedrive, WriteBatch};
@@ -149,10 +151,6 @@ impl<'b> DeliveryDrafts<'b> {
                 id: prepare.delivery,
                 target: prepare.target.clone(),
                 position,
-                agent: prepare.agent,
-                session: prepare.session,
-                run: prepare.run,
-                seq: prepare.seq,
                 prepared_at: prepare.at,
                 state: DeliveryState::Prepared,
                 reason: None,
@@ -164,6 +162,12 @@ impl<'b> DeliveryDrafts<'b> {
                 holder: None,
                 updated_at: prepare.at,
                 feed: None,
+                source: DeliverySource {
+                    agent: prepare.agent,
+                    session: prepare.session,
+                    run: prepare.run,
+                    seq: prepare.seq,
+                },
             },
             body: Some(&prepare.body),
             changed: true,
@@ -175,8 +179,15 @@ impl<'b> DeliveryDrafts<'b> {
     fn is_prepared(&self, db: TenantDb<'_>, index: usize, prepare: &DeliveryPrepare) -> Checked<bool> {
         let draft = &self.rows[index];
         let row = &draft.row;
-        let facts = (&row.target, row.agent, row.session, row.run, row.seq, row.prepared_at)
-            == (&prepare.target, prepare.agent, prepare.session, prepare.run, prepare.seq, prepare.at);
+        let facts =
+            (
+                &row.target,
+                row.source.agent,
+                row.source.session,
+                row.source.run,
+                row.source.seq,
+                row.prepared_at,
+            ) == (&prepare.target, prepare.agent, prepare.session, prepare.run, prepare.seq, prepare.at);
         let body = if let Some(body) = draft.body {
             *body == prepare.body
         } else {

@@ -65,7 +65,10 @@ impl BatchSize {
                 }
                 Mutation::BudgetRemove(remove) => size.bytes += remove.name.len(),
                 Mutation::ApprovalAsk(ask) => {
-                    size.bytes += ask.tool.len() + ask.arguments.len() + ask.rule.len() + ask.reason.len();
+                    size.bytes += ask.judged.tool.len()
+                        + ask.judged.arguments.len()
+                        + ask.rule.len()
+                        + ask.reason.len();
                 }
                 Mutation::AnswerPut(put) => size.bytes += put.answer.as_ref().map_or(0, bytes::Bytes::len),
                 Mutation::ApprovalAnswer(answer) => size.bytes += answer.answered.reason.len(),

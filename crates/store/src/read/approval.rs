@@ -32,7 +32,7 @@ pub(crate) fn of_tenant(
 
 pub(crate) fn by_id(db: &Connection, view: ScopeView, id: ApprovalId) -> Found<Option<ApprovalRequest>> {
     let Some(approval) = of_tenant(db, view.tenant, id)? else { return Ok(None) };
-    Ok(if view.finds_agent(db, approval.agent)? { Some(approval) } else { None })
+    Ok(if view.finds_agent(db, approval.source.agent)? { Some(approval) } else { None })
 }
 
 pub(crate) fn list_approvals(
@@ -95,7 +95,11 @@ pub(crate) fn list_delayed(
     let rows = select.query_map(values, |row| {
         let approval: ApprovalRequest = read_record(row)?;
         let tenant = TenantId::from_bytes(column_codes::read_bytes(row, 1)?);
-        Ok(approval.cools_until.map(|until| CoolingApproval { tenant, approval: approval.id, until }))
+        Ok(approval.deadlines.cools_until.map(|until| CoolingApproval {
+            tenant,
+            approval: approval.id,
+            until,
+        }))
     })?;
     Ok(rows.filter_map(Result::transpose).collect::<Result<_, _>>()?)
 }

@@ -46,7 +46,7 @@ pub(crate) fn by_id(db: &Connection, view: ScopeView, id: DeliveryId) -> Found<O
         .query_row(params![view.tenant.as_bytes(), id.as_bytes()], |row| read_whole(row, 0))
         .optional()?;
     let Some(found) = found else { return Ok(None) };
-    if !view.finds_agent(db, found.0.agent)? {
+    if !view.finds_agent(db, found.0.source.agent)? {
         return Ok(None);
     }
     let (delivery, body) = check_digest(found)?;

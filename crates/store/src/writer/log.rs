@@ -3,6 +3,7 @@
 //! Each 4 MiB of it are copied into the main file. Once all of it is copied and no reader is in it, SQLite restarts
 //! it. A reader that stays keeps it growing: past 32 MiB readers are interrupted, past 56 MiB no batch is
 //! taken until the log is empty, so that it stays under 64 MiB (a reader of another process cannot be interrupted).
+//! While a copy of the database holds the log, both bounds are higher, and it stays under 1 GiB.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,8 +11,9 @@ use std::sync::atomic::Ordering;
 use rusqlite::Connection;
 
 use crate::acknowledged_end::AcknowledgedEnd;
-use crate::config::{WAL_COPY_BYTES, WAL_FULL_BYTES, WAL_PRESS_BYTES};
+use crate::config::{StoreConfig, WAL_COPY_BYTES, WAL_FULL_BYTES, WAL_PRESS_BYTES};
 use crate::counters::{StoreGauge, add_count};
+use crate::log_hold;
 
 const PAGE_BYTES: u64 = 4096;
 const FRAME_BYTES: u64 = PAGE_BYTES + 24;
@@ -25,12 +27,14 @@ pub(crate) struct WriteAheadLog {
     due: u64,
     /// Frames that were copied into the main file already.
     copied: u64,
+    /// Bytes past which readers are interrupted.
+    press: u64,
     end: AcknowledgedEnd,
 }
 
 impl WriteAheadLog {
     pub(crate) fn new(gauge: Arc<StoreGauge>, end: AcknowledgedEnd) -> Self {
-        Self { gauge, due: WAL_COPY_BYTES / FRAME_BYTES, copied: 0, end }
+        Self { gauge, due: WAL_COPY_BYTES / FRAME_BYTES, copied: 0, press: WAL_PRESS_BYTES, end }
     }
 
     /// Remembers outside the log how far it has come: after a commit, before it is acknowledged.
@@ -56,7 +60,7 @@ impl WriteAheadLog {
 
     /// How many rows the next transaction may have: fewer while the log is long.
     pub(crate) fn rows_max(&self, usual: usize) -> usize {
-        if self.log_bytes() < WAL_PRESS_BYTES { usual } else { usual / 4 }
+        if self.log_bytes() < self.press { usual } else { usual / 4 }
     }
 
     /// Gives pages that erasure freed back to the file system, some at a time. Returns whether that was all.
@@ -75,7 +79,12 @@ impl WriteAheadLog {
     }
 
     /// Copies the log if it is due. Returns false if it is full and cannot be restarted.
-    pub(crate) fn copy_if_due(&mut self, db: &Connection, idle: bool) -> rusqlite::Result<bool> {
+    pub(crate) fn copy_if_due(
+        &mut self,
+        db: &Connection,
+        config: &StoreConfig,
+        idle: bool,
+    ) -> rusqlite::Result<bool> {
         let frames = self.gauge.wal_frames.load(Ordering::Relaxed);
         if frames < self.copied {
             self.copied = 0;
@@ -85,7 +94,11 @@ impl WriteAheadLog {
         if !due {
             return Ok(true);
         }
-        if self.log_bytes() >= WAL_PRESS_BYTES {
+        self.press = WAL_PRESS_BYTES;
+        if self.log_bytes() >= self.press && self.end.is_held() {
+            self.press = log_hold::held_log_max(config);
+        }
+        if self.log_bytes() >= self.press {
             self.gauge.interrupt_readers();
             if self.truncate_log(db)? {
                 return Ok(true);
@@ -93,10 +106,10 @@ impl WriteAheadLog {
         } else {
             self.copy_frames(db, "PRAGMA wal_checkpoint(PASSIVE)")?;
         }
-        // A long log is looked at more often, so that it is seen to be full before it has 64 MiB.
-        let step = if self.log_bytes() < WAL_PRESS_BYTES { WAL_COPY_BYTES } else { WAL_COPY_BYTES / 4 };
+        // A long log is looked at more often, so that it is seen to be full before it is at its bound.
+        let step = if self.log_bytes() < self.press { WAL_COPY_BYTES } else { WAL_COPY_BYTES / 4 };
         self.due = frames + step / FRAME_BYTES;
-        Ok(self.log_bytes() < WAL_FULL_BYTES)
+        Ok(self.log_bytes() < self.press + WAL_FULL_BYTES)
     }
 
     /// Copies and syncs the whole log and empties it. False if a reader is in it.
@@ -116,12 +129,14 @@ impl WriteAheadLog {
     }
 
     fn copy_frames(&mut self, db: &Connection, sql: &str) -> rusqlite::Result<bool> {
-        let (busy, copied): (bool, i64) =
-            db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(2)?)))?;
-        // An emptied log counts as nothing copied: what it held before was all of it.
-        let copied = match u64::try_from(copied) {
-            Ok(copied) if copied > 0 => copied,
-            _ => self.gauge.wal_frames.load(Ordering::Relaxed),
+        let (busy, log, copied): (bool, i64, i64) =
+            db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let copied = match log {
+            // An emptied log counts as nothing copied: what it held before was all of it.
+            0 => self.gauge.wal_frames.load(Ordering::Relaxed),
+            // None of it is copied where a reader began before its first frame.
+            1.. => u64::try_from(copied).unwrap_or(self.copied),
+            _ => self.copied,
         };
         add_count(&self.gauge.bytes_written, copied.saturating_sub(self.copied) * PAGE_BYTES);
         self.copied = copied;

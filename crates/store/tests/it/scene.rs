@@ -33,8 +33,12 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn open() -> Self {
+        Self::open_with(|config| config).await
+    }
+
+    pub(crate) async fn open_with(change: impl FnOnce(StoreConfig) -> StoreConfig) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = SqliteStore::open(StoreConfig::new(dir.path())).expect("the store opens");
+        let store = SqliteStore::open(change(StoreConfig::new(dir.path()))).expect("the store opens");
         let scene = Self { dir, store, minted: AtomicU64::new(1) };
         scene.done(world()).await;
         scene

@@ -1,7 +1,10 @@
 //! Erasure, rebuilt projections, the cost of a tail, many agents.
 
 use dromia_contracts::agent::{AgentState, ErasureCounts};
-use dromia_contracts::approval::{ApprovalRequest, ApprovalState, ArgumentOrigin, BoundParts, OriginKind};
+use dromia_contracts::approval::{
+    ApprovalDeadlines, ApprovalRequest, ApprovalState, ArgumentOrigin, BoundParts, CallSource, JudgedCall,
+    OriginKind,
+};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::RunStatus;
@@ -118,31 +121,37 @@ fn quoting(run: RunId, id: [u8; 16]) -> ApprovalRequest {
     let quote = Some("pay to eve".to_owned());
     ApprovalRequest {
         id: ApprovalId::from_bytes(id),
-        agent: AGENT,
-        session: SESSION,
-        run,
-        call: CallId { step: 1, index: 0 },
-        author: Actor::new("cli:ada"),
-        hops: 0,
-        context: label,
-        provenance: CallProvenance::default(),
-        tool: "pay".to_owned(),
-        arguments: r#"{"to":"eve"}"#.to_owned(),
-        action: Digest::from_bytes([1; 32]),
-        binding: Digest::from_bytes([2; 32]),
-        bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
-        origins: vec![ArgumentOrigin { name: "to".to_owned(), role: None, origin, label, quote }],
         rule: "permission".to_owned(),
         reason: "a person looks".to_owned(),
         approvers: Vec::new(),
-        asked_at: at(5),
-        holds_until: at(1_000),
-        expires_at: at(2_000),
-        cools_until: None,
         state: ApprovalState::Waiting,
         released: true,
         answer: None,
         used_by: None,
+        source: CallSource {
+            agent: AGENT,
+            session: SESSION,
+            run,
+            call: CallId { step: 1, index: 0 },
+            author: Actor::new("cli:ada"),
+            hops: 0,
+        },
+        judged: JudgedCall {
+            context: label,
+            provenance: CallProvenance::default(),
+            tool: "pay".to_owned(),
+            arguments: r#"{"to":"eve"}"#.to_owned(),
+            action: Digest::from_bytes([1; 32]),
+            binding: Digest::from_bytes([2; 32]),
+            bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: None },
+            origins: vec![ArgumentOrigin { name: "to".to_owned(), role: None, origin, label, quote }],
+        },
+        deadlines: ApprovalDeadlines {
+            asked_at: at(5),
+            holds_until: at(1_000),
+            expires_at: at(2_000),
+            cools_until: None,
+        },
     }
 }
 

@@ -1,11 +1,17 @@
-//! The log stays short, with and without a reader that does not leave.
+//! The log stays short, with and without a reader that does not leave, and has a second bound while a copy is made.
 
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dromia_contracts::ItemId;
 use dromia_contracts::store::{CommitOutcome, CommitRefusal, Mutation, Store as _, WriteBatch};
-use dromia_store::{LogLoss, OpenError, SqliteStore, StoreConfig, StoreInspector};
+use dromia_store::{
+    CopyError, LogLoss, OpenError, SqliteStore, StoreConfig, StoreHold, StoreInspector, copy_database,
+};
 
 use crate::scene::{SESSION, Scene, TENANT, put};
 
@@ -63,6 +69,145 @@ async fn a_stuck_reader_stops_writes_before_64_mib_of_log() {
     }
     scene.turn_begin_after_wait(session.head.last).await;
     assert!(scene.store.store_health().wal_bytes < 8 * MIB);
+}
+
+/// Copies the database in a thread. The copy rests in its first step until the sender is dropped.
+fn copy_with_rest(config: StoreConfig, to: PathBuf) -> (JoinHandle<Result<(), CopyError>>, mpsc::Sender<()>) {
+    let (let_go, held) = mpsc::channel::<()>();
+    let (begun, rests) = mpsc::channel();
+    let copying = std::thread::spawn(move || {
+        let hold = StoreHold::acquire(&config).expect("is tried");
+        copy_database(&config, &hold, &to, &mut |_| {
+            let _begun = begun.send(());
+            // Without a word: the sender was dropped.
+            let _let_go = held.recv();
+            ControlFlow::Continue(())
+        })
+    });
+    rests.recv().expect("the copy has begun");
+    (copying, let_go)
+}
+
+fn count_inputs(database: &Path) -> i64 {
+    let db = rusqlite::Connection::open(database).expect("opens");
+    let sound: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("is checked");
+    assert_eq!(sound, "ok");
+    db.query_row("SELECT count(*) FROM inbox", [], |row| row.get(0)).expect("is counted")
+}
+
+/// Writes behind a copy that has gone until the log is looked at, and says that it is short.
+async fn is_short_again(scene: &Scene) {
+    for _ in 0..6 {
+        scene.done(filler(scene)).await;
+    }
+    assert!(scene.store.store_health().wal_bytes < 12 * MIB);
+    assert!(std::fs::metadata(scene.dir.path().join(LOG)).expect("is there").len() < 12 * MIB);
+}
+
+#[tokio::test]
+async fn a_copy_beside_much_writing_is_of_one_moment() {
+    let scene = Scene::open().await;
+    for _ in 0..3 {
+        scene.done(filler(&scene)).await;
+    }
+    let copy = scene.dir.path().join("copy.db");
+    let (copying, let_go) = copy_with_rest(StoreConfig::new(scene.dir.path()), copy.clone());
+    for _ in 0..90 {
+        scene.done(filler(&scene)).await;
+    }
+    assert!(scene.store.store_health().wal_bytes > 80 * MIB, "no copy would have been made");
+    drop(let_go);
+    copying.join().expect("no panic").expect("is copied");
+    assert_eq!(count_inputs(&copy), 12, "what was committed before, and nothing later");
+    is_short_again(&scene).await;
+}
+
+#[tokio::test]
+async fn a_killed_copy_gives_the_log_back() {
+    const COPY_OF: &str = "DROMIA_TEST_COPY_OF";
+    // This test is the process that is killed, too.
+    if let Some(dir) = std::env::var_os(COPY_OF) {
+        let (copying, _let_go) = copy_with_rest(StoreConfig::new(&dir), Path::new(&dir).join("copy.db"));
+        std::fs::write(Path::new(&dir).join("begun"), "").expect("is written");
+        std::thread::sleep(Duration::from_mins(1));
+        return drop(copying);
+    }
+    let scene = Scene::open().await;
+    for _ in 0..3 {
+        scene.done(filler(&scene)).await;
+    }
+    let mut copying = Command::new(std::env::current_exe().expect("this test has a path"))
+        .args(["--exact", "wal::a_killed_copy_gives_the_log_back"])
+        .env(COPY_OF, scene.dir.path())
+        .spawn()
+        .expect("starts");
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !scene.dir.path().join("begun").exists() {
+        assert!(Instant::now() < deadline, "the copy begins");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for _ in 0..70 {
+        scene.done(filler(&scene)).await;
+    }
+    assert!(scene.store.store_health().wal_bytes > 60 * MIB, "the copy held the log");
+    copying.kill().and_then(|()| copying.wait()).expect("is killed");
+    is_short_again(&scene).await;
+}
+
+/// How long the log gets beside a copy that does not go on, until writes are stopped or the log has 160 MiB.
+async fn log_beside_stuck_copy(held_log_max: Option<u64>) -> u64 {
+    let change = |config: StoreConfig| StoreConfig {
+        held_log_max: held_log_max.unwrap_or(config.held_log_max),
+        ..config
+    };
+    let scene = Scene::open_with(change).await;
+    for _ in 0..3 {
+        scene.done(filler(&scene)).await;
+    }
+    let config = change(StoreConfig::new(scene.dir.path()));
+    let (copying, let_go) = copy_with_rest(config, scene.dir.path().join("copy.db"));
+    let mut longest = 0;
+    while longest < 160 * MIB && matches!(scene.store.commit(filler(&scene)).await, CommitOutcome::Done(_)) {
+        longest = longest.max(scene.store.store_health().wal_bytes);
+    }
+    drop(let_go);
+    let copied = copying.join().expect("no panic");
+    assert!(matches!(copied, Ok(()) | Err(CopyError::Outrun(_))), "{copied:?}");
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while scene.store.store_health().read_only.is_some() {
+        assert!(Instant::now() < deadline, "the writes come back");
+        tokio::task::yield_now().await;
+    }
+    is_short_again(&scene).await;
+    longest
+}
+
+#[tokio::test]
+async fn a_copy_gives_up_before_it_stops_writes() {
+    let scene = Scene::open().await;
+    for _ in 0..3 {
+        scene.done(filler(&scene)).await;
+    }
+    let config = StoreConfig { held_log_max: 80 * MIB, ..StoreConfig::new(scene.dir.path()) };
+    let (copying, let_go) = copy_with_rest(config, scene.dir.path().join("copy.db"));
+    while scene.store.store_health().wal_bytes < 72 * MIB {
+        scene.done(filler(&scene)).await;
+    }
+    drop(let_go);
+    let copied = copying.join().expect("no panic");
+    assert!(matches!(copied, Err(CopyError::Outrun(most)) if most == 70 * MIB), "{copied:?}");
+    is_short_again(&scene).await;
+}
+
+#[tokio::test]
+async fn a_stuck_copy_stops_writes_at_the_second_bound() {
+    let longest = log_beside_stuck_copy(Some(80 * MIB)).await;
+    assert!((100 * MIB..112 * MIB).contains(&longest), "{longest}");
+}
+
+#[tokio::test]
+async fn a_stuck_copy_without_that_bound_is_caught() {
+    assert!(log_beside_stuck_copy(None).await > 112 * MIB, "nothing notices it");
 }
 
 #[tokio::test]
@@ -203,6 +348,24 @@ async fn kills_power_cuts_and_other_programs_raise_no_alarm() {
     assert!(matches!(loss(dir.path()), Some(LogLoss::Unproven(_))));
     assert_eq!(inputs(dir.path()).await.expect("another program"), acknowledged);
     assert_eq!(loss(dir.path()), None, "and it is said once");
+}
+
+#[tokio::test]
+async fn a_log_of_which_nothing_was_copied_is_kept_in_mind() {
+    // A reader of an empty log, behind which nothing can be copied.
+    let scene = Scene::open().await.reopen(|_| ());
+    let stuck = Scene::sql(scene.dir.path());
+    stuck.execute_batch("BEGIN").expect("begins");
+    let _: i64 = stuck.query_row("SELECT count(*) FROM inbox", [], |row| row.get(0)).expect("is read");
+    scene.done(filler(&scene)).await;
+    // Longer than the writer waits before it copies what is left.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let copy = tempfile::tempdir().expect("a directory");
+    for name in [RECORD, "dromia.db", LOG, INDEX] {
+        std::fs::copy(scene.dir.path().join(name), copy.path().join(name)).expect("is copied");
+    }
+    damage_first_frame(copy.path());
+    assert!(matches!(loss(copy.path()), Some(LogLoss::Lost(_))));
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use super::{approval, budget, capability, revision, vault};
 use crate::reference::ReferenceStore;
 
 /// The kinds of records that no mutation leaves: they change no row.
-pub const WITHOUT_ROW: [&str; 3] = ["config_applied", "session_exported", "file_put"];
+pub const WITHOUT_ROW: [&str; 4] = ["config_applied", "session_exported", "file_put", "picture_fetched"];
 
 /// Reads acts, as a store keeps them.
 pub trait ReadActs: Send + Sync {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::{
-    AnswerRecord, ApprovalRequest, ApprovalRuleRecord, ApprovalState, BoundFiles, BoundParts,
-    ExecutableFiles, RULES_MAX, RuleAnswer,
+    AnswerRecord, ApprovalDeadlines, ApprovalRequest, ApprovalRuleRecord, ApprovalState, BoundFiles,
+    BoundParts, CallSource, ExecutableFiles, JudgedCall, RULES_MAX, RuleAnswer,
 };
 use dromia_contracts::budget::BudgetPayer;
 use dromia_contracts::content::CallStatus;
@@ -37,7 +37,13 @@ pub(super) fn new_request(scene: &StoreScene, run: RunId, number: u8) -> Approva
 /// A request of some run; every second one cools.
 pub(super) fn asked_by(run: &RunRecord, number: u8) -> ApprovalRequest {
     let cools_until = (number % 2 == 1).then(|| scene_time(500 - 100 * i64::from(number % 4)));
-    ApprovalRequest { cools_until, ..new_approval(run.agent, run.session, run.id, number) }
+    ApprovalRequest {
+        deadlines: ApprovalDeadlines {
+            cools_until,
+            ..new_approval(run.agent, run.session, run.id, number).deadlines
+        },
+        ..new_approval(run.agent, run.session, run.id, number)
+    }
 }
 
 /// A rule of some agent.
@@ -58,31 +64,30 @@ fn new_approval(agent: AgentId, session: SessionId, run: RunId, number: u8) -> A
     let contents = ExecutableFiles { digest: Digest::from_bytes([3; 32]), files: 1, extent: BoundFiles::All };
     ApprovalRequest {
         id: approval_id(number),
-        agent,
-        session,
-        run,
-        call: CALL,
-        author: Actor::new("cli:ada"),
-        hops: 0,
-        context: Label::ACTOR_TEXT,
-        provenance: CallProvenance::default(),
-        tool: "exec".to_owned(),
-        arguments: r#"{"argv":["true"]}"#.to_owned(),
-        action: Digest::from_bytes([number; 32]),
-        binding: Digest::from_bytes([number ^ 0xff; 32]),
-        bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: Some(contents) },
-        origins: Vec::new(),
         rule: "permission".to_owned(),
         reason: "a person looks".to_owned(),
         approvers: Vec::new(),
-        asked_at: scene_time(5),
-        holds_until: scene_time(1_000),
-        expires_at: scene_time(2_000),
-        cools_until: None,
         state: ApprovalState::Holding,
         released: false,
         answer: None,
         used_by: None,
+        source: CallSource { agent, session, run, call: CALL, author: Actor::new("cli:ada"), hops: 0 },
+        judged: JudgedCall {
+            context: Label::ACTOR_TEXT,
+            provenance: CallProvenance::default(),
+            tool: "exec".to_owned(),
+            arguments: r#"{"argv":["true"]}"#.to_owned(),
+            action: Digest::from_bytes([number; 32]),
+            binding: Digest::from_bytes([number ^ 0xff; 32]),
+            bound: BoundParts { call: 1, tool: 2, asker: 3, rule: 4, contents: Some(contents) },
+            origins: Vec::new(),
+        },
+        deadlines: ApprovalDeadlines {
+            asked_at: scene_time(5),
+            holds_until: scene_time(1_000),
+            expires_at: scene_time(2_000),
+            cools_until: None,
+        },
     }
 }
 
@@ -95,11 +100,11 @@ pub(super) fn started_entry(approval: &ApprovalRequest) -> NewEntry {
     entry_at(
         7,
         Entry::ToolStarted(ToolStarted {
-            call: approval.call,
-            tool: approval.tool.clone(),
+            call: approval.source.call,
+            tool: approval.judged.tool.clone(),
             effect: EffectClass::Unkeyed,
             attempt: 1,
-            action: approval.action,
+            action: approval.judged.action,
             rule: "approval".to_owned(),
             policy: None,
             approval: Some(approval.id),
@@ -115,7 +120,7 @@ pub(super) fn started_entry(approval: &ApprovalRequest) -> NewEntry {
 
 /// An entry that lets an approval wait without its run, or gives it back.
 pub(super) fn refused_entry(approval: &ApprovalRequest, status: CallStatus) -> NewEntry {
-    let (call, tool) = (approval.call, approval.tool.clone());
+    let (call, tool) = (approval.source.call, approval.judged.tool.clone());
     let approval = Some(approval.id);
     let (rule, policy, in_plan, network, opinion) = (None, None, None, None, None);
     let refused = ToolRefused { call, tool, status, rule, policy, approval, in_plan, network, opinion };
@@ -124,7 +129,13 @@ pub(super) fn refused_entry(approval: &ApprovalRequest, status: CallStatus) -> N
 
 /// An entry that rests for an approval, in the place of another one.
 pub(super) fn parked_entry(approval: &ApprovalRequest, replaces: Option<ApprovalId>) -> NewEntry {
-    let ApprovalRequest { id, call, action, binding, holds_until: until, cools_until, .. } = *approval;
+    let ApprovalRequest {
+        id,
+        source: CallSource { call, .. },
+        judged: JudgedCall { action, binding, .. },
+        deadlines: ApprovalDeadlines { holds_until: until, cools_until, .. },
+        ..
+    } = *approval;
     let park = ParkReason::Approval { approval: id, call, action, binding, until, cools_until, replaces };
     entry_at(6, Entry::RunParked(RunParked { park }))
 }
@@ -150,7 +161,13 @@ async fn approval_state(scene: &StoreScene, id: ApprovalId) -> Option<ApprovalSt
 }
 
 fn start_mutation(approval: &ApprovalRequest, after: u64) -> Mutation {
-    Mutation::RunAppend(run_append(approval.run, 1, after, vec![started_entry(approval)], RunStatus::Running))
+    Mutation::RunAppend(run_append(
+        approval.source.run,
+        1,
+        after,
+        vec![started_entry(approval)],
+        RunStatus::Running,
+    ))
 }
 
 pub(super) async fn an_approval_is_used_up_in_the_commit_of_the_start_that_it_allows(store: Arc<dyn Store>) {
@@ -160,8 +177,12 @@ pub(super) async fn an_approval_is_used_up_in_the_commit_of_the_start_that_it_al
     let early =
         scene.commit_refused(with_payer(scene.new_batch().with_mutation(start_mutation(&approval, 3)))).await;
     assert_eq!(early, CommitRefusal::ApprovalMoved { found }, "nobody answered");
-    let run =
-        scene.store.run(&scene.tenant_scope(), approval.run).await.expect("a read").expect("it is there");
+    let run = scene
+        .store
+        .run(&scene.tenant_scope(), approval.source.run)
+        .await
+        .expect("a read")
+        .expect("it is there");
     assert_eq!((run.last_seq, run.head.status), (3, RunStatus::Parked), "a refused start leaves no row");
     scene.commit_mutation(answer_mutation(approval.id, found, true, 10)).await;
     let start = with_payer(scene.new_batch().with_mutation(start_mutation(&approval, 3)));
@@ -172,14 +193,17 @@ pub(super) async fn an_approval_is_used_up_in_the_commit_of_the_start_that_it_al
         scene.commit_refused(with_payer(scene.new_batch().with_mutation(start_mutation(&approval, 4)))).await;
     assert_eq!(again, CommitRefusal::ApprovalMoved { found: ApprovalState::Used });
     let used = scene.store.approval(&scene.tenant_scope(), approval.id).await.expect("a read");
-    assert_eq!(used.and_then(|approval| approval.used_by), Some(approval.run));
+    assert_eq!(used.and_then(|approval| approval.used_by), Some(approval.source.run));
 }
 
 pub(super) async fn an_approval_allows_one_action_and_no_other(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let approval = ask_approval(&scene, 1).await;
     scene.commit_mutation(answer_mutation(approval.id, ApprovalState::Holding, true, 10)).await;
-    let other = ApprovalRequest { action: Digest::from_bytes([9; 32]), ..approval.clone() };
+    let other = ApprovalRequest {
+        judged: JudgedCall { action: Digest::from_bytes([9; 32]), ..approval.clone().judged },
+        ..approval.clone()
+    };
     let refusal =
         scene.commit_refused(with_payer(scene.new_batch().with_mutation(start_mutation(&other, 3)))).await;
     assert_eq!(refusal, CommitRefusal::ApprovalMoved { found: ApprovalState::Approved });
@@ -212,7 +236,7 @@ pub(super) async fn a_run_lets_go_of_an_approval_or_gets_its_answer_and_never_bo
     let approval = ask_approval(&scene, 1).await;
     let lets_go = |approval: &ApprovalRequest| {
         let entries = vec![refused_entry(approval, CallStatus::Awaiting)];
-        Mutation::RunAppend(run_append(approval.run, 1, 3, entries, RunStatus::Running))
+        Mutation::RunAppend(run_append(approval.source.run, 1, 3, entries, RunStatus::Running))
     };
     scene.commit_mutation(answer_mutation(approval.id, ApprovalState::Holding, true, 10)).await;
     let refusal = scene.commit_refused(with_payer(scene.new_batch().with_mutation(lets_go(&approval)))).await;
@@ -239,13 +263,13 @@ pub(super) async fn what_ends_a_call_withdraws_its_approval_and_an_import_moves_
     let approval = ask_approval(&scene, 1).await;
     let ends = |status| {
         let entries = vec![refused_entry(&approval, status)];
-        Mutation::RunAppend(run_append(approval.run, 1, 3, entries, RunStatus::Running))
+        Mutation::RunAppend(run_append(approval.source.run, 1, 3, entries, RunStatus::Running))
     };
     // A batch without a payer records what was done elsewhere.
     scene.commit_mutation(ends(CallStatus::Cancelled)).await;
     assert_eq!(approval_state(&scene, approval.id).await, Some(ApprovalState::Holding));
     let entries = vec![refused_entry(&approval, CallStatus::Cancelled)];
-    let more = Mutation::RunAppend(run_append(approval.run, 1, 4, entries, RunStatus::Running));
+    let more = Mutation::RunAppend(run_append(approval.source.run, 1, 4, entries, RunStatus::Running));
     scene.commit_done(with_payer(scene.new_batch().with_mutation(more))).await;
     assert_eq!(approval_state(&scene, approval.id).await, Some(ApprovalState::Withdrawn));
 }
@@ -330,7 +354,11 @@ pub(super) async fn what_cools_is_listed_in_turns_and_by_its_time_while_it_is_op
     let delayed = [(&scene, &mine, 2, 900), (&other, &theirs, 3, 1_500), (&scene, &mine, 4, 20)];
     for (scene, first, number, until) in delayed {
         let cools_until = Some(scene_time(until));
-        let delayed = ApprovalRequest { id: approval_id(number), cools_until, ..first.clone() };
+        let delayed = ApprovalRequest {
+            id: approval_id(number),
+            deadlines: ApprovalDeadlines { cools_until, ..first.clone().deadlines },
+            ..first.clone()
+        };
         scene.commit_mutation(Mutation::ApprovalAsk(Box::new(delayed))).await;
     }
     let row = |tenant, number, until| CoolingApproval {

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::approval::{ApprovalRequest, ApprovalState, KEPT_MAX, OPEN_MAX, SWEEP_LOOKS_MAX};
+use dromia_contracts::approval::{
+    ApprovalDeadlines, ApprovalRequest, ApprovalState, KEPT_MAX, OPEN_MAX, SWEEP_LOOKS_MAX,
+};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{CommitRefusal, Mutation, Store, WriteBatch};
 use dromia_contracts::{ApprovalId, RunId};
@@ -78,8 +80,11 @@ pub(super) async fn so_many_approvals_of_a_tenant_are_open_and_one_more_is_refus
     // A request that is already denied does not count as open, and expired requests no longer count.
     scene.commit_mutation(ask_mutation(denied_approval(&scene, run, OPEN_MAX + 1))).await;
     let late = ApprovalRequest {
-        asked_at: scene_time(2_000),
-        expires_at: scene_time(3_000),
+        deadlines: ApprovalDeadlines {
+            asked_at: scene_time(2_000),
+            expires_at: scene_time(3_000),
+            ..asked_approval(&scene, run, OPEN_MAX + 2).deadlines
+        },
         ..asked_approval(&scene, run, OPEN_MAX + 2)
     };
     scene.commit_mutation(ask_mutation(late)).await;
@@ -154,7 +159,13 @@ pub(super) async fn of_answered_approvals_the_oldest_go_and_none_that_may_still_
     scene.commit_reply(ended, "webhook:a").await;
     let open = scene.begin_turn(1).await;
     let mut approvals = vec![
-        ApprovalRequest { expires_at: scene_time(1), ..asked_approval(&scene, ended, 0) },
+        ApprovalRequest {
+            deadlines: ApprovalDeadlines {
+                expires_at: scene_time(1),
+                ..asked_approval(&scene, ended, 0).deadlines
+            },
+            ..asked_approval(&scene, ended, 0)
+        },
         ApprovalRequest { state: ApprovalState::Approved, ..asked_approval(&scene, ended, 1) },
         denied_approval(&scene, open, 2),
         asked_approval(&scene, ended, 3),
@@ -191,8 +202,11 @@ pub(super) async fn of_answered_approvals_the_oldest_go_and_none_that_may_still_
     assert_eq!(remaining_numbers(&scene).await, [1, 3, 6, 7], "its runs have ended");
 
     let late = ApprovalRequest {
-        asked_at: scene_time(2_000),
-        expires_at: scene_time(3_000),
+        deadlines: ApprovalDeadlines {
+            asked_at: scene_time(2_000),
+            expires_at: scene_time(3_000),
+            ..asked_approval(&scene, ended, KEPT_MAX + 5).deadlines
+        },
         ..asked_approval(&scene, ended, KEPT_MAX + 5)
     };
     scene.commit_mutation(ask_mutation(late)).await;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::{
-    AttemptEnd, AttemptOutcome, DETAIL_BYTES_MAX, DeadReason, DeliveryRecord, DeliveryState, DeliverySummary,
+    AttemptEnd, AttemptOutcome, DETAIL_BYTES_MAX, DeadReason, DeliveryRecord, DeliverySource, DeliveryState,
+    DeliverySummary,
 };
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{
@@ -83,10 +84,6 @@ pub(super) async fn a_message_is_prepared_with_its_entry_or_not_at_all(store: Ar
         id,
         target: ORDERS.to_owned(),
         position: 1,
-        agent: scene.agent,
-        session: scene.session,
-        run,
-        seq: 4,
         prepared_at: scene_time(10),
         state: DeliveryState::Prepared,
         reason: None,
@@ -98,6 +95,7 @@ pub(super) async fn a_message_is_prepared_with_its_entry_or_not_at_all(store: Ar
         holder: None,
         updated_at: scene_time(10),
         feed: None,
+        source: DeliverySource { agent: scene.agent, session: scene.session, run, seq: 4 },
     };
     let expected = DeliveryRecord { delivery: row, body: prepare.body.clone(), attempts: Vec::new() };
     assert_eq!(read_record(&scene, id).await, expected);

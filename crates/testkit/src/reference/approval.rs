@@ -31,25 +31,31 @@ impl ApprovalRows {
         batch: &WriteBatch,
         runs: &RunRows,
     ) -> Result<(), CommitRefusal> {
-        let run = runs.rows.get(&ask.run).ok_or_else(|| CommitRefusal::NotFound(ask.run.to_string()))?;
-        if (run.agent, run.session) != (ask.agent, ask.session) {
-            return Err(CommitRefusal::NotFound(format!("{} of {}", ask.run, ask.session)));
+        let run = runs
+            .rows
+            .get(&ask.source.run)
+            .ok_or_else(|| CommitRefusal::NotFound(ask.source.run.to_string()))?;
+        if (run.agent, run.session) != (ask.source.agent, ask.source.session) {
+            return Err(CommitRefusal::NotFound(format!("{} of {}", ask.source.run, ask.source.session)));
         }
         match self.rows.get(&ask.id) {
             None => {
                 let back = batch.takes_back();
-                let stays_open =
-                    |known: &&ApprovalRequest| known.is_open_at(ask.asked_at) && !back.contains(&known.id);
-                if ask.is_open_at(ask.asked_at) && self.rows.values().filter(stays_open).count() >= OPEN_MAX {
+                let stays_open = |known: &&ApprovalRequest| {
+                    known.is_open_at(ask.deadlines.asked_at) && !back.contains(&known.id)
+                };
+                if ask.is_open_at(ask.deadlines.asked_at)
+                    && self.rows.values().filter(stays_open).count() >= OPEN_MAX
+                {
                     return Err(CommitRefusal::ApprovalsFull { most: OPEN_MAX });
                 }
                 self.rows.insert(ask.id, ask.clone());
-                self.sweep_approvals(ask.asked_at, runs);
+                self.sweep_approvals(ask.deadlines.asked_at, runs);
                 Ok(())
             }
             Some(known)
-                if (known.run, known.call, known.binding, known.asked_at)
-                    == (ask.run, ask.call, ask.binding, ask.asked_at) =>
+                if (known.source.run, known.source.call, known.judged.binding, known.deadlines.asked_at)
+                    == (ask.source.run, ask.source.call, ask.judged.binding, ask.deadlines.asked_at) =>
             {
                 Ok(())
             }
@@ -117,7 +123,7 @@ impl ApprovalRows {
 
     /// Withdraws what was approved for runs that an agent, which has ended, will not begin.
     pub(super) fn give_up_approvals(&mut self, agent: AgentId) {
-        for approval in self.rows.values_mut().filter(|approval| approval.agent == agent) {
+        for approval in self.rows.values_mut().filter(|approval| approval.source.agent == agent) {
             approval.give_up();
         }
     }
@@ -130,10 +136,10 @@ impl ApprovalRows {
         asked: PageRequest<ApprovalId>,
     ) -> Vec<ApprovalRequest> {
         let wanted = |approval: &&ApprovalRequest| {
-            filter.agent.is_none_or(|agent| agent == approval.agent)
+            filter.agent.is_none_or(|agent| agent == approval.source.agent)
                 && filter.open_at.is_none_or(|now| approval.state_at(now).is_open())
         };
-        let seen = self.rows.values().filter(|approval| agents.is_seen(scope, approval.agent));
+        let seen = self.rows.values().filter(|approval| agents.is_seen(scope, approval.source.agent));
         page_rows(seen.filter(wanted).rev().map(|approval| (approval.id, approval.clone())), asked, true)
     }
 }

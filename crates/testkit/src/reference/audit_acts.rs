@@ -137,7 +137,7 @@ fn change_of(
         Mutation::BudgetRemove(remove) => (now, AuditChange::BudgetRemoved { name: name(&remove.name) }),
         Mutation::ApprovalAnswer(answer) => {
             let (approval, approved) = (answer.approval, answer.approved);
-            let agent = rows?.approvals.rows.get(&approval)?.agent;
+            let agent = rows?.approvals.rows.get(&approval)?.source.agent;
             (Some(answer.answered.at), AuditChange::ApprovalAnswered { approval, agent, approved })
         }
         Mutation::ApprovalRulePut(put) => {

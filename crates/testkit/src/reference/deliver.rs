@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dromia_contracts::delivery::{
-    DETAIL_BYTES_MAX, DeliveryAttempt, DeliveryState, DeliverySummary, FeedSubscriber, SUBSCRIBER_BYTES_MAX,
-    SUBSCRIBERS_MAX, TARGET_BYTES_MAX,
+    DETAIL_BYTES_MAX, DeliveryAttempt, DeliverySource, DeliveryState, DeliverySummary, FeedSubscriber,
+    SUBSCRIBER_BYTES_MAX, SUBSCRIBERS_MAX, TARGET_BYTES_MAX,
 };
 use dromia_contracts::store::{
     CommitRefusal, CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart,
@@ -77,9 +77,10 @@ impl OutboxRows {
             return refuse_malformed("a target has 1 to 128 bytes");
         }
         if let Some(DeliveryRow { delivery, body: known, .. }) = self.rows.get(id) {
-            let same = (&delivery.target, delivery.agent, delivery.session, delivery.run)
-                == (target, *agent, *session, *run)
-                && (delivery.seq, delivery.prepared_at, known) == (*seq, *at, body);
+            let same =
+                (&delivery.target, delivery.source.agent, delivery.source.session, delivery.source.run)
+                    == (target, *agent, *session, *run)
+                    && (delivery.source.seq, delivery.prepared_at, known) == (*seq, *at, body);
             return if same { Ok(()) } else { refuse_malformed("the delivery exists already") };
         }
         if !batch.writes_entry(*run, *seq) {
@@ -98,10 +99,6 @@ impl OutboxRows {
             id: *id,
             target: target.clone(),
             position,
-            agent: *agent,
-            session: *session,
-            run: *run,
-            seq: *seq,
             prepared_at: *at,
             state: DeliveryState::Prepared,
             reason: None,
@@ -113,6 +110,7 @@ impl OutboxRows {
             holder: None,
             updated_at: *at,
             feed: None,
+            source: DeliverySource { agent: *agent, session: *session, run: *run, seq: *seq },
         };
         let row = DeliveryRow { delivery, body: body.clone(), attempts: BTreeMap::new() };
         self.rows.insert(*id, row);

@@ -36,7 +36,7 @@ impl TenantRows {
             self.budgets.forget_run(*run);
         }
         let before = self.outbox.rows.len();
-        self.outbox.rows.retain(|_, row| row.delivery.agent != agent);
+        self.outbox.rows.retain(|_, row| row.delivery.source.agent != agent);
         erased.deliveries = (before - self.outbox.rows.len()) as u64;
         for session in &sessions {
             self.sessions.rows.remove(session);
@@ -52,7 +52,7 @@ impl TenantRows {
         self.sessions.keys.retain(|(of, _), _| *of != agent);
         self.agents.revisions.retain(|(of, _), _| *of != agent);
         self.agents.created.remove(&agent);
-        self.approvals.rows.retain(|_, approval| approval.agent != agent);
+        self.approvals.rows.retain(|_, approval| approval.source.agent != agent);
         self.approvals.rules.retain(|_, rule| rule.agent != Some(agent));
         let named: Vec<_> =
             self.pins.refs.iter().filter(|(_, of)| *of == agent).map(|(pin, _)| *pin).collect();

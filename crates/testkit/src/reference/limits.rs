@@ -71,7 +71,7 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
                 }
                 (1 + put.said.files.len(), paths.map(String::len).sum::<usize>())
             }
-            Mutation::ApprovalAsk(ask) => (1, ask.arguments.len()),
+            Mutation::ApprovalAsk(ask) => (1, ask.judged.arguments.len()),
             Mutation::AnswerPut(put) => {
                 let same =
                     |other: &&Mutation| matches!(other, Mutation::AnswerPut(other) if other.key == put.key);

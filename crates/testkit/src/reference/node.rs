@@ -44,7 +44,7 @@ impl ReferenceState {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
             let seen =
                 |agent| rows.agents.rows.get(agent).is_some_and(|agent| agent.state != AgentState::Deleting);
-            let seen = rows.approvals.rows.values().filter(move |approval| seen(&approval.agent));
+            let seen = rows.approvals.rows.values().filter(move |approval| seen(&approval.source.agent));
             let cooling = seen.filter_map(move |approval| {
                 let until = approval.cooling_at(open_at)?;
                 Some(CoolingApproval { tenant: *tenant, approval: approval.id, until })

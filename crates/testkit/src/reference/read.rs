@@ -91,7 +91,7 @@ impl Store for ReferenceStore {
             rows.approvals
                 .rows
                 .get(&id)
-                .filter(|approval| rows.agents.is_seen(scope, approval.agent))
+                .filter(|approval| rows.agents.is_seen(scope, approval.source.agent))
                 .cloned()
         })
     }

@@ -37,7 +37,7 @@ async fn a_written_file_is_read_back_in_pieces() {
 
 /// Also what is not there: it is refused by its name.
 /// Names that programs outside would execute, some of them spelled in another way.
-const GUARDED: [&str; 12] = [
+const GUARDED: [&str; 17] = [
     ".git",
     ".git/commondir",
     "./.git/config",
@@ -50,6 +50,11 @@ const GUARDED: [&str; 12] = [
     ".vscode/tasks.json",
     ".envrc",
     ".bashrc",
+    "sub/.envrc",
+    "sub/.git",
+    "sub/.git/hooks/pre-commit",
+    "a/b/app/.vscode/tasks.json",
+    "package/.husky/pre-commit",
 ];
 
 /// Has file tools change every guarded name, and says what is not refused. `told` calls a tool and returns its answer.
@@ -79,7 +84,7 @@ async fn check_guarded(told: impl AsyncFn(&Bench, &str, &str) -> String) -> Resu
             return Err(format!("file.edit {path}: {told}"));
         }
     }
-    for path in [".git/index", ".git/refs/heads/x", ".vscode/extensions.json", "sub/.envrc"] {
+    for path in [".git/index", ".git/refs/heads/x", ".vscode/extensions.json", "sub/.git/index"] {
         let told = told(&bench, "file.write", &args(path, "x")).await;
         if told != "ok: wrote 1 byte" {
             return Err(format!("{path}: {told}"));

@@ -17,7 +17,7 @@ const PAGES_MAX: usize = 4;
 
 /// The step that asked for a call.
 fn step_key(approval: &ApprovalResource) -> (RunId, u32) {
-    (approval.run, approval.call.step)
+    (approval.source.run, approval.source.call.step)
 }
 
 /// How many of the last digits of a run's id are in the mark of its steps.
@@ -59,14 +59,14 @@ pub(super) async fn fetch_other_calls(
     let mut others = Vec::new();
     let mut after = String::new();
     for _ in 0..PAGES_MAX {
-        let agent = percent_encode(&approval.agent.to_string());
+        let agent = percent_encode(&approval.source.agent.to_string());
         let path = format!("/v1/approvals?open=true&agent={agent}&limit={LIMIT_MAX}{after}");
         let list: ListPage<ApprovalResource> = cli.client.get(&path).await?;
         others.extend(list.items.into_iter().filter(|other| is_other(approval, other)));
         let Some(next) = list.next else { break };
         after = format!("&after={}", percent_encode(&next));
     }
-    others.sort_by_key(|other| other.call);
+    others.sort_by_key(|other| other.source.call);
     Ok(others)
 }
 
@@ -88,7 +88,8 @@ pub(super) fn other_calls_notice(approval: &ApprovalResource, others: &[Approval
     let mut lines = vec![head.to_owned()];
     let mut whole = Vec::new();
     for other in others {
-        let call = format!("{} {}", escape_hidden(&other.tool), escape_hidden(&other.arguments));
+        let call =
+            format!("{} {}", escape_hidden(&other.judged.tool), escape_hidden(&other.judged.arguments));
         let short = truncate_text(&call, OTHER_SHOWN);
         lines.push(format!("  {}  {short}", other.id));
         if short == call {

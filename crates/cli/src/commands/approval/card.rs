@@ -48,9 +48,9 @@ pub(in crate::commands) fn card_text(
     columns: Option<u16>,
     paint: PaintWord<'_>,
 ) -> String {
-    let answered = approval.answered_by.as_ref().map(|by| {
-        let at = approval.answered_at.map(|at| format!(", {}", format_time(at))).unwrap_or_default();
-        let reason = approval.answer_reason.as_deref().map(|why| format!(": {}", escape_hidden(why)));
+    let answered = approval.answer.answered_by.as_ref().map(|by| {
+        let at = approval.answer.answered_at.map(|at| format!(", {}", format_time(at))).unwrap_or_default();
+        let reason = approval.answer.answer_reason.as_deref().map(|why| format!(": {}", escape_hidden(why)));
         format!("{}{at}{}", escape_hidden(by), reason.unwrap_or_default())
     });
     let who = if approval.approvers.is_empty() {
@@ -64,28 +64,30 @@ pub(in crate::commands) fn card_text(
     let text = draw_pairs(&[
         ("approval", approval.id.to_string()),
         ("state", super::state_text(approval.state).to_owned()),
-        ("agent", handles.name_with_id(approval.agent)),
-        ("for", escape_hidden(&approval.author)),
-        ("run", format!("{} {}", approval.run, approval.call)),
+        ("agent", handles.name_with_id(approval.source.agent)),
+        ("for", escape_hidden(&approval.source.author)),
+        ("run", format!("{} {}", approval.source.run, approval.source.call)),
         ("asked by", format!("{}: {}", escape_hidden(&approval.rule), escape_hidden(&approval.reason))),
         (
             "second opinion",
             approval.opinion.as_ref().map(|told| escape_hidden(&told.opinion_text())).unwrap_or_default(),
         ),
-        ("refused", if approval.unattended { refused.to_owned() } else { String::new() }),
-        ("run waits", while_open(format!("until {}", format_time(approval.holds_until)))),
+        ("refused", if approval.answer.unattended { refused.to_owned() } else { String::new() }),
+        ("run waits", while_open(format!("until {}", format_time(approval.deadlines.holds_until)))),
         (
             "starts by itself",
-            while_open(approval.cools_until.map(|at| start_time_text(at, approval)).unwrap_or_default()),
+            while_open(
+                approval.deadlines.cools_until.map(|at| start_time_text(at, approval)).unwrap_or_default(),
+            ),
         ),
-        ("answer", while_open(format!("until {}, by {who}", format_time(approval.expires_at)))),
+        ("answer", while_open(format!("until {}, by {who}", format_time(approval.deadlines.expires_at)))),
         ("answered", answered.unwrap_or_default()),
         ("did not run", unrun.unwrap_or_default()),
-        ("call began", approval.used_by.map(|run| run.to_string()).unwrap_or_default()),
-        ("files", approval.contents.map(bound_files_text).unwrap_or_default()),
-        ("action", approval.action.to_string()),
+        ("call began", approval.answer.used_by.map(|run| run.to_string()).unwrap_or_default()),
+        ("files", approval.judged.contents.map(bound_files_text).unwrap_or_default()),
+        ("action", approval.judged.action.to_string()),
     ]);
-    let mut lines = vec![text, String::new(), escape_hidden(&approval.tool)];
+    let mut lines = vec![text, String::new(), escape_hidden(&approval.judged.tool)];
     lines.extend(argument_lines(approval, paint));
     lines.push(String::new());
     lines.push(origin_legend(columns, paint));
@@ -94,12 +96,12 @@ pub(in crate::commands) fn card_text(
 
 /// Writes the arguments, each with where it comes from.
 pub(in crate::commands) fn argument_lines(approval: &ApprovalResource, paint: PaintWord<'_>) -> Vec<String> {
-    let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&approval.arguments) else {
+    let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&approval.judged.arguments) else {
         // Arguments that are no JSON object are shown as they are.
-        return vec![format!("  {}", escape_hidden(&approval.arguments))];
+        return vec![format!("  {}", escape_hidden(&approval.judged.arguments))];
     };
     let line = |(name, value): (&String, &Value)| {
-        let origin = approval.origins.iter().find(|known| known.name == *name);
+        let origin = approval.judged.origins.iter().find(|known| known.name == *name);
         argument_line(name, value, origin, paint)
     };
     fields.iter().map(line).collect()
@@ -155,7 +157,7 @@ fn bound_files_text(contents: ExecutableFiles) -> String {
 
 /// Says when a delayed call begins, and how long that is while it waits.
 fn start_time_text(at: Timestamp, approval: &ApprovalResource) -> String {
-    let left = approval.cools_in_seconds.map(|seconds| format!(", in {}", time_span(seconds)));
+    let left = approval.deadlines.cools_in_seconds.map(|seconds| format!(", in {}", time_span(seconds)));
     format!("{}{}", format_time(at), left.unwrap_or_default())
 }
 

@@ -26,11 +26,13 @@ const UNKNOWN: &str =
 
 /// Says of a call that was allowed and never began why not; nothing of other calls, and of one that began by another right.
 pub(super) async fn not_run_reason(cli: &Cli<'_>, approval: &ApprovalResource) -> Option<String> {
-    if approval.state != ApprovalState::Withdrawn || approval.answered_by.is_none() {
+    if approval.state != ApprovalState::Withdrawn || approval.answer.answered_by.is_none() {
         return None;
     }
-    let asked =
-        fetch_decisions(cli, approval.run).await.into_iter().rfind(|known| known.call == approval.call);
+    let asked = fetch_decisions(cli, approval.source.run)
+        .await
+        .into_iter()
+        .rfind(|known| known.call == approval.source.call);
     // Left waiting by its run, it was judged again by another one.
     let last = match asked {
         Some(asked) if asked.waits.is_some() => match find_call_run(cli, approval).await {
@@ -61,9 +63,9 @@ async fn fetch_decisions(cli: &Cli<'_>, run: RunId) -> Vec<CallDecision> {
 
 /// Finds the run that is all about the approved call, if there was one and it can be found.
 async fn find_call_run(cli: &Cli<'_>, approval: &ApprovalResource) -> Option<RunId> {
-    let agent = approval.agent;
+    let agent = approval.source.agent;
     // The newest come first, and its session was opened when it was answered.
-    let until = RunId::earliest_at(approval.answered_at?.checked_add(SLACK).ok()?);
+    let until = RunId::earliest_at(approval.answer.answered_at?.checked_add(SLACK).ok()?);
     let mut after = SessionId::from_bytes(*until.as_bytes()).to_string();
     for _ in 0..PAGES_MAX {
         let path = format!("/v1/sessions?agent={agent}&limit={LIMIT_MAX}&after={after}");

@@ -72,7 +72,9 @@ pub(super) async fn run(
                 return Err(Error::Usage(problem));
             }
             let known = newest_approvals(cli).await?;
-            let fits = |approval: &ApprovalResource| rule.matches_call(&approval.tool, &approval.arguments);
+            let fits = |approval: &ApprovalResource| {
+                rule.matches_call(&approval.judged.tool, &approval.judged.arguments)
+            };
             let list = ListPage { items: known.into_iter().filter(fits).collect(), next: None };
             print_approvals(cli, &list, output).await
         }

@@ -34,16 +34,16 @@ pub(in crate::commands) struct RuleProposal {
 /// Proposes rules from the newest approvals, under names that are free.
 pub(super) async fn propose_rules(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
     let known = newest_approvals(cli).await?;
-    let agents: Vec<String> = known.iter().map(|approval| approval.agent.to_string()).collect();
+    let agents: Vec<String> = known.iter().map(|approval| approval.source.agent.to_string()).collect();
     let seen: Vec<AnsweredCall<'_>> = known
         .iter()
         .zip(&agents)
         // Approvals without an answer, or with one of the server itself, say nothing of what people want.
-        .filter(|(approval, _)| approval.answered_by.is_some() && !began_by_itself(approval))
+        .filter(|(approval, _)| approval.answer.answered_by.is_some() && !began_by_itself(approval))
         .map(|(approval, agent)| AnsweredCall {
             agent: agent.as_str(),
-            tool: approval.tool.as_str(),
-            arguments: approval.arguments.as_str(),
+            tool: approval.judged.tool.as_str(),
+            arguments: approval.judged.arguments.as_str(),
             approved: approval.state != ApprovalState::Denied,
         })
         .collect();
@@ -84,5 +84,8 @@ pub(in crate::commands) fn may_stand(rule: &ParsedRule, tools: &[ToolResource]) 
 
 /// Tells whether the end of the delay allowed a call, and not a person.
 fn began_by_itself(approval: &ApprovalResource) -> bool {
-    approval.cools_until.is_some_and(|until| approval.answered_at.is_some_and(|at| at >= until))
+    approval
+        .deadlines
+        .cools_until
+        .is_some_and(|until| approval.answer.answered_at.is_some_and(|at| at >= until))
 }

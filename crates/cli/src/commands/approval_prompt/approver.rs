@@ -29,12 +29,12 @@ pub(super) async fn find_rule(
         return None;
     }
     let tools: ListPage<ToolResource> = cli.client.get("/v1/tools").await.ok()?;
-    let tool = tools.items.iter().find(|tool| tool.name == approval.tool)?;
+    let tool = tools.items.iter().find(|tool| tool.name == approval.judged.tool)?;
     let fits = |rule: &ParsedRule| {
-        rule.matches_call(&approval.tool, &approval.arguments) && may_stand(rule, &tools.items)
+        rule.matches_call(&approval.judged.tool, &approval.judged.arguments) && may_stand(rule, &tools.items)
     };
-    let rules = target_rule(tool, &approval.arguments).into_iter();
-    let exact = ParsedRule::for_exact_call(&approval.tool, &approval.arguments);
+    let rules = target_rule(tool, &approval.judged.arguments).into_iter();
+    let exact = ParsedRule::for_exact_call(&approval.judged.tool, &approval.judged.arguments);
     rules.chain(exact).find(fits).map(|rule| rule.to_string())
 }
 

@@ -14,7 +14,7 @@ const ASKS: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Says what an interrupt at the prompt leaves behind.
 pub(super) fn waiting_status(approval: &ApprovalResource) -> PendingStatus {
-    let (id, run) = (approval.id, approval.run);
+    let (id, run) = (approval.id, approval.source.run);
     PendingStatus {
         known: format!("{run} waits for {id}"),
         next: format!(
@@ -26,8 +26,8 @@ pub(super) fn waiting_status(approval: &ApprovalResource) -> PendingStatus {
 
 /// Prints the call, each argument on a line that is cut to the terminal.
 pub(super) fn print_call(approval: &ApprovalResource, output: &mut CommandOutput<'_>) -> Outcome {
-    let tool = output.paint_err(ASKS, &escape_hidden(&approval.tool));
-    let when = match approval.cools_in_seconds {
+    let tool = output.paint_err(ASKS, &escape_hidden(&approval.judged.tool));
+    let when = match approval.deadlines.cools_in_seconds {
         Some(seconds) => format!("; it starts by itself in {}", time_span(seconds)),
         None => String::new(),
     };
@@ -79,10 +79,10 @@ pub(super) async fn print_rule(
         return Ok(());
     }
     let rules = cli.client.get::<ListPage<ApprovalRuleResource>>("/v1/approval-rules").await;
-    let session = (body.reach == ReachKind::Session).then_some(approval.session);
+    let session = (body.reach == ReachKind::Session).then_some(approval.source.session);
     let made = rules.ok().and_then(|rules| {
         let is_made = |rule: &ApprovalRuleResource| {
-            rule.agent == Some(approval.agent)
+            rule.agent == Some(approval.source.agent)
                 && rule.session == session
                 && body.rule.as_ref().is_none_or(|made| *made == rule.rule)
         };

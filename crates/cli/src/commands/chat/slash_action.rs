@@ -276,7 +276,7 @@ async fn list_approvals(cli: &Cli<'_>, state: &mut ChatState, output: &mut Comma
         return output.print_notice("no call waits for approval");
     }
     let rows = open.items.iter().enumerate().map(|(index, asked)| {
-        let call = call_text(&asked.tool, &asked.arguments);
+        let call = call_text(&asked.judged.tool, &asked.judged.arguments);
         vec![(index + 1).to_string(), asked.id.to_string(), call]
     });
     let rows: Vec<_> = rows.collect();
@@ -312,7 +312,10 @@ async fn answer_approval(
     let answered: ApprovalResource =
         cli.client.post_json(&format!("/v1/approvals/{id}/answer"), &answer).await?;
     let verb = if approve { "approved" } else { "denied" };
-    output.print_notice(&format!("{verb} {}", escape_hidden(&call_text(&answered.tool, &answered.arguments))))
+    output.print_notice(&format!(
+        "{verb} {}",
+        escape_hidden(&call_text(&answered.judged.tool, &answered.judged.arguments))
+    ))
 }
 
 async fn export_session(

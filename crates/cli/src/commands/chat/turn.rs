@@ -12,7 +12,6 @@ use dromia_api::{RunId, RunStatus, SessionId};
 use tokio::time::Instant;
 
 use super::answer_printer::PrintedAnswer;
-use super::markdown::{MarkdownLook, MarkdownPrinter};
 use super::state::{AHEAD_MAX, ChatState};
 use crate::commands::activity::RunActivity;
 use crate::commands::event::is_unfunded;
@@ -22,7 +21,7 @@ use crate::commands::{Cli, answer};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::message_editor::TypedAhead;
-use crate::output::{CommandOutput, strip_control_characters};
+use crate::output::{CommandOutput, MarkdownLook, MarkdownPrinter, strip_control_characters};
 use crate::sse::RunUpdate;
 
 /// The columns of a terminal that does not know its own.

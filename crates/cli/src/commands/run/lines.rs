@@ -8,17 +8,13 @@ use dromia_api::{BudgetExhaustion, ModelOpinion, TokenUsage, escape_hidden};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use crate::output::{count_noun, format_money, format_time};
 
-/// What is read of the fields of an entry, whatever its kind; ids are shown and nothing else, so they are texts.
+/// What is read of an entry about a model; ids are shown and nothing else, so they are texts.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct EntryLineFields {
-    kind: String,
-    items: Vec<IgnoredAny>,
-    resumes: Option<String>,
+struct ModelEntryFields {
     step: u32,
     attempt: u32,
     model: String,
@@ -29,21 +25,46 @@ struct EntryLineFields {
     withheld: Option<WithheldFields>,
     code: String,
     message: String,
-    call: Option<String>,
+    call: String,
+    opinion: Option<ModelOpinion>,
+}
+
+/// What is read of an entry about a call.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CallEntryFields {
+    call: String,
     tool: String,
     status: String,
     rule: Option<String>,
+}
+
+/// What is read of a run's first entry.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RunStartFields {
+    kind: String,
+    items: Vec<IgnoredAny>,
+    resumes: Option<String>,
+}
+
+/// What is read of a later entry about the run itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RunEntryFields {
+    call: Option<String>,
+    rule: Option<String>,
     approval: Option<String>,
-    opinion: Option<ModelOpinion>,
     signal: String,
     by: String,
     on: String,
     until: Option<Timestamp>,
     reason: String,
-    /// A text of an entry that is held; numbers of one that replied.
-    detail: Value,
-    model_calls: u64,
+    detail: String,
+    code: String,
+    message: String,
     budget: Option<BudgetExhaustion>,
+    model_calls: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,27 +79,34 @@ struct WithheldFields {
 
 /// Writes an entry as one line.
 pub(super) fn entry_line(entry: &JournalEntryResource) -> String {
-    let said =
-        serde_json::from_str(entry.fields.get()).ok().and_then(|facts| entry_words(&entry.kind, facts));
+    let said = entry_words(&entry.kind, entry.fields.get());
     let said = said.map_or_else(|| entry.fields.get().to_owned(), |words| escape_hidden(&words));
     let line = format!("{:>4}  {}  {:<14}  {said}", entry.seq, format_time(entry.at), entry.kind);
     line.trim_end().to_owned()
 }
 
 /// Says what an entry says; nothing of a kind that this program does not know.
-fn entry_words(kind: &str, facts: EntryLineFields) -> Option<String> {
-    let call = facts.call.unwrap_or_default();
-    let model = facts.sent.and_then(|sent| sent.by).unwrap_or(facts.model);
-    let rule = facts.rule.map(|rule| format!(", by {rule}")).unwrap_or_default();
+fn entry_words(kind: &str, fields: &str) -> Option<String> {
+    if kind == "run_started" {
+        let RunStartFields { kind, items, resumes } = serde_json::from_str(fields).ok()?;
+        let resumes = resumes.map(|run| format!(", continues {run}")).unwrap_or_default();
+        return Some(format!("{kind} of {}{resumes}", count_noun(items.len(), "input")));
+    }
+    match kind.split_once('_')?.0 {
+        "model" | "opinion" => model_words(kind, &serde_json::from_str(fields).ok()?),
+        "call" | "tool" => call_words(kind, &serde_json::from_str(fields).ok()?),
+        _ => run_words(kind, &serde_json::from_str(fields).ok()?),
+    }
+}
+
+fn model_words(kind: &str, facts: &ModelEntryFields) -> Option<String> {
+    let ModelEntryFields { step, attempt, call, sent, model, .. } = &facts;
+    let model = sent.as_ref().and_then(|sent| sent.by.as_ref()).unwrap_or(model);
     Some(match kind {
-        "run_started" => {
-            let resumes = facts.resumes.map(|run| format!(", continues {run}")).unwrap_or_default();
-            format!("{} of {}{resumes}", facts.kind, count_noun(facts.items.len(), "input"))
-        }
-        "model_called" => format!("{model} (step {}, attempt {})", facts.step, facts.attempt),
+        "model_called" => format!("{model} (step {step}, attempt {attempt})"),
         "model_replied" => {
             let TokenUsage { input_tokens, output_tokens } = facts.usage;
-            let withheld = facts.withheld.map(|withheld| format!("; withheld by {}", withheld.rule));
+            let withheld = facts.withheld.as_ref().map(|withheld| format!("; withheld by {}", withheld.rule));
             format!(
                 "{}; {input_tokens} tokens in, {output_tokens} out, cost {}{}",
                 facts.finish,
@@ -86,32 +114,46 @@ fn entry_words(kind: &str, facts: EntryLineFields) -> Option<String> {
                 withheld.unwrap_or_default()
             )
         }
-        "model_failed" | "run_failed" => format!("{} ({})", facts.message, facts.code),
-        "call_asked" | "tool_handed" => format!("{} {call}", facts.tool),
+        "model_failed" => format!("{} ({})", facts.message, facts.code),
         "opinion_called" => format!("{model} reviews {call}"),
-        "opinion_given" => match facts.opinion {
-            Some(told) => format!("{} of {} agree to {call}", told.go, told.sample_count()),
+        "opinion_given" => match &facts.opinion {
+            Some(opinion) => format!("{} of {} agree to {call}", opinion.go, opinion.sample_count()),
             None => format!("review of {call}: lost"),
         },
-        "tool_started" => {
-            format!("{} {call}{rule}", facts.tool)
-        }
-        "tool_finished" => format!("{call}: {}", facts.status),
-        "tool_refused" => format!("{} {call}: {}{rule}", facts.tool, facts.status),
-        "signal_taken" => format!("{} of {}", facts.signal, facts.by),
-        "run_parked" => match (facts.on.as_str(), facts.until, facts.approval) {
+        _ => return None,
+    })
+}
+
+fn call_words(kind: &str, facts: &CallEntryFields) -> Option<String> {
+    let CallEntryFields { call, tool, status, rule } = facts;
+    let rule = rule.as_ref().map(|rule| format!(", by {rule}")).unwrap_or_default();
+    Some(match kind {
+        "call_asked" | "tool_handed" => format!("{tool} {call}"),
+        "tool_started" => format!("{tool} {call}{rule}"),
+        "tool_finished" => format!("{call}: {status}"),
+        "tool_refused" => format!("{tool} {call}: {status}{rule}"),
+        _ => return None,
+    })
+}
+
+fn run_words(kind: &str, facts: &RunEntryFields) -> Option<String> {
+    let (call, by) = (facts.call.as_deref().unwrap_or_default(), &facts.by);
+    Some(match kind {
+        "signal_taken" => format!("{} of {by}", facts.signal),
+        "run_parked" => match (facts.on.as_str(), facts.until, &facts.approval) {
             ("approval", _, Some(approval)) => format!("{call} waits for {approval}"),
             ("retry", Some(until), _) => format!("asks a model again at {}", format_time(until)),
             ("agent_paused", _, _) => "its agent is paused".to_owned(),
             _ => return None,
         },
-        "run_held" => format!("{}: {}", facts.reason, facts.detail.as_str().unwrap_or_default()),
-        "run_completed" => rule.trim_start_matches(", ").to_owned(),
-        "run_yielded" => match facts.budget {
+        "run_held" => format!("{}: {}", facts.reason, facts.detail),
+        "run_completed" => facts.rule.as_ref().map(|rule| format!("by {rule}")).unwrap_or_default(),
+        "run_failed" => format!("{} ({})", facts.message, facts.code),
+        "run_yielded" => match &facts.budget {
             Some(exhausted) => exhausted.text(),
             None => format!("reached its limit of {} model calls", facts.model_calls),
         },
-        "run_cancelled" => format!("by {}", facts.by),
+        "run_cancelled" => format!("by {by}"),
         _ => return None,
     })
 }

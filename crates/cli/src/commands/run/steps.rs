@@ -200,7 +200,7 @@ impl RunStep {
     /// Takes over the approval's state and the tool that it is about.
     pub(super) fn apply_approval(&mut self, approval: ApprovalResource) {
         self.state = Some(approval.state);
-        self.name = approval.tool;
+        self.name = approval.judged.tool;
     }
 
     fn from_start_entry(

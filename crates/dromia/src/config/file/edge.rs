@@ -66,12 +66,12 @@ impl Default for WrittenLimits {
     fn default() -> Self {
         let gateway = GatewayConfig::default();
         Self {
-            actor_inputs_per_minute_max: gateway.actor_inputs_per_minute_max,
-            body_bytes_max: gateway.body_bytes_max,
-            body_ms: gateway.body_ms,
+            actor_inputs_per_minute_max: gateway.callers.actor_inputs_per_minute_max,
+            body_bytes_max: gateway.capacity.body_bytes_max,
+            body_ms: gateway.deadlines.body_ms,
             drain_ms: 4_000,
-            requests_max: gateway.requests_max,
-            token_rate_max: gateway.token_rate_max,
+            requests_max: gateway.capacity.requests_max,
+            token_rate_max: gateway.callers.token_rate_max,
         }
     }
 }

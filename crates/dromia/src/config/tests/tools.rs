@@ -13,7 +13,7 @@ fn dev() -> Named {
 #[test]
 fn tool_settings_of_one_agent_override_those_of_all() {
     let text = "tools: { exec: { mem_limit: 512MiB, time_limit: 30s }, net: [docs.rs], privileged: [exec] }\nagents:\n  dev: { tools: { exec: { mem_limit: 2GiB }, net: ['*.example.com'], privileged: [exec] } }\n  acme/dev: { tools: { exec: { cpu_limit: 1m } } }\n";
-    let said = loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it is right").said;
+    let said = loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it is right").calls.said;
     let all = ToolTerms {
         privileged: true,
         memory_bytes: Some(512 << 20),
@@ -85,7 +85,7 @@ fn a_misspelt_tool_or_flag_gets_a_suggestion() {
 fn a_flag_of_programs_is_set_from_the_environment() {
     let environment = EnvironmentVariables::from([("DROMIA_TOOLS_EXEC_MEM_LIMIT", "64MiB")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
-    let said = loaded.resolve_all(&environment).expect("it is right").said;
+    let said = loaded.resolve_all(&environment).expect("it is right").calls.said;
     assert_eq!(said.terms_for_tool("shell.execute", None).memory_bytes, Some(64 << 20));
     let environment = EnvironmentVariables::from([("DROMIA_TOOLS_EXEC_MEM_LIMIT", "lots")]);
     let loaded = parse_layered(Path::new("dromia.yaml"), "", &environment, &[]).expect("the form is right");
@@ -99,12 +99,12 @@ fn a_flag_of_programs_is_set_from_the_environment() {
 #[test]
 fn permissions_are_added_to_an_agents_grants() {
     let text = "permissions: { deny: [exec], ask: ['file.*'] }\nagents: { dev: { permissions: { allow: [time.now], ask: [exec], deny: [http.request] } } }\n";
-    let said = loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it is right").said;
+    let said = loaded(text).resolve_all(&EnvironmentVariables::default()).expect("it is right").calls.said;
     assert_eq!(said.added_grants(None), ["ask:file.*", "deny:exec"]);
     let own = ["ask:file.*", "deny:exec", "allow:time.now", "time.now", "ask:exec", "deny:http.request"];
     assert_eq!(said.added_grants(Some(&dev())), own);
     let later = "permissions: { delay: [exec] }\nagents: { dev: { permissions: { delay: ['file.*'] } } }\n";
-    let said = loaded(later).resolve_all(&EnvironmentVariables::default()).expect("it is right").said;
+    let said = loaded(later).resolve_all(&EnvironmentVariables::default()).expect("it is right").calls.said;
     assert_eq!(said.added_grants(Some(&dev())), ["delay:exec", "delay:file.*"]);
 }
 
@@ -187,7 +187,7 @@ fn an_external_tool_follows_the_file_and_defaults_to_untrusted() {
 
     let text = external("bank.pay", "");
     let resolved = loaded(&text).resolve_all(&EnvironmentVariables::default()).expect("it is right");
-    let [external_tool] = resolved.external.as_slice() else { panic!("one tool: {resolved:?}") };
+    let [external_tool] = resolved.calls.external.as_slice() else { panic!("one tool: {resolved:?}") };
     let said = external_tool.tool.descriptor();
     assert_eq!((said.name.as_str(), said.effect), ("bank.pay", EffectClass::Unkeyed));
     assert_eq!(said.result_label.to_string(), "untrusted/agent");
@@ -197,7 +197,7 @@ fn an_external_tool_follows_the_file_and_defaults_to_untrusted() {
     let resolved = loaded(&external("bank.pay", keys))
         .resolve_all(&EnvironmentVariables::default())
         .expect("it is right");
-    let said = resolved.external[0].tool.descriptor();
+    let said = resolved.calls.external[0].tool.descriptor();
     assert_eq!(said.roles, [("to".to_owned(), ArgumentRole::Destination)]);
     assert_eq!((said.effect, said.result_label.to_string().as_str()), (EffectClass::Keyed, "trusted/tenant"));
     // What a secret opens is somebody's own, unless the operator says otherwise.
@@ -210,7 +210,7 @@ fn an_external_tool_follows_the_file_and_defaults_to_untrusted() {
         let resolved = loaded(&external("bank.pay", keys))
             .resolve_all(&EnvironmentVariables::default())
             .expect("it is right");
-        assert_eq!(resolved.external[0].tool.descriptor().sensitivity, sensitivity, "{keys}");
+        assert_eq!(resolved.calls.external[0].tool.descriptor().sensitivity, sensitivity, "{keys}");
     }
 }
 
@@ -263,7 +263,7 @@ fn an_invalid_external_tool_is_refused_with_its_place() {
 fn permissions_may_name_external_tools() {
     let text = external("bank.pay", "")
         + "permissions: { ask: [bank.pay] }\nagents: { dev: { permissions: { allow: ['bank.*'] } } }\n";
-    let said = loaded(&text).resolve_all(&EnvironmentVariables::default()).expect("it is right").said;
+    let said = loaded(&text).resolve_all(&EnvironmentVariables::default()).expect("it is right").calls.said;
     assert_eq!(said.added_grants(Some(&dev())), ["ask:bank.pay", "allow:bank.*", "bank.*"]);
     let told = refused("permissions: { ask: [bank.pay] }\n");
     assert!(told.contains("permissions.ask.0: the grant \"bank.pay\" covers no tool"), "{told}");

@@ -23,6 +23,7 @@ pub(super) enum CompletionKind {
     Secret,
     Delivery,
     Capability,
+    Page,
 }
 
 /// Options that mean the same at every place.
@@ -33,7 +34,8 @@ const OPTIONS: [(&str, CompletionKind); 3] = [
 ];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, CompletionKind); 45] = [
+const PLACES: [(&str, &str, CompletionKind); 46] = [
+    ("docs", "page", CompletionKind::Page),
     ("agent create", "model", CompletionKind::Model),
     ("agent show", "name", CompletionKind::Agent),
     ("agent status", "name", CompletionKind::Agent),
@@ -209,6 +211,7 @@ mod tests {
             ("run show --ou", None),
             ("", None),
             ("no such command ", None),
+            ("docs ", Some(CompletionKind::Page)),
             ("ask -- ", None),
         ];
         for (line, kind) in table {

@@ -313,7 +313,7 @@ fn a_session_with_answered_calls_survives_export_and_import() {
 #[test]
 fn a_picture_reaches_the_model_and_stays_in_the_session() {
     let home = Home::new();
-    let (server, heard) = watched(&home);
+    let (server, heard) = watched(&home, "");
     block_on(async {
         let url = "data:image/png;base64,iVBORw0KGgo=";
         let body = json!({"model": "assistant", "messages": [{"role": "user", "content": [
@@ -329,15 +329,15 @@ fn a_picture_reaches_the_model_and_stays_in_the_session() {
     });
 }
 
-/// A server whose model keeps the messages that it is sent last.
-fn watched(home: &Home) -> (Server, Arc<Mutex<Vec<Value>>>) {
+/// A server whose model keeps the messages that it is sent last, with more of a configuration.
+pub(super) fn watched(home: &Home, more: &str) -> (Server, Arc<Mutex<Vec<Value>>>) {
     let heard = Arc::<Mutex<Vec<Value>>>::default();
     let kept = Arc::clone(&heard);
     let model = Model::start(move |_, messages| {
         *kept.lock().expect("nobody panics while it holds this") = messages.to_vec();
         Say::Text("a picture".to_owned())
     });
-    let config = format!("version: 1\nmodels:\n{}", model.alias("default"));
+    let config = format!("version: 1\n{more}models:\n{}", model.alias("default"));
     std::fs::write(home.path().join("dromia.yaml"), config).expect("the configuration can be written");
     (home.serve(), heard)
 }
@@ -345,7 +345,7 @@ fn watched(home: &Home) -> (Server, Arc<Mutex<Vec<Value>>>) {
 #[test]
 fn a_picture_in_a_client_tool_result_reaches_the_model() {
     let home = Home::new();
-    let (server, heard) = watched(&home);
+    let (server, heard) = watched(&home, "");
     block_on(async {
         let url = "data:image/png;base64,iVBORw0KGgo=";
         let given =

@@ -357,7 +357,7 @@ impl Client {
                     .store
                     .approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9))
                     .await;
-                let found = found.map_err(wrong)?.into_iter().find(|approval| approval.run == run);
+                let found = found.map_err(wrong)?.into_iter().find(|approval| approval.source.run == run);
                 if let Some(approval) = found {
                     return Ok::<_, Stop>(approval.state.is_open().then_some(approval.id));
                 }
@@ -390,10 +390,10 @@ impl Client {
         let found =
             process.store.approvals(&scope, ApprovalFilter::default(), PageRequest::first_page(9)).await;
         let mut of_run = found.map_err(wrong)?;
-        of_run.retain(|approval| approval.run == run);
+        of_run.retain(|approval| approval.source.run == run);
         let in_time = |approval: &ApprovalRequest| {
             let answered = approval.answer.as_ref().map(|answer| answer.at);
-            approval.cools_until.is_some() && answered >= approval.cools_until
+            approval.deadlines.cools_until.is_some() && answered >= approval.deadlines.cools_until
         };
         match of_run.as_slice() {
             [one] if one.state == ApprovalState::Used && one.used_by == Some(run) && in_time(one) => Ok(()),

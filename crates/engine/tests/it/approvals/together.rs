@@ -254,11 +254,15 @@ fn an_approval_that_cannot_be_asked_ahead_waits_its_turn() {
     let left = (1, NextAction::Rest, true);
     assert_eq!(spoiled(|asks| asks.attended = false), left, "nobody is there");
     assert_eq!(
-        spoiled(|asks| asks.approval.cools_until = Some(second(60))),
+        spoiled(|asks| asks.approval.deadlines.cools_until = Some(second(60))),
         left,
         "its time begins with its turn"
     );
-    assert_eq!(spoiled(|asks| asks.approval.action = Digest::from_bytes([20; 32])), left, "the same call");
+    assert_eq!(
+        spoiled(|asks| asks.approval.judged.action = Digest::from_bytes([20; 32])),
+        left,
+        "the same call"
+    );
     assert_eq!(spoiled(|_| {}).0, 2);
     // What needs nobody, or somebody else first, says nothing ahead.
     let mut live = Live::with_calls(2);

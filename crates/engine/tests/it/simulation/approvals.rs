@@ -45,12 +45,13 @@ impl Client {
         if open.is_empty() {
             return;
         }
-        let (id, run) = (open[chance.below(open.len())].id, open[chance.below(open.len())].run);
+        let (id, run) = (open[chance.below(open.len())].id, open[chance.below(open.len())].source.run);
         let approve = !chance.one_in(4);
         // Often all that one run waits for, by one answer.
-        let first = open.iter().find(|approval| approval.run == run).map_or(id, |approval| approval.id);
+        let first =
+            open.iter().find(|approval| approval.source.run == run).map_or(id, |approval| approval.id);
         let (id, also) = if chance.one_in(2) {
-            let others = open.iter().filter(|other| other.run == run && other.id != first);
+            let others = open.iter().filter(|other| other.source.run == run && other.id != first);
             (first, others.map(|other| other.id).collect())
         } else {
             (id, Vec::new())
@@ -74,8 +75,8 @@ impl Client {
     /// Tries to answer, with one call, what is of another run or of another tenant.
     async fn answer_beyond(&self, tenant: TenantId, open: &[ApprovalRequest], first: ApprovalId) {
         let world = &self.world;
-        let run = open.iter().find(|approval| approval.id == first).map(|approval| approval.run);
-        let foreign = open.iter().find(|other| Some(other.run) != run).map(|other| other.id);
+        let run = open.iter().find(|approval| approval.id == first).map(|approval| approval.source.run);
+        let foreign = open.iter().find(|other| Some(other.source.run) != run).map(|other| other.id);
         let strange = world.tenants.iter().filter(|other| **other != tenant);
         let strange = strange.flat_map(|other| all(world, *other, ApprovalFilter::default())).map(|it| it.id);
         for beyond in foreign.into_iter().chain(strange.take(1)).collect::<Vec<_>>() {
@@ -120,8 +121,10 @@ pub(super) fn check(world: &World) -> [usize; 4] {
                     }
                     None => {}
                 }
-                let wrong =
-                    started.approval.and_then(|id| known.get(&id)).filter(|it| it.action != started.action);
+                let wrong = started
+                    .approval
+                    .and_then(|id| known.get(&id))
+                    .filter(|it| it.judged.action != started.action);
                 if let Some(approval) = wrong {
                     blame(approval.id, "another action began under it");
                 }
@@ -145,9 +148,9 @@ pub(super) fn check(world: &World) -> [usize; 4] {
                 blame(approval.id, &problem);
             }
             let asked_before = |other: &ApprovalRequest| {
-                (other.run, other.call.step, other.asked_at)
-                    == (approval.run, approval.call.step, approval.asked_at)
-                    && other.call < approval.call
+                (other.source.run, other.source.call.step, other.deadlines.asked_at)
+                    == (approval.source.run, approval.source.call.step, approval.deadlines.asked_at)
+                    && other.source.call < approval.source.call
             };
             together += usize::from(known.values().any(asked_before));
             if approval.state == ApprovalState::Holding {
@@ -179,7 +182,7 @@ pub(super) fn check(world: &World) -> [usize; 4] {
 /// Says what is wrong with how a call that was put off for so many seconds came to its answer.
 fn haste(approval: &ApprovalRequest, cooling: i64) -> Option<String> {
     let by_time = approval.answer.as_ref().filter(|answer| answer.by.as_str() == "engine");
-    let waited = by_time.map(|answer| answer.at.duration_since(approval.asked_at));
+    let waited = by_time.map(|answer| answer.at.duration_since(approval.deadlines.asked_at));
     let early = waited.filter(|waited| *waited < SignedDuration::from_secs(cooling));
     early.map(|waited| format!("it was put off for {cooling} s, and allowed by itself after {waited:?}"))
 }
@@ -187,7 +190,7 @@ fn haste(approval: &ApprovalRequest, cooling: i64) -> Option<String> {
 /// Tells whether the session that asked heard of the end.
 fn is_told(world: &World, tenant: TenantId, approval: &ApprovalRequest) -> bool {
     let id = approval.id.to_string();
-    let inbox = world.inbox(tenant, InboxOwner::Session(approval.session));
+    let inbox = world.inbox(tenant, InboxOwner::Session(approval.source.session));
     let told = |body: &[u8]| String::from_utf8_lossy(body).contains(&id);
     inbox.iter().filter(|item| item.body.as_deref().is_some_and(told)).count() == 1
 }

@@ -104,7 +104,8 @@ fn check_messages(world: &World, tenant: TenantId, runs: &[Read]) {
     for Read { run, .. } in runs {
         let session = sessions.iter().find(|session| session.id == run.session);
         let target = session.and_then(|session| target_of(&session.key));
-        let of_run: Vec<_> = messages.iter().filter(|message| message.delivery.run == run.id).collect();
+        let of_run: Vec<_> =
+            messages.iter().filter(|message| message.delivery.source.run == run.id).collect();
         let expected = usize::from(target.is_some() && run.head.status.is_terminal());
         if of_run.len() != expected {
             let what = format!("{}: {} messages, not {expected}", run.id, of_run.len());
@@ -116,7 +117,7 @@ fn check_messages(world: &World, tenant: TenantId, runs: &[Read]) {
                 (said.data.run, said.data.status) == (run.id, run.head.status)
                     && (said.kind == ReplyEvent::REPLIED) == (run.head.status == RunStatus::Completed)
             });
-            let names = (message.delivery.seq, Some(&message.delivery.target));
+            let names = (message.delivery.source.seq, Some(&message.delivery.target));
             if !is_its_end || names != (run.last_seq, target.as_ref()) {
                 world.witness.blame("D1", &format!("{}: its message is of something else", run.id));
             }

@@ -93,7 +93,7 @@ fn begun_by_one_answer(lie: Option<Lie>) -> Vec<usize> {
         scene.say(&[GATED; 3].join(","), false).expect("nothing fails");
         scene.pass(200);
         let asked = approvals::all(&scene.world, scene.world.tenants[0], ApprovalFilter::default());
-        let mut asked: Vec<_> = asked.iter().map(|approval| (approval.call, approval.id)).collect();
+        let mut asked: Vec<_> = asked.iter().map(|approval| (approval.source.call, approval.id)).collect();
         asked.sort_unstable();
         let ids: Vec<_> = asked.into_iter().map(|(_, id)| id).collect();
         assert_eq!(ids.len(), 3, "{:?}", scene.kinds());

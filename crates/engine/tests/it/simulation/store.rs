@@ -306,7 +306,7 @@ impl Weather {
             Lie::ForgetsToCool => {
                 for mutation in &mut batch.mutations {
                     if let Mutation::ApprovalAsk(ask) = mutation {
-                        ask.cools_until = ask.cools_until.map(|_| ask.asked_at);
+                        ask.deadlines.cools_until = ask.deadlines.cools_until.map(|_| ask.deadlines.asked_at);
                     }
                 }
                 None

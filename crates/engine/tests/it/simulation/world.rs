@@ -440,7 +440,7 @@ impl World {
         for tenant in &self.tenants {
             let all = super::approvals::all(self, *tenant, ApprovalFilter::default());
             if let Some(cooling) = all.iter().find(|approval| approval.cooling_at(now).is_some()) {
-                return Some(format!("{} cools until {:?}", cooling.id, cooling.cools_until));
+                return Some(format!("{} cools until {:?}", cooling.id, cooling.deadlines.cools_until));
             }
         }
         let waiting = self.witness.book().waiting.clone();

@@ -1,5 +1,6 @@
 //! The whole of the policy as tables.
 
+use dromia_contracts::delivery::DeliverySource;
 use dromia_contracts::{AgentId, DeliveryId, RunId, SessionId};
 
 use super::*;
@@ -34,10 +35,6 @@ fn delivery(state: DeliveryState) -> DeliverySummary {
         id: DeliveryId::from_bytes([1; 16]),
         target: "webhook:orders".to_owned(),
         position: 1,
-        agent: AgentId::from_bytes([2; 16]),
-        session: SessionId::from_bytes([3; 16]),
-        run: RunId::from_bytes([4; 16]),
-        seq: 4,
         prepared_at: at(0),
         state,
         reason: None,
@@ -49,6 +46,12 @@ fn delivery(state: DeliveryState) -> DeliverySummary {
         holder: None,
         updated_at: at(0),
         feed: None,
+        source: DeliverySource {
+            agent: AgentId::from_bytes([2; 16]),
+            session: SessionId::from_bytes([3; 16]),
+            run: RunId::from_bytes([4; 16]),
+            seq: 4,
+        },
     }
 }
 

@@ -177,7 +177,7 @@ async fn stop_cause(
     };
     let Some(asked) = core.ports.store.approval(scope, approval).await? else { return Ok(None) };
     let what = record.what.as_deref().unwrap_or("a call");
-    let how = match asked.cools_until {
+    let how = match asked.deadlines.cools_until {
         Some(_) => format!("the gate delayed {what}"),
         None => format!("the gate asked a person about {what}"),
     };

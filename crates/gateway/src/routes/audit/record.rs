@@ -147,6 +147,13 @@ fn change_record(
         AuditChange::FilePut { path, content, .. } => {
             AuditRecord { what: said(path), action: Some(*content), ..record }
         }
+        AuditChange::PictureFetched { host, rule, content, .. } => AuditRecord {
+            what: said(host),
+            rule: rule.as_deref().and_then(said),
+            outcome: said(if content.is_some() { "fetched" } else { "failed" }),
+            action: *content,
+            ..record
+        },
         AuditChange::SessionExported { session } | AuditChange::SessionTrusted { session, .. } => {
             AuditRecord { session: Some(*session), what: Some(session.to_string()), ..record }
         }
@@ -397,6 +404,12 @@ mod tests {
                 Some(holder),
                 "(redacted)".to_owned(),
                 None,
+            ),
+            (
+                AuditChange::PictureFetched { agent: holder, host: named(), rule: None, content: None },
+                Some(holder),
+                "(redacted)".to_owned(),
+                Some("failed"),
             ),
             (AuditChange::SessionExported { session }, None, session.to_string(), None),
             (AuditChange::SessionTrusted { session, agent: holder }, Some(holder), session.to_string(), None),

@@ -147,7 +147,7 @@ impl StoreWrapper for Rooms {
         let inner = self.lock();
         let mine = inner.approvals.iter().filter(|(tenant, _)| *tenant == scope.tenant()).map(|(_, row)| row);
         let mine = mine.filter(|row| {
-            filter.agent.is_none_or(|agent| agent == row.agent)
+            filter.agent.is_none_or(|agent| agent == row.source.agent)
                 && filter.open_at.is_none_or(|now| row.state_at(now).is_open())
         });
         let mut rows: Vec<ApprovalRequest> = mine.cloned().collect();

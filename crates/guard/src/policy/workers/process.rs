@@ -32,6 +32,9 @@ pub const LOAD_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// After this time a worker gives way to everything else.
 const SLOW: Duration = Duration::from_millis(200);
+/// How often a worker that answers is looked at before: one that keeps a processor busy gives way at once, because two of them
+/// on two processors would delay every other tenant. One that only waits for a processor, on a busy machine, does not.
+const LOOK: Duration = Duration::from_millis(5);
 /// How far it does.
 const NICE: i32 = 19;
 /// The most layers that a worker keeps; then another one begins.
@@ -177,31 +180,41 @@ impl WorkerProcess {
     ) -> Result<WorkerResponse, WorkerFailure> {
         let body = serde_json::to_vec(request).map_err(io::Error::from)?;
         let end = Instant::now() + most;
+        // A layer may take long to read, and a worker that gave way has to read it again.
+        let look = if matches!(request, WorkerRequest::Ask { .. }) { LOOK } else { SLOW };
         if let Err(error) = write_frame(&mut self.to, &body) {
             return Err(self.exit_failure(error));
         }
         let mut head = [0; 4];
-        self.read_until(&mut head, end, most)?;
+        self.read_until(&mut head, end, (most, look))?;
         let mut body = vec![0; read_length(head)?];
-        self.read_until(&mut body, end, most)?;
+        self.read_until(&mut body, end, (most, look))?;
         serde_json::from_slice(&body).map_err(|error| WorkerFailure::Failed(error.into()))
     }
 
-    fn read_until(&mut self, into: &mut [u8], end: Instant, most: Duration) -> Result<(), WorkerFailure> {
-        let mut at = 0;
+    fn read_until(
+        &mut self,
+        into: &mut [u8],
+        end: Instant,
+        (most, look): (Duration, Duration),
+    ) -> Result<(), WorkerFailure> {
+        let (mut at, began, mut worked) = (0, Instant::now(), None);
         while at < into.len() {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(WorkerFailure::Late(most));
             }
-            let left = if self.is_slow { left } else { left.min(SLOW) };
+            let left = if self.is_slow { left } else { left.min(look) };
             let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
             let ready = match poll(&mut [PollFd::new(&self.from, PollFlags::IN)], Some(&timeout)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 ready => ready.map_err(io::Error::from)?,
             };
             if ready == 0 {
-                self.give_way();
+                let ticks = self.processor_ticks();
+                if began.elapsed() >= SLOW || *worked.get_or_insert(ticks) < ticks {
+                    self.give_way();
+                }
                 continue;
             }
             match self.from.read(&mut into[at..]) {
@@ -222,6 +235,14 @@ impl WorkerProcess {
             // One that ended meanwhile is found when it is read.
             setpriority_pgrp(Some(group), NICE).ok();
         }
+    }
+
+    /// How much of a processor it used, in ticks of 10 ms; nothing if the system does not say.
+    fn processor_ticks(&self) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
+        // Behind the name, which may hold anything: the times in user and in system mode.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
     }
 
     /// Says how a worker ended that closed its pipes.

@@ -311,6 +311,7 @@ fn change_subject(change: &AuditChange) -> Option<(RightKind, [u8; 16], bool)> {
         | AuditChange::ConfigApplied { .. }
         | AuditChange::SessionExported { .. }
         | AuditChange::FilePut { .. }
+        | AuditChange::PictureFetched { .. }
         | AuditChange::SessionTrusted { .. }
         | AuditChange::VaultKeyReplaced => return None,
     })

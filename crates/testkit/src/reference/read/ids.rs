@@ -25,11 +25,11 @@ impl TenantRows {
                 self.sessions.rows.keys().filter(|id| seen(**id)).map(|id| *id.as_bytes()).collect()
             }
             IdKind::Approval => {
-                let approvals = self.approvals.rows.iter().filter(|(_, row)| sees(row.agent));
+                let approvals = self.approvals.rows.iter().filter(|(_, row)| sees(row.source.agent));
                 approvals.map(|(id, _)| *id.as_bytes()).collect()
             }
             IdKind::Delivery => {
-                let deliveries = self.outbox.rows.iter().filter(|(_, row)| sees(row.delivery.agent));
+                let deliveries = self.outbox.rows.iter().filter(|(_, row)| sees(row.delivery.source.agent));
                 deliveries.map(|(id, _)| *id.as_bytes()).collect()
             }
             IdKind::Capability => {

@@ -17,7 +17,7 @@ impl OutboxRows {
         agents: &AgentRows,
         delivery: DeliveryId,
     ) -> Option<DeliveryRecord> {
-        let row = self.rows.get(&delivery).filter(|row| agents.is_seen(scope, row.delivery.agent))?;
+        let row = self.rows.get(&delivery).filter(|row| agents.is_seen(scope, row.delivery.source.agent))?;
         let surplus = row.attempts.len().saturating_sub(PageRequest::<DeliveryId>::LIMIT_MAX);
         let attempts = row.attempts.values().skip(surplus).map(|(_, attempt)| attempt.clone()).collect();
         Some(DeliveryRecord { delivery: row.delivery.clone(), body: row.body.clone(), attempts })
@@ -68,6 +68,6 @@ impl OutboxRows {
         scope: &'a Scope,
         agents: &'a AgentRows,
     ) -> impl DoubleEndedIterator<Item = &'a DeliveryRow> {
-        self.rows.values().filter(move |row| agents.is_seen(scope, row.delivery.agent))
+        self.rows.values().filter(move |row| agents.is_seen(scope, row.delivery.source.agent))
     }
 }

@@ -163,7 +163,8 @@ impl RightsComparison<'_, '_> {
         let what = format!("approval {}", ApprovalId::from_bytes(id));
         let columns: (AgentId, bool, i64) =
             (AgentId::from_bytes(column_codes::read_bytes(row, 2)?), row.get(3)?, row.get(4)?);
-        let own = (approval.agent, approval.state.is_open(), approval.expires_at.as_millisecond());
+        let own =
+            (approval.source.agent, approval.state.is_open(), approval.deadlines.expires_at.as_millisecond());
         let mut differs =
             differing_fields(&[("its columns", (approval.id, columns) != (ApprovalId::from_bytes(id), own))]);
         match (&made, approval.state) {
@@ -173,8 +174,10 @@ impl RightsComparison<'_, '_> {
                     ApprovalState::Denied => !*approved,
                     ApprovalState::Holding | ApprovalState::Waiting | ApprovalState::Expired => false,
                 };
-                differs
-                    .extend(differing_fields(&[("agent", approval.agent != *agent), ("answer", !follows)]));
+                differs.extend(differing_fields(&[
+                    ("agent", approval.source.agent != *agent),
+                    ("answer", !follows),
+                ]));
             }
             (_, ApprovalState::Approved | ApprovalState::Used) => {
                 self.report_unrecorded(what);

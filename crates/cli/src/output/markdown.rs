@@ -24,17 +24,17 @@ const CODE_INDENT: &str = "  ";
 
 /// How the terminal may be used.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct MarkdownLook {
-    pub(super) columns: u16,
+pub(crate) struct MarkdownLook {
+    pub(crate) columns: u16,
     /// Whether styles are printed.
-    pub(super) is_painted: bool,
+    pub(crate) is_painted: bool,
     /// Whether only ASCII is printed, and nothing is drawn twice.
-    pub(super) is_plain: bool,
+    pub(crate) is_plain: bool,
 }
 
 /// Renders one answer.
 #[derive(Debug)]
-pub(super) struct MarkdownPrinter {
+pub(crate) struct MarkdownPrinter {
     look: MarkdownLook,
     /// What came and is not printed.
     held: String,
@@ -61,7 +61,7 @@ enum LineBlock {
 }
 
 impl MarkdownPrinter {
-    pub(super) fn new(look: MarkdownLook) -> Self {
+    pub(crate) fn new(look: MarkdownLook) -> Self {
         // The last column stays free: a terminal may break the line there by itself.
         let columns = usize::from(look.columns.max(COLUMNS_MIN)) - 1;
         Self {
@@ -76,7 +76,7 @@ impl MarkdownPrinter {
     }
 
     /// Takes a piece, and returns what to print.
-    pub(super) fn push_text(&mut self, text: &str) -> String {
+    pub(crate) fn push_text(&mut self, text: &str) -> String {
         self.held.push_str(text);
         let mut out = String::new();
         while self.print_step(&mut out) {}
@@ -85,14 +85,14 @@ impl MarkdownPrinter {
     }
 
     /// Returns what ends the line for something else that is printed now; the answer goes on below it.
-    pub(super) fn leave_line(&mut self) -> String {
+    pub(crate) fn leave_line(&mut self) -> String {
         let mut out = String::new();
         self.wrap.leave_line(&mut out);
         out
     }
 
     /// Returns what is left to print of the answer, and ends its line.
-    pub(super) fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         let mut out = if self.held.is_empty() { String::new() } else { self.push_text("\n") };
         if !self.wrap.is_line_start() {
             self.wrap.end_line(&mut out);
@@ -297,6 +297,27 @@ fn is_line_marker(prefix: &str) -> bool {
     is_number
         || matches!(prefix, "-" | "*" | "+" | ">")
         || (prefix.len() <= 6 && prefix.chars().all(|c| c == '#'))
+}
+
+/// Joins the lines of each paragraph of a page that was written for lines of another width.
+pub(super) fn join_paragraphs(page: &str) -> String {
+    let (mut joined, mut is_code, mut is_open) = (String::with_capacity(page.len()), false, false);
+    for line in page.lines() {
+        let text = line.trim_start();
+        let is_fence = text.starts_with("```");
+        let begins_item = text.split_once(' ').is_some_and(|(mark, _)| {
+            mark == "-" || mark.strip_suffix('.').is_some_and(|number| number.parse::<u8>().is_ok())
+        });
+        let is_block = text.is_empty() || text.starts_with(['#', '|', '>']) || is_fence || is_code;
+        if !joined.is_empty() {
+            joined.push(if is_open && !is_block && !begins_item { ' ' } else { '\n' });
+        }
+        let goes_on = joined.ends_with(' ');
+        joined.push_str(if goes_on { text } else { line });
+        is_open = !is_block;
+        is_code ^= is_fence;
+    }
+    joined
 }
 
 #[cfg(test)]

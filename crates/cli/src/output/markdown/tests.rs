@@ -113,3 +113,10 @@ fn a_fence_of_code_keeps_its_lines_and_empty_lines() {
     assert_eq!(out, "  a\n\n\n    b\nend\n");
     assert_eq!(render(PAINTED, &["\n\na\n\n\nb\n\n"]), "a\n\nb\n");
 }
+
+#[test]
+fn a_paragraph_of_a_page_is_one_line() {
+    let page = "# A\n\nOne\ntwo.\n- an item\n  goes on\n- next\n\n1. first\n2. second\n\n```sh\na\nb\n```\nafter\n| x |\n|---|\n";
+    let joined = "# A\n\nOne two.\n- an item goes on\n- next\n\n1. first\n2. second\n\n```sh\na\nb\n```\nafter\n| x |\n|---|";
+    assert_eq!(join_paragraphs(page), joined);
+}

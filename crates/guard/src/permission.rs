@@ -20,3 +20,19 @@ pub(crate) fn parse_row(text: &str) -> Option<(PolicyVerdict, &str)> {
     let (word, tool) = text.split_once(':')?;
     Some((PolicyVerdict::parse_word(word)?, tool))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_row_that_allows_a_tool_grants_it() {
+        for verdict in ["allow", "deny", "ask", "delay"] {
+            let row = format!("{verdict}:file.*");
+            let (call, tool) = parse_row(&row).expect("a row");
+            let mut wanted = vec![row.clone()];
+            wanted.extend((verdict == "allow").then(|| "file.*".to_owned()));
+            assert_eq!(permission_grants(call, tool).collect::<Vec<_>>(), wanted, "{verdict}");
+        }
+    }
+}

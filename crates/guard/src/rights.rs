@@ -182,4 +182,27 @@ mod tests {
             "a list that names no agent counts as it is"
         );
     }
+
+    #[test]
+    fn lists_that_no_run_holds_are_dropped_and_held_ones_stay() {
+        let rights = CurrentRights::default();
+        let agent = |number: usize| AgentId::from_bytes((number as u128).to_be_bytes());
+        let held = rights.note_rights(TENANT, agent(0), 1, &words(&["exec"]));
+        for number in 1..4 * SWEEP_AFTER {
+            drop(rights.note_rights(TENANT, agent(number), 1, &[]));
+            let known = rights.lists.lock().expect("no panic").len();
+            assert!((2..=SWEEP_AFTER).contains(&known), "{number}: {known}");
+            // Swept seldom: each look is at every list.
+            assert!(number != SWEEP_AFTER - 2 || known == SWEEP_AFTER - 1, "{known}");
+        }
+        let mut grants = words(&["exec"]);
+        grants.push(rights_word(TENANT, agent(0)));
+        assert_eq!(*rights.narrow_grants(&grants), grants[..]);
+        drop(held);
+    }
+
+    #[test]
+    fn a_word_that_no_grant_is_spelled_as_covers_itself_alone() {
+        assert_eq!(narrow_list(&words(&["a b", "c d"]), &words(&["c d", "reply"])), words(&["c d"]));
+    }
 }

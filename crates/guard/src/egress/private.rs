@@ -131,3 +131,59 @@ impl fmt::Display for PrivateAllowance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::address::classify_address;
+
+    fn opens(allowed: &str, name: Option<&str>, address: &str) -> bool {
+        let address = address.parse().expect(address);
+        let allowed: PrivateAllowance = allowed.parse().expect(allowed);
+        allowed.allows_address(name, address, classify_address(address))
+    }
+
+    #[test]
+    fn a_network_opens_its_own_addresses_and_no_other() {
+        for (allowed, address, opened) in [
+            ("10.1.0.0/16", "10.1.255.255", true),
+            ("10.1.0.0/16", "10.2.0.0", false),
+            ("10.1.0.0/16", "::ffff:10.1.0.1", true),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3", "10.1.2.2", false),
+            ("fd12::/16", "fd12:ffff::1", true),
+            ("fd12::/16", "fd13::1", false),
+            ("fd12::1", "fd12::1", true),
+            ("fd12::1", "fd12::", false),
+            ("fd12::/16", "10.1.0.1", false),
+            ("169.254.0.0/16", "169.254.1.1", true),
+            // Credentials: by that very address only.
+            ("169.254.0.0/16", "169.254.169.254", false),
+            ("169.254.169.254", "169.254.169.254", true),
+            ("fd00:ec2::/32", "fd00:ec2::254", false),
+            ("fd00:ec2::254", "fd00:ec2::254", true),
+            // Nothing opens these.
+            ("224.0.0.1", "224.0.0.1", false),
+            ("0.0.0.0/8", "0.0.0.0", false),
+            ("240.0.0.1", "240.0.0.1", false),
+        ] {
+            assert_eq!(opens(allowed, None, address), opened, "{allowed} {address}");
+        }
+    }
+
+    #[test]
+    fn a_name_opens_only_what_lies_inside_and_is_found_there() {
+        for (allowed, name, address, opened) in [
+            ("wiki", Some("wiki"), "10.0.0.1", true),
+            ("wiki", Some("wiki"), "127.0.0.1", true),
+            ("wiki", Some("other"), "10.0.0.1", false),
+            ("wiki", None, "10.0.0.1", false),
+            ("*.corp.example", Some("a.corp.example"), "10.0.0.1", true),
+            ("*.corp.example", Some("corp.example"), "10.0.0.1", false),
+            ("wiki", Some("wiki"), "169.254.1.1", false),
+            ("wiki", Some("wiki"), "169.254.169.254", false),
+        ] {
+            assert_eq!(opens(allowed, name, address), opened, "{allowed} {name:?} {address}");
+        }
+    }
+}

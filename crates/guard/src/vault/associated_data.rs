@@ -37,3 +37,39 @@ pub(super) fn value_context(tenant: TenantId, secret: &SecretSummary) -> Vec<u8>
         secret.placement.to_string().as_bytes(),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::vault::SecretPlacement;
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_sealed_key_is_bound_to_its_tenant_name_and_version() {
+        let [one, other] = [1, 2].map(|byte| TenantId::from_bytes([byte; 16]));
+        let secret = |name: &str, version| SecretSummary {
+            name: name.to_owned(),
+            version,
+            host: "https://a.example:443".to_owned(),
+            placement: SecretPlacement::Bearer,
+            created_at: Timestamp::UNIX_EPOCH,
+            changed_at: Timestamp::UNIX_EPOCH,
+        };
+        let (first, again) = (secret("a", 1), secret("a", 2));
+        let bound = [
+            tenant_context(one),
+            tenant_context(other),
+            key_context(one, &first),
+            key_context(other, &first),
+            key_context(one, &again),
+            key_context(one, &secret("b", 1)),
+            value_context(one, &first),
+            value_context(other, &first),
+            value_context(one, &again),
+        ];
+        for (place, context) in bound.iter().enumerate() {
+            assert!(!bound[..place].contains(context), "{place}");
+        }
+    }
+}

@@ -127,6 +127,18 @@ mod tests {
         assert_eq!(codes(vault_locked), [ErrorCode::StoreUnavailable, ErrorCode::VaultLocked]);
     }
 
+    #[test]
+    fn a_refused_change_of_a_secret_is_an_error() {
+        for (refusal, code) in [
+            (CommitRefusal::SecretVersion { found: 2 }, ErrorCode::VersionConflict),
+            (CommitRefusal::Overloaded, ErrorCode::Overloaded),
+            (CommitRefusal::NotFound("tenant".to_owned()), ErrorCode::Internal),
+        ] {
+            let fault = commit_fault(CommitOutcome::Refused(refusal)).expect_err("a refusal");
+            assert_eq!(fault.code, code);
+        }
+    }
+
     /// Planted fault: whatever went wrong, the vault is locked.
     #[test]
     fn a_passing_error_that_is_called_locked_is_caught() {

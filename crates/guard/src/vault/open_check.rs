@@ -16,3 +16,13 @@ pub fn secret_opens(tenant: TenantId, over: &KeyBytes, sealed: &SealedSecret) ->
 pub fn is_locked(reason: &str) -> bool {
     reason == LOCKED.reason
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_locked_secret_is_called_locked() {
+        assert!(is_locked(LOCKED.reason) && !is_locked("another reason"));
+    }
+}

@@ -581,3 +581,31 @@ async fn the_systems_names_know_this_machine() {
     assert!(names.is_here(ALLOWED.into()));
     assert!(!names.is_here([203, 0, 113, 1].into()), "a documentation address is nobody's");
 }
+
+#[tokio::test]
+async fn a_door_at_every_address_is_refused_at_each() {
+    let door = Server::at(ALLOWED, 0, hello()).await;
+    let names = Arc::new(Told::new(&[]));
+    for (listens, refused) in [("0.0.0.0", true), ("[::]", true), ("127.0.0.9", false)] {
+        let egress = egress(&["127.0.0.0/8"], &names);
+        egress.keep_from(format!("{listens}:{}", door.port()).parse().expect("an address"));
+        let url = format!("http://127.0.0.1:{}/", door.port());
+        let ask = get(&url, &on_port(door.port(), &["127.0.0.1"]));
+        let error = granted(&egress, limits()).send_request(ask).await.err();
+        assert_eq!(error.as_ref().map(rule), refused.then_some("own door"), "{listens}");
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_list_of_openings_counts_from_then_on() {
+    let server = Server::at(ALLOWED, 0, hello()).await;
+    let names = Arc::new(Told::new(&[]));
+    let egress = egress(&["127.0.0.0/8"], &names);
+    let line = granted(&egress, limits());
+    let ask =
+        || get(&format!("http://127.0.0.1:{}/", server.port()), &on_port(server.port(), &["127.0.0.1"]));
+    line.send_request(ask()).await.expect("it is open");
+    egress.replace_opened(EgressConfig::default());
+    let error = line.send_request(ask()).await.expect_err("it is open no more");
+    assert_eq!(rule(&error), "loopback address");
+}

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use dromia_contracts::digest::Digest;
 use dromia_contracts::egress::{EgressTarget, HttpMethod};
-use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal};
+use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal, rights_word};
 use dromia_contracts::id::{AgentId, CallId, SessionId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::{CallProvenance, PlanContext};
@@ -26,6 +26,10 @@ fn shipped() -> PolicyEngine {
 }
 
 fn judge(grants: &[String], action: &Planned) -> GateVerdict {
+    judge_at(&GrantGate::new(shipped(), ["file.read", "file.write"]), grants, action)
+}
+
+fn judge_at(gate: &GrantGate, grants: &[String], action: &Planned) -> GateVerdict {
     let author = Actor::new("cli:ada");
     let scope = ScopeAuthority::claim()
         .issue_scope(TenantId::from_bytes([1; 16]), author.clone())
@@ -38,7 +42,6 @@ fn judge(grants: &[String], action: &Planned) -> GateVerdict {
         endorsed: &[],
         plan: PlanContext::OPEN,
     };
-    let gate = GrantGate::new(shipped(), ["file.read", "file.write"]);
     match action {
         Planned::Model(model) => answer_of(gate.evaluate_action(principal, GateAction::Model { model })),
         Planned::Reply => answer_of(
@@ -654,4 +657,21 @@ fn a_program_without_network_counts_as_staying_inside() {
         EgressTarget { method: HttpMethod::Get, url: "https://h.example/".to_owned(), secrets: Vec::new() };
     let reaching = PreparedCall { reaches: Some(reaches), ..call("exec", Some(NetworkAccess::None)) };
     assert_eq!(gate.call_sink(&reaching), EffectSink::Outside, "it says where it reaches out to");
+}
+
+#[test]
+fn gates_that_share_rights_withdraw_a_grant_together() {
+    let tools = ["file.read", "file.write"];
+    let noting = GrantGate::new(shipped(), tools);
+    let sharing = GrantGate::new(shipped(), tools).with_rights(noting.current_rights());
+    let (tenant, agent) = (TenantId::from_bytes([1; 16]), AgentId::from_bytes([2; 16]));
+    let grants = ["file.read".to_owned(), rights_word(tenant, agent)];
+    let mut holds = Vec::new();
+    for (number, now, allowed) in [(1, "file.read", true), (2, "reply", false), (3, "file.*", true)] {
+        holds.push(noting.note_rights(tenant, agent, number, &[now.to_owned()]));
+        for gate in [&noting, &sharing] {
+            let verdict = judge_at(gate, &grants, &Planned::Tool("file.read".to_owned()));
+            assert_eq!(matches!(verdict, GateVerdict::Allow { .. }), allowed, "{now}: {verdict:?}");
+        }
+    }
 }

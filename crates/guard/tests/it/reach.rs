@@ -8,7 +8,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::scope::{Actor, ScopeAuthority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
-use dromia_guard::egress::target::RequestTarget;
+use dromia_guard::egress::target::{RequestTarget, URL_BYTES_MAX};
 use dromia_guard::{Grant, GrantGate, PolicyEngine, PrivateAllowance, PrivateError};
 use dromia_testkit::answer_of;
 use proptest::prelude::*;
@@ -180,4 +180,45 @@ proptest! {
             prop_assert_eq!(grant.to_string(), text);
         }
     }
+}
+
+#[test]
+fn a_url_has_a_bounded_length_and_no_odd_letters() {
+    let longest = format!("http://h/{}", "a".repeat(URL_BYTES_MAX - 9));
+    RequestTarget::parse_url(&longest).expect("the longest");
+    let denied = |url: &str| RequestTarget::parse_url(url).expect_err(url).rule;
+    assert_ne!(denied(&format!("{longest}a")), denied("ftp://h/"));
+    let odd = denied("http://h/ a");
+    for url in ["http://h/\ta", "http://h/\u{7f}a", "http://h\\@a/", "http://h/\u{a0}"] {
+        assert_eq!(denied(url), odd, "{url:?}");
+    }
+    for url in ["http://:secret@h/", "http://user@h/"] {
+        assert_ne!(denied(url), odd, "{url}");
+    }
+}
+
+#[test]
+fn a_grant_covers_what_its_spelling_shows() {
+    for (outer, inner, covered) in [
+        ("file.*", "file.*", true),
+        ("file.*", "file.deep.*", true),
+        ("file.*", "files.*", false),
+        ("file.deep.*", "file.*", false),
+        ("net:*.h", "net:*.h", true),
+        ("net:*.h", "net:*.a.h", true),
+        ("net:*.a.h", "net:*.h", false),
+        ("net:*.h", "net:*.b", false),
+        ("net.read:h", "net.get:h", true),
+        ("net.read:h", "net.post:h", false),
+        ("net.get:h", "net.read:h", false),
+    ] {
+        let grant = |text| Grant::parse(text).expect("a grant");
+        assert_eq!(grant(outer).covers_grant(grant(inner)), covered, "{outer} {inner}");
+    }
+    let longest = "a".repeat(128);
+    assert_eq!(Grant::parse(&longest), Ok(Grant::Tool(&longest)));
+    let error = Grant::parse("").expect_err("nothing").to_string();
+    assert!(error.contains("it is empty"), "{error}");
+    let error = Grant::parse("file read").expect_err("two words").to_string();
+    assert!(error.contains("file read"), "{error}");
 }

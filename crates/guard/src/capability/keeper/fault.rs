@@ -46,3 +46,19 @@ pub(super) fn commit_fault(answer: CommitOutcome) -> Result<(), Fault> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_change_of_a_capability_is_an_error() {
+        for (refusal, code) in [
+            (CommitRefusal::NotFound("agent".to_owned()), ErrorCode::AgentNotFound),
+            (CommitRefusal::Overloaded, ErrorCode::Overloaded),
+        ] {
+            let fault = commit_fault(CommitOutcome::Refused(refusal)).expect_err("a refusal");
+            assert_eq!(fault.code, code);
+        }
+    }
+}

@@ -166,13 +166,13 @@ fn what_says_nothing_is_empty() {
 
 #[test]
 fn values_are_found_and_given_as_they_are() {
+    use TaskState::{Completed, Failed, Paused, Pending, Running};
     let headers =
         [("b", "1"), ("a", "2"), ("a", "3")].map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!((find_header(&headers, "a"), find_header(&headers, "c")), (Some("2"), None));
     assert_eq!(SecretValue::new("hush-hush".to_owned()).expect("a value").expose_secret(), "hush-hush");
     assert_eq!(KeyBytes::new([5; 32]).expose_key(), &[5; 32]);
     let counts = TaskCounts { pending: 3, running: 4, paused: 5, completed: 6, failed: 7 };
-    use TaskState::{Completed, Failed, Paused, Pending, Running};
     assert_eq!(
         [Pending, Running, Paused, Completed, Failed].map(|state| counts.count_of(state)),
         [3, 4, 5, 6, 7]

@@ -57,6 +57,7 @@ fn each_state_and_reason_has_its_word() {
 
 #[test]
 fn each_kind_of_thing_has_its_word() {
+    use ImageMediaType as Image;
     assert_eq!(spell(&BudgetScope::ALL, BudgetScope::as_str), "tenant agent actor session run");
     assert_eq!(spell(&BudgetPeriod::ALL, BudgetPeriod::as_str), "hour day month total");
     assert_eq!(spell(&CapabilityUse::ALL, CapabilityUse::as_str), "held task");
@@ -72,7 +73,6 @@ fn each_kind_of_thing_has_its_word() {
     assert_eq!(spell(&tiers, IsolationTier::as_str), "T1 T2 T3");
     assert_eq!(spell(&[IsolationLevel::Base, IsolationLevel::Strict], IsolationLevel::as_str), "base strict");
     assert_eq!(spell(&[NetworkAccess::None, NetworkAccess::Proxy], NetworkAccess::as_str), "none proxy");
-    use ImageMediaType as Image;
     let images = [Image::Png, Image::Jpeg, Image::Gif, Image::Webp];
     assert_eq!(spell(&images, Image::as_str), "image/png image/jpeg image/gif image/webp");
     for (measure, rule) in

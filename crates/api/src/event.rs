@@ -2,6 +2,7 @@
 
 use dromia_contracts::model::TokenUsage;
 use dromia_contracts::run::RunStatus;
+use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{ItemId, RunId, SessionId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,10 @@ pub struct SendEvent {
     /// The session itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
+    /// A directory of the server's machine in which the run works in the place of the agent's workspace; with `:ro` behind
+    /// it for reading only. Needs the scope `admin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceReference>,
     /// Whether to wait for the answer.
     #[serde(default)]
     pub wait: bool,

@@ -5,6 +5,7 @@ use dromia_contracts::model::TokenUsage;
 use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::sandbox::NetworkAccess;
+use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{AgentId, ApprovalId, CallId, Digest, RunId, SessionId};
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -49,6 +50,9 @@ pub struct RunResource {
     /// The first words of the input that began it, as one line; absent where no input did, or it has no words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
+    /// The directory that its input named in the place of the agent's workspace. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceReference>,
 }
 
 /// Who decided about a call.

@@ -100,6 +100,9 @@ pub struct WhoamiResponse {
     pub tenant: TenantId,
     /// Its handle.
     pub tenant_handle: HandleSlug,
+    /// Since when the tenant is suspended; absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_at: Option<Timestamp>,
     /// The agent that is meant where none is named, by the server's configuration; it need not be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_agent: Option<HandleSlug>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::client::{ClientOptions, ClientToolResults};
 use crate::content::InputMessage;
 use crate::transcript::TranscriptTurn;
+use crate::workspace::WorkspaceReference;
 
 /// What an input item holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct InputBody {
     pub offer: ClientOptions,
     /// The one call that is asked for, if the run is to be that call and nothing else.
     pub call: Option<ManualCall>,
+    /// The directory that its run works in, in the place of the agent's workspace.
+    pub workspace: Option<WorkspaceReference>,
     /// What is said now; without parts where results are the last word.
     pub message: InputMessage,
 }
@@ -45,6 +48,8 @@ struct StoredInput {
     #[serde(default)]
     call: Option<ManualCall>,
     #[serde(default)]
+    workspace: Option<WorkspaceReference>,
+    #[serde(default)]
     history: Vec<TranscriptTurn>,
     message: InputMessage,
 }
@@ -59,6 +64,8 @@ struct StoredInputRef<'a> {
     offer: &'a ClientOptions,
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<&'a ManualCall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workspace: Option<&'a WorkspaceReference>,
     #[serde(skip_serializing_if = "<[TranscriptTurn]>::is_empty")]
     history: &'a [TranscriptTurn],
     message: &'a InputMessage,
@@ -79,14 +86,16 @@ const ANSWERS_MARK: &[u8] = br#"{"version":1,"answers":"#;
 impl InputBody {
     /// A message and nothing else.
     pub fn from_message(message: InputMessage) -> Self {
-        Self { history: Vec::new(), answers: None, offer: ClientOptions::default(), call: None, message }
+        let offer = ClientOptions::default();
+        Self { history: Vec::new(), answers: None, offer, call: None, workspace: None, message }
     }
 
     /// Writes the body.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let Self { history, answers, offer, call, message } = self;
-        let (answers, call) = (answers.as_ref(), call.as_ref());
-        serde_json::to_vec(&StoredInputRef { version: VERSION, answers, offer, call, history, message })
+        let Self { history, answers, offer, call, workspace, message } = self;
+        let (version, answers, call, workspace) =
+            (VERSION, answers.as_ref(), call.as_ref(), workspace.as_ref());
+        serde_json::to_vec(&StoredInputRef { version, answers, offer, call, workspace, history, message })
     }
 
     /// Returns whether a body, by its first bytes, may bring results of client tools along; decoding it shows which.
@@ -97,8 +106,8 @@ impl InputBody {
     /// Reads what [`InputBody::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         match serde_json::from_slice::<StoredInput>(bytes) {
-            Ok(StoredInput { version: VERSION, answers, offer, call, history, message }) => {
-                Ok(Self { history, answers, offer, call, message })
+            Ok(StoredInput { version: VERSION, answers, offer, call, workspace, history, message }) => {
+                Ok(Self { history, answers, offer, call, workspace, message })
             }
             Ok(StoredInput { version, .. }) => Err(unknown_version(version)),
             // A newer form has fields of its own; its version says more than the first of them.
@@ -178,10 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_call_round_trips() {
+    fn a_manual_call_and_a_workspace_round_trip() {
         let call = ManualCall { tool: "exec".to_owned(), arguments: r#"{"argv":["true"]}"#.to_owned() };
         let body = InputBody { call: Some(call), ..plain(vec![], message("Call exec.")) };
         check_written(&body, r#"{"version":1,"call":{"tool":"exec","#);
+        let body =
+            InputBody { workspace: "/srv/a:ro".parse().ok(), ..InputBody::from_message(message("hi")) };
+        check_written(&body, r#"{"version":1,"workspace":"/srv/a:ro","#);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::task::TaskCounts;
 use crate::token::{TokenRecord, TokenScopes};
 use crate::transcript::TranscriptTurn;
 use crate::usage::UsageRow;
+use crate::workspace::WorkspaceReference;
 
 pub use crate::approval::ApprovalReach;
 
@@ -89,6 +90,8 @@ pub struct NewInput {
     pub offer: ClientOptions,
     /// The one call that is asked for, if no model is to be.
     pub call: Option<ManualCall>,
+    /// The directory that its run works in, in the place of the agent's workspace.
+    pub workspace: Option<WorkspaceReference>,
     /// What is said; nothing where results are the last word.
     pub parts: Vec<ContentPart>,
     /// The caller's idempotency key.

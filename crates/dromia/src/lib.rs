@@ -162,8 +162,12 @@ pub fn run_program() -> ExitCode {
         ProgramCommand::Init(init) => init::run(&home, &init, &arguments.global, &mut context_of()),
         ProgramCommand::Up(up) => up::run_server(&home, &up),
         ProgramCommand::Demo(demo) => demo::run(&home, &demo),
-        ProgramCommand::Service(service) => service::run(&home, &service, &arguments.global, &mut context_of()),
-        ProgramCommand::Migrate(migrate) => migrate::run(&home, &migrate, &arguments.global, &mut context_of()),
+        ProgramCommand::Service(service) => {
+            service::run(&home, &service, &arguments.global, &mut context_of())
+        }
+        ProgramCommand::Migrate(migrate) => {
+            migrate::run(&home, &migrate, &arguments.global, &mut context_of())
+        }
         ProgramCommand::Backup(backup) => backup::run(&home, &backup, &arguments.global, &mut context_of()),
         ProgramCommand::Client(dromia_cli::ClientCommand::Tool(dromia_cli::args::ToolCommand::Test(
             test,
@@ -178,9 +182,13 @@ pub fn run_program() -> ExitCode {
             let command = schemas::canonical_command(&matches) + if has_origin { " --origin" } else { "" };
             configure::run(&home, &config, &arguments.global, &mut schemas::context_for_command(&command))
         }
-        ProgramCommand::Provider(provider) => provider::run(&home, &provider, &arguments.global, &mut context_of()),
+        ProgramCommand::Provider(provider) => {
+            provider::run(&home, &provider, &arguments.global, &mut context_of())
+        }
         ProgramCommand::Policy(policy) => policy::run(&home, &policy, &arguments.global, &mut context_of()),
-        ProgramCommand::Sandbox(sandbox) => sandbox::run(&home, &sandbox, &arguments.global, &mut context_of()),
+        ProgramCommand::Sandbox(sandbox) => {
+            sandbox::run(&home, &sandbox, &arguments.global, &mut context_of())
+        }
         ProgramCommand::Model(model) => model::run(&home, &model, &arguments.global, &mut context_of()),
     };
     match result {

@@ -20,7 +20,7 @@ use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_policy::ToolTerms;
-use dromia_contracts::workspace::RunWorkspace;
+use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,8 @@ pub(crate) struct AgentSnapshot {
     pub(crate) tools: AgentTools,
     /// System text and tools as they are pinned.
     pub(crate) prompt: TextPin,
+    /// Whether the workspace in its configuration is the one that the run's input named.
+    has_run_workspace: bool,
 }
 
 impl AgentSnapshot {
@@ -61,6 +63,14 @@ impl AgentSnapshot {
         let mut bounded = Self::clone(self);
         bounded.grants.push(capability::within_grant(tenant, self.id, bound));
         Arc::new(bounded)
+    }
+
+    /// The agent as a run sees it whose input named a directory: it works there and not in the agent's workspace.
+    pub(crate) fn within_workspace(self: Arc<Self>, named: Option<&WorkspaceReference>) -> Arc<Self> {
+        let Some(named) = named else { return self };
+        let mut moved = Self::clone(&self);
+        (moved.config.workspace, moved.has_run_workspace) = (Some(named.clone()), true);
+        Arc::new(moved)
     }
 }
 
@@ -200,6 +210,7 @@ impl AgentDirectory {
             system,
             tools,
             prompt,
+            has_run_workspace: false,
         };
         let snapshot = Arc::new(snapshot);
         self.snapshots.insert((scope.tenant(), agent), Arc::clone(&snapshot));
@@ -255,16 +266,21 @@ impl AgentDirectory {
             system: prompt.system,
             tools: prompt.tools,
             prompt: TextPin { digest: started.prompt, bytes },
+            has_run_workspace: false,
         }))
     }
 
-    /// Returns where a run works now that has this snapshot.
+    /// Returns where a run works now that has this snapshot. A directory that its input named does not depend on what the
+    /// agent has by now.
     pub(crate) async fn run_workspace(
         &self,
         scope: &Scope,
         agent: &AgentSnapshot,
     ) -> Result<RunWorkspace, Fault> {
         let Some(began) = &agent.config.workspace else { return Ok(RunWorkspace::Home) };
+        if agent.has_run_workspace {
+            return Ok(RunWorkspace::Directory(began.clone()));
+        }
         let now = self.agent_snapshot(scope, agent.id).await?;
         Ok(RunWorkspace::for_run(Some(began), now.config.workspace.as_ref()))
     }

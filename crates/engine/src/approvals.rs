@@ -34,6 +34,7 @@ use jiff::Timestamp;
 
 use crate::agents::read_fault;
 use crate::core::EngineCore;
+use crate::journal_reads::read_run_workspace;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
 use crate::scheduler::ReadyWork;
 
@@ -260,7 +261,9 @@ impl<'a> ApprovalAnswers<'a> {
         let Ok(agent) = self.core.caches.agents.agent_snapshot(scope, asked.source.agent).await else {
             return Ok(());
         };
-        let workspace = agent.config.workspace.clone();
+        let store = &*self.core.ports.store;
+        let named = read_run_workspace(store, scope, asked.source.run).await.map_err(read_fault)?;
+        let workspace = named.or_else(|| agent.config.workspace.clone());
         let workspace = workspace.map_or(RunWorkspace::Home, RunWorkspace::Directory);
         let tools = &self.core.ports.tools;
         let look =

@@ -4,6 +4,7 @@ use dromia_contracts::entry::{Entry, ParkReason, RunParked};
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{PageRequest, ReadError, Store, StoredEntry};
+use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{Fault, RunId, Scope};
 use jiff::Timestamp;
 
@@ -32,6 +33,19 @@ pub(crate) async fn read_journal(
             return Ok(all);
         }
     }
+}
+
+/// Reads the directory that the input of a run named, if it named one.
+pub(crate) async fn read_run_workspace(
+    store: &dyn Store,
+    scope: &Scope,
+    run: RunId,
+) -> Result<Option<WorkspaceReference>, ReadError> {
+    let first = store.journal_entries(scope, run, 0, 1).await?;
+    Ok(match first.first().map(StoredEntry::decode) {
+        Some(Ok(Entry::RunStarted(started))) => started.workspace,
+        _ => None,
+    })
 }
 
 /// Returns whether a run's inbox has a signal that is not taken.

@@ -206,6 +206,7 @@ impl<'a> RunTermination<'a> {
             after,
             resumes: None,
             approved: None,
+            workspace: None,
             config: agent.revision,
             prompt: agent.prompt.digest,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),

@@ -170,7 +170,10 @@ pub(crate) fn conclude_opinion(
         };
         words.push(OpinionVote::Neither);
         // What the provider refused or never took costs nothing.
-        if !matches!(error.code, ErrorCode::ModelUnavailable | ErrorCode::ModelRejected) {
+        if !matches!(
+            error.code,
+            ErrorCode::ModelUnavailable | ErrorCode::ModelRejected | ErrorCode::ContextExceeded
+        ) {
             tokens = tokens.saturating_add(reserved_tokens);
             cost_micros = cost_micros.saturating_add(prepared.reserved_micros);
         }

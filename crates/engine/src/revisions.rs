@@ -11,6 +11,7 @@ use dromia_contracts::revision::{AgentChange, AgentEdit, AgentPatch, DESCRIPTION
 use dromia_contracts::store::{
     AgentRename, AgentRevise, CommitOutcome, CommitRefusal, Mutation, PageRequest, WriteBatch,
 };
+use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, Scope};
 
 use crate::agents::{agent_not_found, read_fault};
@@ -58,10 +59,19 @@ pub(crate) async fn check_workspace(
 ) -> Result<(), Fault> {
     let stays = before.is_some_and(|before| before.workspace == config.workspace);
     let Some(workspace) = config.workspace.as_ref().filter(|_| !stays) else { return Ok(()) };
-    let looked = ports.tools.check_workspace(scope.tenant(), workspace).await;
-    looked.map_err(|problem| {
+    admit_workspace(ports, scope, "config.workspace", workspace).await
+}
+
+/// Refuses a directory in which agents of a tenant can't work now; the error begins with the field that names it.
+pub(crate) async fn admit_workspace(
+    ports: &EnginePorts,
+    scope: &Scope,
+    field: &str,
+    workspace: &WorkspaceReference,
+) -> Result<(), Fault> {
+    ports.tools.check_workspace(scope.tenant(), workspace).await.map_err(|problem| {
         let problem = problem.strip_prefix("workspace ").unwrap_or(&problem);
-        Fault::new(ErrorCode::InvalidRequest, format!("config.workspace: {problem}"))
+        Fault::new(ErrorCode::InvalidRequest, format!("{field}: {problem}"))
     })
 }
 

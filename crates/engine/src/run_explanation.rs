@@ -252,7 +252,9 @@ fn explain_failure(
                 format!("{}; the last one failed with {code}: {message}{of_model}", why.waits_for);
         }
         (_, attempt, Some(failure)) if why.status == RunStatus::Failed => {
-            let asked = attempt.filter(|attempt| attempt.code == failure.code).and(model);
+            // A test of the model says nothing of a conversation that is too long for it.
+            let is_of_model = failure.code != ErrorCode::ContextExceeded;
+            let asked = attempt.filter(|attempt| is_of_model && attempt.code == failure.code).and(model);
             "a person who corrects the cause and asks again".clone_into(&mut why.unblocked_by);
             why.command = Some(match asked {
                 Some(model) => {

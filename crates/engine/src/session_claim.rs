@@ -23,6 +23,7 @@ use crate::client_tools::ClientToolAdmission;
 use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::NextAction;
+use crate::journal_reads::read_run_workspace;
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
 use crate::owner::identity::RunIdentity;
@@ -170,10 +171,23 @@ impl<'a> SessionClaimer<'a> {
             .then(|| ApprovedBody::decode(item.body.as_deref().unwrap_or_default()).ok())
             .flatten()
             .map(|body| body.approved);
+        // A run that continues another one, and an approved call, work where that one did.
+        let earlier = resumes.or(approved.as_ref().map(|approved| approved.run));
+        let workspace = match earlier {
+            None => story.workspace.take(),
+            Some(earlier) => match read_run_workspace(&*self.core.ports.store, scope, earlier).await {
+                Ok(workspace) => workspace,
+                Err(error) => {
+                    tracing::warn!(%session, %error, "the claim must wait");
+                    self.core.request_rescan();
+                    return None;
+                }
+            },
+        };
         let identity = RunIdentity {
             scope: scope.clone(),
             author: item.author,
-            agent: Arc::clone(agent),
+            agent: Arc::clone(agent).within_workspace(workspace.as_ref()),
             session,
             platform,
             target,
@@ -191,6 +205,7 @@ impl<'a> SessionClaimer<'a> {
             after,
             resumes,
             approved,
+            workspace,
             config: agent.revision,
             prompt: agent.prompt.digest,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),

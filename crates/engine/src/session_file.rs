@@ -287,7 +287,8 @@ impl<'a> SessionArchive<'a> {
         if let Some(Entry::RunStarted(started)) = entries.first_mut().map(|first| &mut first.entry) {
             (started.agent, started.session, started.after) = (agent, session, after);
             started.items.clone_from(&take);
-            started.resumes = None;
+            // The directories of another server are none of this one.
+            (started.resumes, started.workspace) = (None, None);
         }
         let mut state = RunState::default();
         let mut first = Some((batch, take));

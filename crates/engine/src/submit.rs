@@ -26,6 +26,7 @@ use crate::core::EngineCore;
 use crate::notifications::InboxPosition;
 use crate::outcome::RunOutcomes;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
+use crate::revisions::admit_workspace;
 use crate::scheduler::ReadyWork;
 use crate::session_claim::{SessionClaimer, SessionLookup};
 use crate::steps::StepPermit;
@@ -107,11 +108,15 @@ impl<'a> InputSubmission<'a> {
             let text = format!("a manual call may have at most {CALL_BYTES_MAX} bytes of arguments");
             return Err(Fault::new(ErrorCode::BodyTooLarge, text));
         }
+        if let Some(workspace) = &input.workspace {
+            admit_workspace(&self.core.ports, scope, "workspace", workspace).await?;
+        }
         let body = InputBody {
             history: input.history,
             answers: input.answers,
             offer: input.offer,
             call: input.call,
+            workspace: input.workspace,
             message,
         };
         let answers = body.answers.clone();

@@ -296,6 +296,7 @@ pub(crate) fn api_run(run: &RunRecord, imported: bool, question: Option<String>)
         unpriced_calls: run.head.unpriced_calls,
         imported,
         question,
+        workspace: None,
     }
 }
 

@@ -188,7 +188,7 @@ impl RegistryState {
 
     /// Leaves a model alone that did not answer. Where another of the chain is ready, the next attempt need not wait.
     fn cool_down(&self, alias: &str, name: &str, error: ModelError) -> ModelError {
-        if error.code == ErrorCode::ModelRejected {
+        if matches!(error.code, ErrorCode::ModelRejected | ErrorCode::ContextExceeded) {
             return error;
         }
         let now = self.clock.now();

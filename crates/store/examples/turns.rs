@@ -170,6 +170,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         after,
         resumes: None,
         approved: None,
+        workspace: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         model_calls_max: 25,

@@ -23,6 +23,10 @@ pub struct AskArguments {
     /// Print the id of the run and leave it running
     #[arg(long, conflicts_with_all = ["schema", "jsonl", "usage_file"])]
     pub detach: bool,
+    /// Let this run work in a directory of the server's machine, with :ro behind it for reading only; workspaces.roots in
+    /// dromia.yaml lists below which directories it may lie. A relative one is resolved here
+    #[arg(long, value_name = "DIR[:ro]")]
+    pub workspace: Option<String>,
     /// Never read stdin
     #[arg(long)]
     pub no_stdin: bool,

@@ -11,10 +11,11 @@
 mod summary;
 mod usage_report;
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use dromia_api::RunStatus;
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
+use dromia_api::{ParseWorkspaceError, RunStatus, WorkspaceReference};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
@@ -53,9 +54,11 @@ pub(super) async fn run(
     };
     let continued = if ask.continue_last { Some(cli.last_session().await?) } else { None };
     let session = session.or(continued);
+    let workspace = ask.workspace.map(|named| resolve_workspace(cli, &named)).transpose()?;
     let event = match session {
-        Some(_) => SendEvent { text, session, ..SendEvent::default() },
+        Some(_) => SendEvent { text, session, workspace, ..SendEvent::default() },
         None => SendEvent {
+            workspace,
             text,
             agent: cli.selected_agent(),
             platform: Some(PLATFORM.to_owned()),
@@ -90,6 +93,28 @@ pub(super) async fn run(
         used.write_file(file)?;
     }
     ended
+}
+
+/// Reads the directory in which a run is to work. A relative one is meant below the directory of this process, which a server
+/// on another machine does not have.
+fn resolve_workspace(cli: &Cli<'_>, named: &str) -> Outcome<WorkspaceReference> {
+    let (path, mark) = named.strip_suffix(":ro").map_or((named, ""), |path| (path, ":ro"));
+    let wrong = |problem: &dyn Display| Err(Error::Usage(format!("--workspace {named}: {problem}")));
+    if path.starts_with('/') || path.is_empty() {
+        return named.parse().or_else(|error: ParseWorkspaceError| wrong(&error));
+    }
+    if cli.is_remote {
+        return wrong(
+            &"the server is on another machine; name its directory in full, such as /srv/work/site",
+        );
+    }
+    match std::fs::canonicalize(path) {
+        Err(error) => wrong(&error),
+        Ok(found) => {
+            let found = format!("{}{mark}", found.display());
+            found.parse().or_else(|error: ParseWorkspaceError| wrong(&error))
+        }
+    }
 }
 
 /// What is asked, and how.

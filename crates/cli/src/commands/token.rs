@@ -2,6 +2,7 @@
 
 use dromia_api::token::{CreateToken, TokenCreated, TokenResource, WhoamiResponse};
 use dromia_api::{ErrorCode, HandleSlug, ListPage, TokenId, TokenScopes, role_name};
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -107,6 +108,13 @@ fn default_agent_text(cli: &Cli<'_>, default: Option<&HandleSlug>) -> String {
     }
 }
 
+fn suspension_text(since: Timestamp, who: &WhoamiResponse) -> String {
+    let (since, tenant) = (format_time(since), &who.tenant_handle);
+    format!(
+        "since {since}; it answers reads and changes nothing; the operator resumes it with `dromia tenant resume {tenant}`"
+    )
+}
+
 pub(super) async fn show_whoami(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
     let whoami: WhoamiResponse = cli.client.get("/v1/whoami").await?;
     let agent = cli.selected_agent().or_else(|| whoami.default_agent.as_ref().map(ToString::to_string));
@@ -115,6 +123,7 @@ pub(super) async fn show_whoami(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -
             ("server", format!("dromia {}", who.version)),
             ("address", cli.client.network_address().unwrap_or_default()),
             ("tenant", format!("{} ({})", who.tenant_handle, who.tenant)),
+            ("suspended", who.suspended_at.map(|since| suspension_text(since, who)).unwrap_or_default()),
             ("agent", default_agent_text(cli, who.default_agent.as_ref())),
             ("actor", who.actor.clone()),
             ("credential", who.credential.as_str().to_owned()),

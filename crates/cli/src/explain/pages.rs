@@ -236,8 +236,9 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
         ),
         ErrorCode::ContextExceeded => new_page(
             "the model's window is too small for the newest input, the run's own work since then, the system \
-             prompt, the tools and the longest answer; older messages are already left out",
-            "send less at a time, lower engine.output_tokens_max, or use a model with a larger window; \
+             prompt, the tools and the longest answer; older messages are already left out. Or the model's server \
+             refused the request as too long: its window is smaller than models.ALIAS.context_tokens says",
+            "begin a new session (`/new` in a chat), send less at a time, lower engine.output_tokens_max, or use a model with a larger window; \
              `dromia model list` shows the windows, and models.ALIAS.context_tokens sets one",
         ),
         ErrorCode::BudgetExhausted => new_page(

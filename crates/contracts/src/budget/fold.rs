@@ -60,7 +60,10 @@ pub fn charge_entries<E: From<BudgetExhaustion>>(
             }
             Entry::ModelFailed(failed) => match failed.code {
                 // It was not made, or the provider refused it or never took it.
-                ErrorCode::ModelUnavailable | ErrorCode::ModelRejected | ErrorCode::ActionDenied => {
+                ErrorCode::ModelUnavailable
+                | ErrorCode::ModelRejected
+                | ErrorCode::ContextExceeded
+                | ErrorCode::ActionDenied => {
                     book.settle(new.at, &SettledCost::Known { tokens: 0, micros: failed.charged_micros })?;
                 }
                 _ => book.settle(new.at, &SettledCost::Lost)?,

@@ -13,6 +13,7 @@ use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId};
 use crate::run::RunKind;
 use crate::scope::Actor;
 use crate::session::ItemKind;
+use crate::workspace::WorkspaceReference;
 
 /// Fields of [`Entry::RunStarted`](super::Entry::RunStarted).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct RunStarted {
     /// The approved call that is all it does. Only a run of kind `worker` has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<ApprovedCall>,
+    /// The directory that it works in, if its input named one in the place of the agent's workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceReference>,
     /// The configuration revision it is pinned to.
     pub config: Digest,
     /// The system text and the tools it is pinned to; a pin of the store.

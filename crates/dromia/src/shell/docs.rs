@@ -24,8 +24,10 @@ const PAGES: [(&str, &str); 20] = embedded_pages! {
     "keep-running" "reverse-proxy" "sandbox" "policy" "capabilities" "vault" "audit" "backup" "glossary"
 };
 
+type MakePage = fn() -> String;
+
 /// The pages that are made from tables.
-const MADE: [(&str, fn() -> String); 2] =
+const MADE: [(&str, MakePage); 2] =
     [("configuration", reference_page), ("errors", dromia_cli::explain::errors_page)];
 
 /// A page of the documentation.
@@ -46,8 +48,7 @@ pub(super) fn page_names() -> impl Iterator<Item = &'static str> + Clone {
 }
 
 fn read_page(name: &'static str) -> DocsPage {
-    let made = |text: &(_, fn() -> String)| Cow::Owned(text.1());
-    let text = MADE.iter().find(|page| page.0 == name).map(made);
+    let text = MADE.iter().find(|page| page.0 == name).map(|page| Cow::Owned(page.1()));
     let text = text.or_else(|| Some(Cow::Borrowed(PAGES.iter().find(|page| page.0 == name)?.1)));
     let title = text.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();
     DocsPage { name, title: title.trim_start_matches("# ").to_owned(), text }
@@ -65,7 +66,9 @@ pub(super) fn print_docs(page: Option<&str>, output: &mut CommandOutput<'_>) -> 
         return Err(Error::Usage(format!("there is no page {wanted:?}; {near}`dromia docs` lists them")));
     }
     if wanted.is_none() {
-        items.iter_mut().for_each(|page| page.text = None);
+        for page in &mut items {
+            page.text = None;
+        }
     }
     if output.is_json() {
         return output.print_document(&ListPage { items, next: None });

@@ -69,6 +69,7 @@ impl Party {
             answers: None,
             offer: ClientOptions::default(),
             call: None,
+            workspace: None,
             parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             key: None,
             wait: false,

@@ -237,6 +237,7 @@ fn a_message_that_arrived_twice_is_caught() {
             answers: None,
             offer: ClientOptions::default(),
             call: None,
+            workspace: None,
             parts: vec![ContentPart::new_text(MESSAGE, Label::PUBLIC_FACT)],
             key: None,
             wait: false,

@@ -52,6 +52,8 @@ fn a_suspension_outlives_a_restart_and_loses_nothing() {
         String::from_utf8_lossy(&first.stdout).contains("  next: dromia tenant resume default\n"),
         "{first:?}"
     );
+    let who = home.run(&["whoami"]);
+    assert!(String::from_utf8_lossy(&who.stdout).contains("`dromia tenant resume default`"), "{who:?}");
     until_status(&home, &run, "parked");
     let why = document(&home, &["run", "why", &run]);
     assert_eq!(why["command"], "dromia tenant resume default", "{why}");

@@ -238,3 +238,57 @@ fn a_person_takes_files_out_and_puts_them_in() {
     assert!(stderr(&refused).contains("for reading only"), "{}", stderr(&refused));
     drop(server);
 }
+
+/// Asks `dev` to write a file, from a directory of the machine, and returns what the command did.
+fn ask_to_write(scene: &Scene, workspace: &str, path: &str, more: &[&str]) -> std::process::Output {
+    let call = format!("@tool file.write {}", json!({"path": path, "content": "x"}));
+    let words = [&["ask", "--agent", "dev", "--json", "--workspace", workspace][..], more, &[&call]].concat();
+    scene.home.command().current_dir(scene.root.path()).args(words).output().expect("it runs")
+}
+
+#[test]
+fn one_question_works_in_a_directory_of_its_own() {
+    let scene = Scene::new();
+    let _server = scene.home.serve();
+    scene.create(&scene.root.path().join("other").display().to_string());
+    // The server resolves no relative path: the client does.
+    let asked = ask_to_write(&scene, "site", "one", &[]);
+    assert!(asked.status.success(), "{}", stderr(&asked));
+    let answered: serde_json::Value = serde_json::from_slice(&asked.stdout).expect("a document");
+    let (run, session) =
+        (answered["run"].as_str().expect("a run"), answered["session"].as_str().expect("one"));
+    assert_eq!(document(&scene.home, &["run", "show", run])["run"]["workspace"], json!(scene.site()));
+    assert_eq!(read(&scene.site().join("one")), "x");
+    // The next question of the session works in the agent's workspace again.
+    let call = format!("@tool file.write {}", json!({"path": "two", "content": "x"}));
+    document(&scene.home, &["ask", "--session", session, &call]);
+    assert!(scene.root.path().join("other/two").exists() && !scene.site().join("two").exists());
+    ask_to_write(&scene, "site:ro", "three", &[]);
+    assert!(!scene.site().join("three").exists());
+    for (workspace, reason) in [
+        ("/etc", "workspace: /etc: it does not lie below"),
+        ("link/../gone", "No such file"),
+        (&format!("{}/link", scene.root.path().display()), "symbolic link"),
+        ("site/.git", "programs outside execute"),
+    ] {
+        let refused = ask_to_write(&scene, workspace, "x", &[]);
+        assert!(!refused.status.success() && stderr(&refused).contains(reason), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn only_who_may_change_an_agent_names_a_directory() {
+    let scene = Scene::new();
+    let server = scene.home.serve();
+    scene.create(&scene.site().display().to_string());
+    let made = document(&scene.home, &["token", "create", "weak", "--scope", "invoke", "--scope", "read"]);
+    let token = made["token"].as_str().or(made["secret"].as_str()).expect("a token").to_owned();
+    let event = json!({"agent": "dev", "text": "hi", "workspace": scene.site()});
+    block_on(async {
+        let request = reqwest::Client::new().post(format!("{}/v1/events", server.url));
+        let request = request.bearer_auth(token).json(&event);
+        let (status, problem) = server.send(request).await;
+        assert_eq!((status, problem["code"].as_str()), (403, Some("forbidden")), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains("`admin`")), "{problem}");
+    });
+}

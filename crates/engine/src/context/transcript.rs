@@ -16,6 +16,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{SessionTail, StoredEntry};
 use dromia_contracts::transcript::{AssistantUnit, OpenUnit, Transcript, TranscriptTurn};
+use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{CallId, RunId};
 
 use super::client_tools::{self as client, ClientToolState, ClientToolset};
@@ -44,6 +45,8 @@ pub(crate) struct ConversationTranscript {
     pub(crate) client: ClientToolState,
     /// The manual call of the newest input, if it has one.
     pub(crate) asked: Option<ManualCall>,
+    /// The directory that the newest input names, if it names one.
+    pub(crate) workspace: Option<WorkspaceReference>,
     /// How many turns of the transcript come before what the newest run did.
     own_from: usize,
     /// Whether a call of that run began.
@@ -83,6 +86,7 @@ impl ConversationTranscript {
             taint: TaintTracker::new(TaintedPast::Whole),
             client: ClientToolState::default(),
             asked: None,
+            workspace: None,
             own_from: 0,
             began: false,
             unsaid: Vec::new(),
@@ -143,7 +147,7 @@ impl ConversationTranscript {
     }
 
     fn tell_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
-        self.asked = None;
+        (self.asked, self.workspace) = (None, None);
         self.place = item.position;
         let goes_on = std::mem::take(&mut self.goes_on);
         if let (ItemKind::Approved, Some(body)) = (item.kind, &item.body) {
@@ -166,9 +170,9 @@ impl ConversationTranscript {
             self.client.offered.go_on();
             return Ok(());
         };
-        let InputBody { history, answers, offer, call, mut message } = InputBody::decode(body)
+        let InputBody { history, answers, offer, call, workspace, mut message } = InputBody::decode(body)
             .map_err(|error| StoryError::Body { place: item.id.to_string(), problem: error.to_string() })?;
-        self.asked = call;
+        (self.asked, self.workspace) = (call, workspace);
         if goes_on && (!message.parts.is_empty() || !history.is_empty()) {
             self.end_turns();
         }

@@ -96,7 +96,10 @@ impl DecisionDraft {
         // An attempt that was not made, or that the provider refused or never took, costs nothing; one that was cut may
         // have cost all.
         let charged_micros = match error.code {
-            ErrorCode::ModelUnavailable | ErrorCode::ModelRejected | ErrorCode::ActionDenied => 0,
+            ErrorCode::ModelUnavailable
+            | ErrorCode::ModelRejected
+            | ErrorCode::ContextExceeded
+            | ErrorCode::ActionDenied => 0,
             _ => reserved_micros,
         };
         self.push_entry(Entry::ModelFailed(ModelFailed {
@@ -110,6 +113,10 @@ impl DecisionDraft {
         }));
         if error.code == ErrorCode::ActionDenied {
             // The gate's word, and not the model's.
+            return self.fail_run(error.code, error.message.clone());
+        }
+        if error.code == ErrorCode::ContextExceeded {
+            // The request would be as long again.
             return self.fail_run(error.code, error.message.clone());
         }
         if error.code == ErrorCode::ModelRejected || attempt >= ATTEMPTS_MAX {

@@ -102,8 +102,7 @@ fn asked(label: Label) -> ConversationTranscript {
 fn item(label: Label) -> InboxItem {
     let parts = vec![ContentPart::new_text("do it", label)];
     let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
-    let body =
-        InputBody { history: vec![], answers: None, offer: ClientOptions::default(), call: None, message };
+    let body = InputBody::from_message(message);
     InboxItem {
         id: ItemId::from_bytes([3; 16]),
         position: 1,
@@ -428,6 +427,7 @@ fn planned_short_values_are_endorsed_when_also_typed() {
             answers: None,
             offer: ClientOptions::default(),
             call: None,
+            workspace: None,
             message,
         };
         item.body = Some(body.encode().expect("it is JSON").into());

@@ -104,6 +104,7 @@ impl Live {
             after: 0,
             resumes: None,
             approved: None,
+            workspace: None,
             config: Digest::default(),
             prompt: Digest::default(),
             model_calls_max: 50,

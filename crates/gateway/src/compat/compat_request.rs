@@ -31,6 +31,6 @@ impl CompatRequest {
     pub(super) fn into_input_body(self, author: &Actor) -> InputBody {
         let ConversationInput { history, answers, parts, .. } = self.said;
         let message = InputMessage { author: author.clone(), parts, hops: 0 };
-        InputBody { history, answers, offer: self.offer, call: None, message }
+        InputBody { history, answers, offer: self.offer, call: None, workspace: None, message }
     }
 }

@@ -177,7 +177,18 @@ pub(super) async fn submit_request(
     let ConversationInput { history, answers, parts, .. } = asked.said;
     let offer = asked.offer;
     let declares = answers.is_none() && !offer.tools.is_empty();
-    let input = NewInput { target, author, history, answers, offer, call: None, parts, key, wait: false };
+    let input = NewInput {
+        target,
+        author,
+        history,
+        answers,
+        offer,
+        call: None,
+        workspace: None,
+        parts,
+        key,
+        wait: false,
+    };
     let submitted = leave.submit(core, scope.clone(), input).await;
     let receipt = submitted.map_err(|failure| locate_error(core, declares, failure))?;
     let (tenant, session, position) = (scope.tenant(), receipt.session, receipt.position);

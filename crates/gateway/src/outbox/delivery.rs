@@ -76,6 +76,10 @@ impl OutboxPump {
                 return false;
             }
         }
+        // The suspension may be newer than the look that sent the message here.
+        if self.is_suspended(tenant).await.unwrap_or(true) {
+            return false;
+        }
         let attempt = delivery.attempts.saturating_add(1);
         let began_at = self.now();
         let start = DeliveryStart { delivery: delivery.id, attempt, holder: self.life.holder, at: began_at };

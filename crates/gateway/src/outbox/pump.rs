@@ -1,5 +1,6 @@
 //! The pump: looks at the first open message of each target, decides, and gives flights to what is due.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -103,6 +104,7 @@ impl OutboxPump {
         self.find_tenants(memory).await?;
         let mut wake = saturating_later(self.now(), LOOK);
         let (mut ready, mut targets) = (Ready::new(), 0);
+        let mut suspended = HashMap::new();
         let mut page = PageRequest::first_page(PageRequest::<Place>::LIMIT_MAX);
         loop {
             let heads = self.ports.store.open_deliveries(&self.operator, page.clone()).await?;
@@ -112,7 +114,11 @@ impl OutboxPump {
             for OpenDelivery { tenant, delivery } in heads {
                 targets += 1;
                 let place = (tenant, delivery.target.clone());
-                if self.flights.has_target(&place) {
+                // What waits of a suspended tenant waits on: nothing of it leaves, and nothing is given up.
+                if let Entry::Vacant(unknown) = suspended.entry(tenant) {
+                    unknown.insert(self.is_suspended(tenant).await?);
+                }
+                if self.flights.has_target(&place) || suspended[&tenant] {
                     continue;
                 }
                 wake = wake.min(self.decide_delivery(memory, &mut ready, place, delivery).await?);
@@ -212,6 +218,11 @@ impl OutboxPump {
                 return;
             }
         }
+    }
+
+    pub(super) async fn is_suspended(&self, tenant: TenantId) -> Result<bool, ReadError> {
+        let found = self.ports.store.tenant_record(&self.tenant_scope(tenant)).await?;
+        Ok(found.is_some_and(|tenant| tenant.suspended_at.is_some()))
     }
 
     /// Finds the ids of the tenants that have channels.

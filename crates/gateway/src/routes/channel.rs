@@ -72,6 +72,7 @@ pub(crate) async fn receive_event(
         answers: None,
         offer: ClientOptions::default(),
         call: None,
+        workspace: None,
         parts: vec![ContentPart::new_text(said.text, Label::CLAIM)],
         key: Some(ItemKey {
             key: format!("{WEBHOOK}:{name}:{}", claims.id),

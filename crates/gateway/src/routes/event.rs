@@ -17,6 +17,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput, RunOutcome};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::PageRequest;
+use dromia_contracts::token::TokenScope;
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
 use tokio::time::sleep;
 
@@ -38,6 +39,10 @@ pub(crate) async fn send_event(
     JsonBody(event): JsonBody<SendEvent>,
 ) -> Answer<Response> {
     let wait = check_event(&event)?;
+    if event.workspace.is_some() {
+        // As for a change of the agent's own workspace.
+        caller.must_have(TokenScope::Admin)?;
+    }
     let author = input_author(&caller.scope, event.actor.as_deref());
     let key = key.of_request(request_digest(&event, &author));
     let target = find_target(&core, &caller.scope, &event, &author).await?;
@@ -49,6 +54,7 @@ pub(crate) async fn send_event(
         answers: None,
         offer: ClientOptions::default(),
         call: None,
+        workspace: event.workspace,
         parts: vec![ContentPart::new_text(event.text, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dromia_api::ListPage;
 use dromia_api::run::{JournalPage, RunExplanation, RunResource};
+use dromia_contracts::entry::Entry;
 use dromia_contracts::run::{self, RunStatus};
 use dromia_contracts::runs::RunEndMode;
 use dromia_contracts::session::InboxOwner;
@@ -74,7 +75,13 @@ fn run_view(core: &GatewayCore, run: &run::RunRecord, question: Option<String>) 
 async fn find_run_view(core: &GatewayCore, scope: &Scope, run: RunId) -> Answer<RunResource> {
     let run = find_run(core, scope, run).await?;
     let question = read_question(core, scope, InboxOwner::Run(run.id)).await?;
-    Ok(run_view(core, &run, question))
+    // A run whose journal cannot be read is shown all the same.
+    let first = core.ports.store.journal_entries(scope, run.id, 0, 1).await.unwrap_or_default();
+    let workspace = first.first().and_then(|first| match first.decode() {
+        Ok(Entry::RunStarted(started)) => started.workspace,
+        _ => None,
+    });
+    Ok(RunResource { workspace, ..run_view(core, &run, question) })
 }
 
 pub(crate) async fn show_run(

@@ -79,6 +79,7 @@ pub(crate) async fn spawn_task(
         answers: None,
         offer: ClientOptions::default(),
         call: None,
+        workspace: None,
         parts: vec![ContentPart::new_text(new.task, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),

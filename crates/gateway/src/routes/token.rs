@@ -151,6 +151,7 @@ pub(crate) async fn whoami(State(core): State<Shared>, caller: Caller) -> Json<W
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tenant: caller.scope.tenant(),
         tenant_handle: caller.tenant_handle().clone(),
+        suspended_at: caller.tenant_record().suspended_at,
         default_agent: core.live().default_agent.clone(),
         actor: caller.scope.actor().as_str().to_owned(),
         credential: caller.credential_kind(),

@@ -11,7 +11,9 @@ use dromia_contracts::delivery::{
     AttemptOutcome, DeadReason, DeliveryNotifier as _, DeliveryRecord, DeliveryState,
 };
 use dromia_contracts::runtime::{Clock, Runtime};
-use dromia_contracts::store::{CursorMove, DeliveryRedrive, Mutation, PageRequest, Store};
+use dromia_contracts::store::{
+    CommitOutcome, CursorMove, DeliveryRedrive, Mutation, PageRequest, Store, WriteBatch,
+};
 use dromia_contracts::vault::{LeakDetector, NoSecrets, SecretMatch, SecretScanner};
 use dromia_contracts::{BoxFuture, DeliveryId, Fault, Scope, ScopeAuthority};
 use dromia_gateway::signature::{WebhookHeaders, WebhookSigningKey};
@@ -550,4 +552,48 @@ fn a_resuming_subscriber_sees_each_message_once() {
             "though a receiver is stuck, whoever reads misses nothing"
         );
     });
+}
+
+/// Suspends a tenant with a ready message, or leaves it be, and returns what reached the receiver before the tenant was resumed,
+/// and in all.
+fn heard_around_a_suspension(suspends: bool) -> (usize, usize) {
+    play(|runtime, receivers, store| async move {
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
+        let other = StoreScene::open_scene(Arc::clone(&store), 2).await;
+        let suspend = async |since: Option<Timestamp>| {
+            let set = WriteBatch::new(scene.tenant_scope().tenant());
+            let outcome = store.commit(set.with_mutation(Mutation::TenantSuspensionSet(since))).await;
+            assert!(matches!(outcome, CommitOutcome::Done(_)), "{outcome:?}");
+        };
+        let channels = [of("t1", "orders"), of("t2", "other")];
+        let (made, others) = (say(&scene, &["orders", "orders"]).await, say(&other, &["other"]).await);
+        if suspends {
+            suspend(Some(runtime.clock.now())).await;
+        }
+        let _outbox = started(store.clone(), &receivers, &runtime, channels);
+        until(&runtime, "the other tenant's message leaves", || async {
+            receivers.ids(&url("other")) == text(&others)
+        })
+        .await;
+        let later = runtime.clock.now() + Duration::from_mins(1);
+        runtime.clock.sleep_until(later).await;
+        let before = receivers.ids(&url("orders")).len();
+        if suspends {
+            suspend(None).await;
+        }
+        settled(&runtime, &store).await;
+        assert_eq!(receivers.ids(&url("orders")), text(&made));
+        (before, made.len())
+    })
+}
+
+#[test]
+fn messages_of_a_suspended_tenant_leave_when_it_is_resumed() {
+    assert_eq!(heard_around_a_suspension(true), (0, 2));
+}
+
+/// Planted fault: the outbox meets a tenant that is not suspended.
+#[test]
+fn a_message_that_leaves_during_a_suspension_is_caught() {
+    assert_eq!(heard_around_a_suspension(false), (2, 2));
 }

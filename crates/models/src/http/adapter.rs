@@ -151,12 +151,15 @@ impl HttpModel {
         if timeout(ERROR_BODY_WAIT, gather).await.is_err() {
             tracing::debug!("the body of a model server's error did not end in time");
         }
+        let is_too_long = failure::says_too_long(response.status, &body);
         if self.config.vault_key.is_some() {
             // The vault sets the key, so the adapter cannot remove it from the provider's error text.
             body.clear();
         }
         let key = self.config.key.as_ref().map(ProviderApiKey::expose_key);
-        failure::status_error(response.status, &response.headers, &body, key)
+        let refused = failure::status_error(response.status, &response.headers, &body, key);
+        let HttpConfig { model, window, .. } = &self.config;
+        if is_too_long { failure::too_long_error(&refused, model, window.context_tokens) } else { refused }
     }
 }
 

@@ -76,6 +76,50 @@ impl From<SseError> for StreamError {
     }
 }
 
+/// The words by which servers say that a request is longer than the model's window.
+const TOO_LONG_WORDS: [&str; 10] = [
+    // OpenAI and the servers that speak as it does; vLLM has the first words, too.
+    "maximum context length",
+    "context_length_exceeded",
+    "exceeds the context window",
+    // vLLM, of later versions.
+    "longer than the maximum model length",
+    // Anthropic.
+    "prompt is too long",
+    "exceed context limit",
+    // llama.cpp.
+    "exceed_context_size",
+    "exceeds the available context size",
+    // Ollama.
+    "exceeds the context length",
+    "max context length",
+];
+
+/// Tells whether a server refuses a request because it is longer than the model's window.
+pub(super) fn says_too_long(status: u16, body: &[u8]) -> bool {
+    let Ok(said) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
+    // Some servers have the fields of the error at the top.
+    let error = said.get("error").unwrap_or(&said);
+    let fields = ["code", "type", "message"].map(|field| error.get(field).and_then(|field| field.as_str()));
+    let words = error.as_str().into_iter().chain(fields.into_iter().flatten());
+    let words = words.collect::<Vec<_>>().join(" ").to_lowercase();
+    matches!(status, 400 | 413 | 422 | 500) && TOO_LONG_WORDS.iter().any(|known| words.contains(known))
+}
+
+/// The refusal of a request that is longer than the model's window.
+pub(super) fn too_long_error(refused: &ModelError, model: &str, window: Option<u32>) -> ModelError {
+    let window = window.map_or_else(
+        || "whose window the configuration does not say (models.ALIAS.context_tokens)".to_owned(),
+        |tokens| format!("whose window is configured as {tokens} tokens"),
+    );
+    let message = format!(
+        "the conversation does not fit {model}, {window}: {}; begin a new session (`/new` in a chat), or choose \
+         a model with a larger window with `dromia model set`",
+        refused.message
+    );
+    ModelError { code: ErrorCode::ContextExceeded, message, retry_after: None }
+}
+
 /// An answer with a status other than 200.
 pub(super) fn status_error(
     status: u16,
@@ -179,6 +223,61 @@ mod tests {
         for (number, code) in table {
             let failure = status_error(number, &headers(&[]), b"", None);
             assert_eq!(failure.code, code, "{number}");
+        }
+    }
+
+    /// As the servers say it, by the recorded words of each.
+    const TOO_LONG: [(u16, &str); 9] = [
+        (
+            400,
+            r#"{"error":{"message":"This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#,
+        ),
+        (
+            400,
+            r#"{"error":{"message":"Your input exceeds the context window of this model.","type":"invalid_request_error","code":null}}"#,
+        ),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 201234 tokens > 200000 maximum"}}"#,
+        ),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000"}}"#,
+        ),
+        (
+            400,
+            r#"{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it","type":"exceed_context_size_error","n_prompt_tokens":9000,"n_ctx":4096}}"#,
+        ),
+        (
+            500,
+            r#"{"error":{"code":500,"message":"the request exceeds the available context size. try increasing the context size","type":"server_error"}}"#,
+        ),
+        (
+            400,
+            r#"{"object":"error","message":"This model's maximum context length is 4096 tokens.","type":"BadRequestError","code":400}"#,
+        ),
+        (400, r#"{"error":"the input length exceeds the context length"}"#),
+        (400, r#"{"error":{"message":"prompt too long; exceeded max context length by 12 tokens"}}"#),
+    ];
+
+    #[test]
+    fn a_request_longer_than_the_window_is_known_by_the_servers_words() {
+        for (status, body) in TOO_LONG {
+            assert!(says_too_long(status, body.as_bytes()), "{body}");
+        }
+        for (status, body) in [
+            (400, r#"{"error":{"message":"no such model","code":"model_not_found"}}"#),
+            (429, r#"{"error":{"message":"maximum context length","code":"rate_limit_exceeded"}}"#),
+            (400, "prompt is too long"),
+            (400, r#"{"error":{"message":"bad","param":"prompt is too long"}}"#),
+        ] {
+            assert!(!says_too_long(status, body.as_bytes()), "{body}");
+        }
+        let refused = status_error(400, &[], TOO_LONG[2].1.as_bytes(), None);
+        let error = too_long_error(&refused, "opus", Some(200_000));
+        assert_eq!(error.code, ErrorCode::ContextExceeded);
+        for word in ["opus", "200000 tokens", "201234", "`/new`", "dromia model set"] {
+            assert!(error.message.contains(word), "{word}: {}", error.message);
         }
     }
 

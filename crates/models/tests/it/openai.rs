@@ -197,12 +197,14 @@ async fn every_way_to_fail_has_its_code() {
     let text = r#"{"choices":[{"delta":{"content":"half "}}]}"#;
     let stop = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
     let error = r#"{"error":{"message":"boom"}}"#;
+    let too_long = r#"{"error":{"message":"no","code":"context_length_exceeded"}}"#;
     let limited = http("429 Too Many Requests", "retry-after: 7\r\n", "{}");
     let filtered = r#"{"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#;
     let table = [
         ("429", limited, Then::Close, ErrorCode::ModelUnavailable),
         ("500", http("500 Oops", "", "boom"), Then::Close, ErrorCode::ModelUnavailable),
         ("400", http("400 Bad", "", error), Then::Close, ErrorCode::ModelRejected),
+        ("too long", http("400 Bad", "", too_long), Then::Close, ErrorCode::ContextExceeded),
         ("401", http("401 No", "", "sk-canary"), Then::Close, ErrorCode::ModelRejected),
         (
             "redirect",

@@ -170,6 +170,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         after,
         resumes: None,
         approved: None,
+        workspace: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         model_calls_max: 25,

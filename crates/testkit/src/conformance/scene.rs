@@ -299,6 +299,7 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
             after,
             resumes: None,
             approved: None,
+            workspace: None,
             config: Digest::default(),
             prompt: Digest::default(),
             model_calls_max: 8,

@@ -122,6 +122,7 @@ fn run_summary(shown: &RunDetails, handles: &AgentHandles, style: &RowStyle, col
         ("agent", handles.display_name(run.agent)),
         ("model", models.join(", ")),
         ("session", run.session.to_string()),
+        ("workspace", run.workspace.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("started", style.format_moment(run.started_at)),
         ("took", took.unwrap_or_default()),
         (

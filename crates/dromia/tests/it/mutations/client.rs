@@ -237,6 +237,7 @@ impl Client {
             answers: None,
             offer: ClientOptions::default(),
             call: None,
+            workspace: None,
             parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             key: Some(ItemKey {
                 key: format!("http:{key}"),

@@ -74,7 +74,7 @@ fn gave(index: u32, text: &str) -> ToolResult {
 fn item(text: &str, answers: Option<ClientToolResults>, offer: ClientOptions) -> InboxItem {
     let parts = if text.is_empty() { vec![] } else { vec![ContentPart::new_text(text, Label::ACTOR_TEXT)] };
     let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
-    let body = InputBody { history: vec![], answers, offer, call: None, message };
+    let body = InputBody { history: vec![], answers, offer, call: None, workspace: None, message };
     InboxItem {
         id: ItemId::from_bytes([3; 16]),
         position: 2,
@@ -177,6 +177,7 @@ fn a_call_by_hand_is_a_unit_and_replies_itself() {
         answers: None,
         offer: ClientOptions::default(),
         call: Some(call.clone()),
+        workspace: None,
         message,
     };
     let mut asked = item("x", None, ClientOptions::default());

@@ -39,7 +39,7 @@ fn typed(text: &str) -> InputMessage {
 
 fn input(change: impl FnOnce(&mut InputBody)) -> FileItem {
     let offer = ClientOptions::default();
-    let mut body = InputBody { history: vec![], answers: None, offer, call: None, message: typed("") };
+    let mut body = InputBody { offer, ..InputBody::from_message(typed("")) };
     change(&mut body);
     item(ItemKind::Input, Some(body.encode().expect("it is JSON")))
 }

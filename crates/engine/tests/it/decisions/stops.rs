@@ -70,12 +70,15 @@ fn a_request_refused_by_the_gate_is_denied_without_cost() {
 
 #[test]
 fn a_rejected_request_is_not_sent_again() {
-    let mut live = Live::begin(12);
-    live.answer(1);
-    let failed = |code| DecisionInput::Failed(ModelError { code, message: "no".into(), retry_after: None });
-    live.feed(failed(ErrorCode::ModelRejected));
-    assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Failed, NextAction::Rest));
-    assert_eq!(live.state.failure_fault().expect("it failed").code, ErrorCode::ModelRejected);
+    for code in [ErrorCode::ModelRejected, ErrorCode::ContextExceeded] {
+        let mut live = Live::begin(12);
+        live.answer(1);
+        let cost = live.state.cost_micros;
+        live.feed(DecisionInput::Failed(ModelError { code, message: "no".into(), retry_after: None }));
+        assert_eq!((live.state.status(), live.next.clone()), (RunStatus::Failed, NextAction::Rest));
+        assert_eq!(live.state.failure_fault().expect("it failed").code, code);
+        assert_eq!(live.state.cost_micros, cost);
+    }
 }
 
 #[test]

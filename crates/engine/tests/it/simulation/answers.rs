@@ -51,6 +51,7 @@ impl Scene {
             answers,
             offer: ClientOptions { tools: vec![tool], wishes: SamplingOptions::default() },
             call: None,
+            workspace: None,
             parts,
             key,
             wait: false,

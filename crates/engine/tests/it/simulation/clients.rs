@@ -114,6 +114,7 @@ impl Client {
             answers: None,
             offer: ClientOptions::default(),
             call: None,
+            workspace: None,
             parts: vec![ContentPart::new_text(request.text.clone(), Label::ACTOR_TEXT)],
             key: request.keyed.then(|| ItemKey {
                 key: format!("client:{}:{number}", place.name),

@@ -110,7 +110,10 @@ impl HourBook {
             Entry::ModelFailed(failed) => {
                 let is_known = matches!(
                     failed.code,
-                    ErrorCode::ModelUnavailable | ErrorCode::ModelRejected | ErrorCode::ActionDenied
+                    ErrorCode::ModelUnavailable
+                        | ErrorCode::ModelRejected
+                        | ErrorCode::ContextExceeded
+                        | ErrorCode::ActionDenied
                 );
                 settled = is_known.then_some(failed.charged_micros);
             }

@@ -33,6 +33,7 @@ impl Scene {
             answers: None,
             offer: ClientOptions::default(),
             call: None,
+            workspace: None,
             parts: vec![ContentPart::new_text(
                 format!("{name}|{name}|look;look;look;look"),
                 Label::ACTOR_TEXT,

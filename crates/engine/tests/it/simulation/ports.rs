@@ -34,6 +34,7 @@ use dromia_contracts::tool::{
 };
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::transcript::TranscriptTurn;
+use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{Actor, AgentId, BoxFuture, CallId, Digest, ErrorCode, Fault, RunId, Scope, TenantId};
 use dromia_testkit::ReferenceStore;
 
@@ -324,6 +325,7 @@ fn begin(outside: &Outside, context: &ToolContext, call: &PreparedCall) -> usize
         arguments: call.arguments.clone(),
         run: context.run,
         call: call.id,
+        workspace: context.workspace.clone(),
         finished: false,
     });
     book.executions.len() - 1
@@ -359,6 +361,15 @@ impl ToolHost for Outside {
 
     fn process_limits(&self, _: &str, _: &ToolTerms) -> Option<ProcessLimits> {
         None
+    }
+
+    fn check_workspace<'a>(
+        &'a self,
+        _: TenantId,
+        workspace: &'a WorkspaceReference,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        let is_fit = workspace.directory().starts_with("/srv");
+        Box::pin(async move { if is_fit { Ok(()) } else { Err("workspace lies below no root".to_owned()) } })
     }
 
     fn execute_call<'a>(

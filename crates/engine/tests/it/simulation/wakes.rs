@@ -131,6 +131,7 @@ impl Scene {
             answers: None,
             offer: ClientOptions::default(),
             call: None,
+            workspace: None,
             parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             key: None,
             wait: false,

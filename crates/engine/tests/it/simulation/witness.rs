@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dromia_contracts::store::StoredEntry;
+use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{ApprovalId, CallId, Digest, ItemId, RunId, SessionId, TenantId};
 use dromia_testkit::ReferenceStore;
 use jiff::Timestamp;
@@ -93,6 +94,8 @@ pub(crate) struct Execution {
     pub(crate) run: RunId,
     /// The call.
     pub(crate) call: CallId,
+    /// Where it was to work.
+    pub(crate) workspace: RunWorkspace,
     /// Whether it came to its end.
     pub(crate) finished: bool,
 }

@@ -158,6 +158,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         after: 0,
         resumes: None,
         approved: None,
+        workspace: None,
         config: Digest::default(),
         prompt: Digest::default(),
         model_calls_max: 1,

@@ -99,6 +99,7 @@ impl Inner {
             after: 0,
             resumes: None,
             approved: None,
+            workspace: None,
             config: Digest::default(),
             prompt: Digest::default(),
             model_calls_max: 50,

@@ -1,7 +1,7 @@
 //! What becomes a handle, what stays, and which label is left.
 
 use bytes::Bytes;
-use dromia_contracts::client::{ClientOptions, ClientToolResults};
+use dromia_contracts::client::ClientToolResults;
 use dromia_contracts::content::{CallStatus, ImageMediaType, InputMessage, parts_text};
 use dromia_contracts::entry::{Entry, ModelReplied, RunCompleted, ToolFinished, ToolHanded, ToolStarted};
 use dromia_contracts::input::InputBody;
@@ -52,8 +52,7 @@ impl ConversationTranscript {
         parts: Vec<ContentPart>,
     ) {
         let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
-        let body =
-            InputBody { history: vec![], answers, offer: ClientOptions::default(), call: None, message };
+        let body = InputBody { answers, ..InputBody::from_message(message) };
         let item = InboxItem {
             id: ItemId::from_bytes([3; 16]),
             position: place,

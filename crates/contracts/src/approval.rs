@@ -6,7 +6,7 @@
 //! [`ApprovalRequest::apply_transition`]), in the same commit, so none is used twice and none is forgotten. A
 //! [`ParsedRule`] answers in a person's place.
 //!
-//! A delayed call is a request with a time to cool ([`ApprovalRequest::cools_until`]): the engine approves it after
+//! A delayed call is a request with a time to cool ([`ApprovalDeadlines::cools_until`]): the engine approves it after
 //! that time, unless it was answered earlier. The row is its own timer, so no crash loses one. To the store it is an
 //! answer like any other.
 //!

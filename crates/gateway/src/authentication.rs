@@ -169,7 +169,7 @@ async fn token_caller(core: &GatewayCore, token: &str) -> Answer<Caller> {
 }
 
 /// Finds the token with a hash, if it is let in right now. A client that repeats a token which is not, costs one look in
-/// [`GatewayConfig::cache_ms`](crate::GatewayConfig::cache_ms); different ones cost one each, and the shares of the node
+/// [`GatewayDeadlines::cache_ms`](crate::GatewayDeadlines::cache_ms); different ones cost one each, and the shares of the node
 /// bound how many at a time.
 async fn let_in(core: &GatewayCore, hash: Digest) -> Answer<Caller> {
     let refused = || ApiError::new(ErrorCode::Unauthorized, "the token is unknown, expired or revoked");

@@ -70,7 +70,7 @@ fn overview_page(command: &Command) -> StyledStr {
         format!("{style}{text}{style:#}{padding}")
     };
     let mut page = command.get_about().map(ToString::to_string).unwrap_or_default();
-    let _ = writeln!(
+    let _ = write!(
         page,
         "\n{} dromia <COMMAND> [OPTIONS] (dromia help options lists them)",
         styled("Usage:", heading_style, 0)

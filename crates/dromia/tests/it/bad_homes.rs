@@ -265,7 +265,7 @@ fn a_home_that_lost_its_store_is_refused_not_reinitialized() {
             let told = home.run(line);
             assert_eq!(told.status.code(), Some(1), "{how}: {line:?}: {}", stderr(&told));
             let text = stderr(&told);
-            assert!(text.contains(says) && text.contains("docs/backup.md"), "{how}: {line:?}: {text}");
+            assert!(text.contains(says) && text.contains("dromia docs backup"), "{how}: {line:?}: {text}");
         }
         let made = std::fs::metadata(store.join("dromia.db")).map_or(0, |made| made.len());
         assert_eq!(made, 0, "{how}: an empty store was made");

@@ -262,7 +262,7 @@ const GUARDS: [Guard; 56] = [
     guard(
         "asking",
         "engine/src/approvals/together.rs",
-        "found.run != first.run",
+        "found.source.run != first.source.run",
         "an_answer_that_goes_beyond_its_run_is_caught",
     ),
     guard(

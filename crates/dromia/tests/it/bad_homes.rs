@@ -271,7 +271,7 @@ fn a_home_that_lost_its_store_is_refused_not_reinitialized() {
         assert_eq!(made, 0, "{how}: an empty store was made");
         let doctor = home.run(&["doctor", "--only", "store.opens"]);
         let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
-        assert!(text.contains(says) && text.contains("docs/backup.md"), "{how}: {text}");
+        assert!(text.contains(says) && text.contains("dromia docs backup"), "{how}: {text}");
     }
 }
 

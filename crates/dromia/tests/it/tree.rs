@@ -149,6 +149,7 @@ const LEAVES: &[(&str, How)] = &[
     ("cost show", Prints(&["{run}"])),
     ("status", Prints(&[])),
     ("doctor", Prints(&["--only", "home"])),
+    ("docs", Prints(&[])),
     ("explain", Prints(&[])),
     ("completions", Acts("prints a script")),
     ("version", Prints(&[])),

@@ -260,8 +260,8 @@ mod tests {
     }
 
     #[derive(Clone, Default)]
-    struct Kept(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-    impl Write for Kept {
+    struct SharedBytes(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+    impl Write for SharedBytes {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().expect("no writer panicked").write(bytes)
         }
@@ -273,7 +273,7 @@ mod tests {
 
     /// What is on stderr, which is a terminal of so many columns if any, after something was printed there.
     fn printed(columns: Option<u16>, print: impl FnOnce(&mut CommandOutput<'_>)) -> String {
-        let kept = Kept::default();
+        let kept = SharedBytes::default();
         let mut context = CommandContext::of_process(String::new());
         context.err = Box::new(kept.clone());
         context.err_is_terminal = columns.is_some();

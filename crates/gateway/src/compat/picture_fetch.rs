@@ -1,9 +1,9 @@
 //! Pictures that a client names by URL. They are fetched before the request is stored, so that what is stored is what the
-//! model sees, and whoever takes the run over fetches nothing.
+//! model sees, and a server that takes the run over fetches nothing.
 //!
 //! They leave by the line of agents, under the grants of the agent that is asked; the gate judges each as the
 //! `http.request` that it would be, and each attempt is sealed in the audit. It refuses what a person would have to allow,
-//! and whatever is no picture by its first bytes.
+//! and every answer whose first bytes are not those of a picture.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

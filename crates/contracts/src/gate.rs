@@ -17,6 +17,9 @@ use crate::plan::PlanContext;
 use crate::scope::{Actor, Scope};
 use crate::tool::{EffectSink, PreparedCall};
 
+/// The rule that denies what no grant covers.
+pub const DEFAULT_DENY: &str = "default deny";
+
 /// On whose behalf an action would happen.
 #[derive(Debug, Clone, Copy)]
 pub struct Principal<'a> {

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use dromia_contracts::capability::{HOLDER, WITHIN};
 use dromia_contracts::egress::EgressTarget;
-use dromia_contracts::gate::{ActivePolicy, Gate, GateAction, GateVerdict, Principal, RightsHold};
+use dromia_contracts::gate::{
+    ActivePolicy, DEFAULT_DENY, Gate, GateAction, GateVerdict, Principal, RightsHold,
+};
 use dromia_contracts::id::{AgentId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
@@ -25,9 +27,6 @@ use crate::egress::target::RequestTarget;
 use crate::grant::{Grant, find_covering_grant, parse_grants};
 use crate::policy::{PolicyDecision, PolicyEngine, PolicyVerdict, RuleVerdict};
 use crate::rights::{CurrentRights, await_denial};
-
-/// The rule that denies whatever no grant covers.
-pub const DEFAULT_DENY: &str = "default deny";
 
 /// The rule that denies a privileged tool to an agent for which the operator has not said it.
 pub const PRIVILEGED: &str = "privileged";

@@ -19,7 +19,7 @@ use dromia_contracts::egress::{
     EgressDecision, EgressError, EgressFault, EgressRequest, EgressResponse, EgressTarget, HttpMethod,
     OversizedPart,
 };
-use dromia_contracts::gate::{GateAction, GateVerdict, Principal};
+use dromia_contracts::gate::{DEFAULT_DENY, GateAction, GateVerdict, Principal};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::store::ItemKey;
@@ -44,9 +44,6 @@ const BYTES_MAX: usize = 380 << 10;
 
 /// As which tool policies see a fetch.
 const TOOL: &str = "http.request";
-
-/// The rule by which what no grant covers is refused.
-const DEFAULT_DENY: &str = "default deny";
 
 /// Pictures by their URLs.
 type FetchedPictures = BTreeMap<String, (ImageMediaType, String)>;

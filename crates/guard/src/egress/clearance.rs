@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use dromia_contracts::capability::WITHIN;
 use dromia_contracts::egress::HttpMethod;
+use dromia_contracts::gate::DEFAULT_DENY;
 
 use super::address::{AddressClass, classify_address, embedded_address};
 use super::names::NameResolver;
@@ -11,7 +12,6 @@ use super::private::PrivateAllowance;
 use super::target::RequestTarget;
 use super::{EgressConfig, EgressContext, EgressDenied};
 use crate::capability::CapabilityRequest;
-use crate::gate::DEFAULT_DENY;
 use crate::grant::find_covering_grant;
 
 /// What a line may reach.

@@ -3,6 +3,7 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
+COPY docs docs
 RUN cargo build --release --locked --package dromia --bin dromia
 
 FROM debian:bookworm-slim

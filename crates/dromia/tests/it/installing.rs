@@ -1,5 +1,6 @@
 //! The installer, from a release folder that the release script makes of the program that is tested.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -141,4 +142,25 @@ fn an_installer_that_compares_no_digest_is_caught() {
     let path = release.path("careless.sh");
     fs::write(&path, careless).expect("is written");
     assert!(!refuses_changed(&release, &path));
+}
+
+/// What the program is built of lies in what the image's build gets: cargo lists the files beside the program.
+#[test]
+fn the_image_is_built_from_every_file_the_program_includes() {
+    let root = scripts().join("..").canonicalize().expect("the root");
+    let read = |path: &Path| fs::read_to_string(path).expect("is read");
+    let (recipe, context) = (read(&root.join("Dockerfile")), read(&root.join(".dockerignore")));
+    let files = read(&Path::new(env!("CARGO_BIN_EXE_dromia")).with_extension("d"));
+    let included: BTreeSet<String> = files
+        .split_whitespace()
+        .filter_map(|file| fs::canonicalize(file.trim_end_matches(':')).ok())
+        .filter_map(|file| {
+            file.strip_prefix(&root).ok()?.components().next()?.as_os_str().to_owned().into_string().ok()
+        })
+        .collect();
+    assert!(included.contains("crates") && included.contains("docs"), "{included:?}");
+    for name in included {
+        assert!(recipe.contains(&format!("COPY {name} {name}\n")), "the Dockerfile does not copy {name}");
+        assert!(context.contains(&format!("!{name}\n")), ".dockerignore leaves {name} out");
+    }
 }

@@ -122,7 +122,9 @@ async fn a_tunnel_keeps_the_bounds_of_its_line() {
 
     let little = granted(&way_out, LineLimits { response_bytes_max: 3, ..limits() });
     let mut tunnel = dig(&little, &to, &grants).await.expect("it is open");
-    tunnel.up.write(Bytes::from_static(b"abcd")).await.expect("it is sent");
+    tunnel.up.write(Bytes::from_static(b"abc")).await.expect("it is sent");
+    assert_eq!(tunnel.down.next_chunk().await, Ok(Some(Bytes::from_static(b"abc"))), "three are few enough");
+    tunnel.up.write(Bytes::from_static(b"d")).await.expect("it is sent");
     let long = all(&mut tunnel).await;
     assert_eq!(long, Err(EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 3 }));
 

@@ -449,6 +449,7 @@ async fn every_egress_limit_ends_the_request_that_exceeds_it() {
     // What is exactly as long as it may be is taken; `connection` and the length are headers, too.
     for (answer, header_bytes_max, fits) in [
         (http("200 OK", "x-a: bcd\r\n", "123456789"), 10 + 19 + 19, true),
+        (http("200 OK", "content-encoding: identity\r\n", "123456789"), 30 + 19 + 19, true),
         (http("200 OK", "x-a: bcd\r\n", "123456789"), 10 + 19 + 18, false),
         (chunked("9\r\n123456789\r\n0\r\n\r\n"), 28, true),
     ] {
@@ -643,6 +644,16 @@ async fn a_door_at_every_address_is_refused_at_each() {
         let ask = get(&url, &on_port(door.port(), &["127.0.0.1"]));
         let error = granted(&egress, limits()).send_request(ask).await.err();
         assert_eq!(error.as_ref().map(rule), refused.then_some("own door"), "{listens}");
+    }
+}
+
+#[tokio::test]
+async fn a_public_address_of_this_machine_is_refused_however_it_is_spelled() {
+    let names = Arc::new(Told::default().here(&["8.8.8.8"]));
+    for host in ["8.8.8.8", "[::ffff:8.8.8.8]"] {
+        let ask = get(&format!("http://{host}/"), &["net:*".to_owned()]);
+        let error = granted(&egress(&[], &names), limits()).send_request(ask).await.expect_err(host);
+        assert_eq!(rule(&error), "address of this machine", "{host}");
     }
 }
 

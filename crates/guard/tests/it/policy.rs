@@ -1,15 +1,17 @@
 //! Policies are refused when they are read, with the place, and the shipped one keeps its own tests.
 
-use dromia_contracts::gate::{GateAction, Principal};
+use dromia_contracts::gate::{Gate as _, GateAction, Principal};
 use dromia_contracts::id::{AgentId, SessionId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::scope::{Actor, Scope, ScopeAuthority};
+use dromia_guard::GrantGate;
 use dromia_guard::policy::{
     BYTES_MAX, DEFAULT, DEFAULT_TESTS, DEPTH_MAX, FILES_MAX, FileRules, PolicyEngine, PolicyLayer,
     PolicyLayers, PolicyProblem, PolicyText, PolicyVerdict, file_rules, run_tests,
 };
 use dromia_testkit::answer_of;
+use jiff::Timestamp;
 
 fn file(name: &str, text: &str) -> PolicyText {
     PolicyText { name: name.to_owned(), text: text.to_owned() }
@@ -254,6 +256,31 @@ fn a_layer_has_its_bounds() {
         let refused = compiled(most + 1).expect_err("too many");
         assert!(refused.problem.contains("at most"), "{refused}");
     }
+}
+
+#[test]
+fn what_counts_is_told_with_what_was_refused() {
+    let tenant = TenantId::from_bytes([1; 16]);
+    let policies = PolicyEngine::built_in().expect("it compiles");
+    let shipped = policies.instance_digest();
+    policies.replace_layers(layers_of("input.version == 2"));
+    let (first, later) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).expect("in range"));
+    for (now, wrong) in [(first, "a b c"), (later, "allow := 1")] {
+        policies.note_refused(&problem(wrong), now);
+    }
+    let gate = GrantGate::new(policies.clone(), ["file.read"]);
+    let told = gate.tenant_policy(tenant).expect("a gate with a policy says it");
+    assert_eq!((told.files, told.digest), (vec!["own.rego".to_owned()], policies.instance_digest()));
+    let refused = told.refused.expect("others lie there");
+    assert_eq!(
+        (refused.problem, refused.since),
+        (problem("allow := 1").to_string(), first),
+        "since the first"
+    );
+    assert_ne!(policies.instance_digest(), shipped);
+    policies.replace_layers(PolicyLayers::default());
+    let told = policies.active_policy(tenant);
+    assert_eq!((told.files.len(), told.refused, told.digest), (0, None, shipped));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use dromia_guard::{GrantGate, PolicyEngine, StoreCapabilities, StoreVault};
 use dromia_testkit::conformance::StoreScene;
 use dromia_testkit::{ManualClock, ReferenceStore, answer_of, tokio_runtime_seeded};
 
-use crate::server::{egress, get, granted, limits};
+use crate::server::{egress, get, granted, limits, rule};
 use crate::vault::Keys;
 
 fn shipped() -> PolicyEngine {
@@ -407,6 +407,10 @@ async fn the_way_out_alone_holds_a_task_to_its_host() {
     let found = tasks(&fixture, &[&["tool:http.request"], &["net:http:api.example.com"]]).await;
     let way = egress(&[], &Arc::default()).with_capabilities(fixture.capabilities.live_capabilities());
     let line = granted(&way, limits());
+    let blind = granted(&egress(&[], &Arc::default()), limits());
+    let ask = get("https://api.example.com/x", &["net:*".to_owned(), found[1].1.clone()]);
+    let error = blind.send_request(ask).await.expect_err("it cannot read what bounds the task");
+    assert_eq!(rule(&error), "within");
     let judged = async |words: &[usize]| {
         let bounds = words.iter().map(|word| found[*word].1.clone());
         let grants: Vec<_> = ["net:*".to_owned()].into_iter().chain(bounds).collect();

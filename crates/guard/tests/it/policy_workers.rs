@@ -11,8 +11,8 @@ use dromia_contracts::plan::PlanContext;
 use dromia_contracts::scope::{Actor, ScopeAuthority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_guard::policy::{
-    BOUND, BROKEN, PATH_PARTS_MAX, PolicyDecision, PolicyEvaluator, PolicyLayer, PolicyText, PolicyVerdict,
-    PolicyWorkers, SAID_MAX, run_tests,
+    BOUND, BROKEN, MEMORY_MAX, PATH_PARTS_MAX, PolicyDecision, PolicyEvaluator, PolicyLayer, PolicyText,
+    PolicyVerdict, PolicyWorkers, SAID_MAX, run_tests,
 };
 use dromia_guard::{PolicyEngine, PolicyLayers};
 
@@ -353,7 +353,10 @@ fn limits(pid: &str) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
     let row = |line: &str| {
         let (name, rest) = line.split_at_checked(26)?;
-        Some((name.trim().to_owned(), rest.split_whitespace().nth(1)?.to_owned()))
+        let mut numbers = rest.split_whitespace();
+        // The kernel ends a process that reaches the first one of processor time.
+        let number = numbers.nth(usize::from(!name.starts_with("Max cpu time")));
+        Some((name.trim().to_owned(), number?.to_owned()))
     };
     text.lines().filter_map(row).collect()
 }
@@ -375,5 +378,7 @@ fn a_policy_worker_has_no_files_children_or_unbounded_memory() {
     assert_eq!(most("Max processes"), Some("0"), "{limits:?}");
     assert_eq!(most("Max core file size"), Some("0"), "{limits:?}");
     let memory: u64 = most("Max address space").and_then(|most| most.parse().ok()).expect("a bound");
-    assert!(memory < 1 << 30, "{memory}");
+    assert!((MEMORY_MAX + (1 << 20)..1 << 30).contains(&memory), "{memory}");
+    let seconds: u64 = most("Max cpu time").and_then(|most| most.parse().ok()).expect("a bound");
+    assert!((12..15).contains(&seconds), "{seconds}");
 }

@@ -30,7 +30,8 @@ async fn a_change_of_rights_is_told_for_each_agent_it_reaches() {
     let said = |agents: &[usize]| {
         let mut found = std::mem::take(&mut *heard.0.lock().expect("no panic"));
         let mut expected: Vec<_> = agents.iter().map(|agent| fixture.agents[*agent]).collect();
-        (found.sort_unstable(), expected.sort_unstable());
+        found.sort_unstable();
+        expected.sort_unstable();
         assert_eq!(found, expected, "{agents:?}");
     };
     let parent = fixture.grant(0, &["file:write:docs"]).await;

@@ -200,7 +200,7 @@ fn a_quick_look_says_where_it_did_not_look() {
         (STANDARD.encode(gzip(&barren)).repeat(4).into_bytes(), false),
         (barren.clone(), false),
         (gzip(&barren), false),
-        (STANDARD.encode([&zlib(&noise(3_000))[..], &[0; 40_000]].concat()).into_bytes(), false),
+        (STANDARD.encode([zlib(&noise(3_000)), vec![0; 40_000]].concat()).into_bytes(), false),
         (b"H4sIA.".repeat(QUICK_PIECES_MAX), false),
         (b"eJwrAAAA.".repeat(QUICK_TRIES_MAX), false),
     ] {

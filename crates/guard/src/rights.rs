@@ -173,8 +173,9 @@ mod tests {
         assert_eq!(*rights.narrow_grants(&grants), grants[..]);
         let newer = rights.note_rights(TENANT, AGENT, 3, &words(&["reply"]));
         let late = rights.note_rights(TENANT, AGENT, 2, &words(&["exec", "reply"]));
+        let same = rights.note_rights(TENANT, AGENT, 3, &words(&["exec", "reply"]));
         assert_eq!(*rights.narrow_grants(&grants), grants[1..], "an older revision does not count again");
-        drop((hold, newer, late));
+        drop((hold, newer, late, same));
         assert_eq!(*rights.narrow_grants(&grants), grants[2..]);
         assert_eq!(
             *rights.narrow_grants(&grants[..2]),

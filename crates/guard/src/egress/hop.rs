@@ -78,6 +78,7 @@ pub(super) fn redirect_location(response: &reqwest::Response) -> Option<String> 
 mod tests {
     use reqwest::header::HeaderValue;
 
+    use super::super::target::URL_BYTES_MAX;
     use super::*;
 
     fn hop(method: HttpMethod, url: &str, body: &'static str) -> RedirectHop {
@@ -133,10 +134,16 @@ mod tests {
             (307, HttpMethod::Post, "https://b/y", "https://b:443", CARRIED),
             (308, HttpMethod::Put, "//b:8443/y", "https://b:8443", CARRIED),
             (301, HttpMethod::Patch, "https://b/y", "https://b:443", CARRIED),
+            (307, HttpMethod::Get, "https://b/y", "https://b:443", CARRIED),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
             let next = hop(method, "https://a/x", "sent").next(status, to).map(drop);
             assert_eq!(next, Err((led.to_owned(), refused)), "{status} {method} {to}");
+        }
+        for (length, is_followed) in [(URL_BYTES_MAX, true), (URL_BYTES_MAX + 1, false)] {
+            let to = format!("/{}", "a".repeat(length - 1));
+            let next = hop(HttpMethod::Get, "https://a/x", "").next(StatusCode::FOUND, &to);
+            assert_eq!(next.is_ok(), is_followed, "{length}");
         }
     }
 }

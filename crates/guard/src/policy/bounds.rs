@@ -61,6 +61,10 @@ mod tests {
         (1..depth).fold(json!(1), |inside, _| json!([inside]))
     }
 
+    fn named(depth: usize) -> Value {
+        (1..depth).fold(json!(1), |inside, _| json!({ "a": inside }))
+    }
+
     /// Compares a check with what each bound must let through and refuse.
     fn check_bounds(
         exceeded: impl Fn(&str, &Value, Option<&ToolManifest>) -> Option<String>,
@@ -70,6 +74,7 @@ mod tests {
         let path = |parts: usize| json!({ "path": format!("/{}", vec!["a"; parts].join("//")) });
         for (within, beyond, said) in [
             (nested(ARGUMENT_DEPTH_MAX), nested(ARGUMENT_DEPTH_MAX + 1), "nested deeper"),
+            (named(ARGUMENT_DEPTH_MAX), named(ARGUMENT_DEPTH_MAX + 1), "nested deeper"),
             (json!(vec![0; ARGUMENT_VALUES_MAX - 1]), json!(vec![0; ARGUMENT_VALUES_MAX]), "values"),
             (
                 json!("a".repeat(ARGUMENT_BYTES_MAX - 2)),

@@ -56,7 +56,10 @@ fn a_whole_file_is_taken_and_says_who_signed_it() {
         assert_eq!(checked(text.as_bytes(), Some(other)), Err(refused));
         // What is wrong with the file itself goes before the key.
         let followed = checked(format!("{text}\n").as_bytes(), Some(other));
-        assert!(matches!(followed, Err(ExportError::Form { .. })), "{followed:?}");
+        assert!(
+            matches!(followed, Err(ExportError::Form { line, .. }) if line == records as u64 + 3),
+            "{followed:?}"
+        );
         let (unsigned, _) = text.rsplit_once("\"signature\":\"").expect("it is signed");
         let unsigned = format!("{unsigned}\"signature\":\"{}\"}}\n", "0".repeat(128));
         assert_eq!(
@@ -124,7 +127,9 @@ fn checkpoint(number: u64, before: Digest) -> (AuditCheckpoint, String) {
 
 #[test]
 fn a_checkpoint_is_read_back_only_under_its_key() {
-    let (made, text) = checkpoint(1, AuditCheckpoint::origin_digest());
+    let origin = AuditCheckpoint::origin_digest();
+    assert_eq!(origin, Digest::from_bytes(*blake3::hash(b"").as_bytes()));
+    let (made, text) = checkpoint(1, origin);
     assert_eq!(AuditCheckpoint::read_line(&text, None), Ok(made.clone()));
     assert_eq!(AuditCheckpoint::read_line(&text, Some(key().public_key())), Ok(made.clone()));
     let other = AuditKey::from_seed([8; 32]).expect("a key").public_key();

@@ -9,7 +9,7 @@ use biscuit_auth::{Algorithm, Biscuit, BlockBuilder, KeyPair, PrivateKey};
 use dromia_contracts::id::AgentId;
 use dromia_guard::capability::{
     AccessRequest, BLOCKS_MAX, CapabilityToken, FileAccessMode, RIGHTS_MAX, Resource, Right, RootKey,
-    RootKeys, TokenDenied, TokenError,
+    RootKeys, TOKEN_BYTES_MAX, TokenDenied, TokenError,
 };
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -59,9 +59,11 @@ fn a_right_covers_what_lies_within_it_only() {
         (host("*.example.com"), host("a.b.example.com"), true),
         (host("*.example.com"), host("example.com"), false),
         (host("*.example.com"), host("badexample.com"), false),
+        (host("*.1-a.example"), host("b-2.1-a.example"), true),
         (tool("shell.execute"), tool("shell.execute"), true),
         (tool("shell.*"), tool("shell.execute"), true),
         (tool("shell.*"), tool("shell"), false),
+        (tool("a_1-b.*"), tool("a_1-b.run"), true),
         (tool("shell.*"), tool("shells.execute"), false),
         (tool("shell.*"), tool("shell.*"), false),
     ] {
@@ -93,6 +95,16 @@ fn an_ambiguous_spelling_is_no_resource() {
         assert!(Resource::tool(tool).is_err(), "{tool:?}");
     }
     assert!(Resource::file(FileAccessMode::Read, &["a"; 65].join("/")).is_err());
+    for (text, read) in [
+        ("file:read", Some("file:read:")),
+        ("file:write:a/b", Some("file:write:a/b")),
+        ("net:http:a.h", Some("net:http:a.h")),
+        ("tool:a.*", Some("tool:a.*")),
+        ("file:readable", None),
+        ("file", None),
+    ] {
+        assert_eq!(Resource::parse(text).ok().map(|one| one.to_string()).as_deref(), read, "{text}");
+    }
 }
 
 #[test]
@@ -164,9 +176,22 @@ fn a_foreign_torn_or_rotated_root_is_recognized() {
 
 #[test]
 fn bounds_hold_and_a_sealed_token_stays_as_it_is() {
+    let granted = |rights: &[Right]| CapabilityToken::grant_rights(&root(1), agent(1), rights, &[2; 32]);
     let many = vec![Right::unlimited(write("")); RIGHTS_MAX + 1];
-    let refused = CapabilityToken::grant_rights(&root(1), agent(1), &many, &[2; 32]).map(drop);
-    assert_eq!(refused, Err(TokenError::TooManyRights { found: RIGHTS_MAX + 1 }));
+    assert_eq!(granted(&many).map(drop), Err(TokenError::TooManyRights { found: RIGHTS_MAX + 1 }));
+    assert!(granted(&many[1..]).is_ok());
+    // Many long places, and one that makes the token as long as it may be.
+    let sized = |width: usize, last: usize| {
+        let places = (1..RIGHTS_MAX).map(|number| format!("{number:width$}").replace(' ', "a"));
+        let places = places.chain(["b".repeat(last)]).map(|place| Right::unlimited(write(&place)));
+        granted(&places.collect::<Vec<_>>()).and_then(|token| token.to_bytes())
+    };
+    let fits = |width| sized(width, 200).ok().map(|bytes| (width, 200 + TOKEN_BYTES_MAX - bytes.len()));
+    let (width, last) = (512..=1024).rev().find_map(fits).expect("shorter ones fit");
+    let longest = sized(width, last).expect("it is as long as it may be");
+    assert_eq!((longest.len(), sized(width, last + 1)), (TOKEN_BYTES_MAX, Err(TokenError::TooLong)));
+    let roots = RootKeys::new(vec![root(1).public_root()]).expect("one key");
+    assert!(roots.open_token(&longest).is_ok());
     let mut token = whole();
     for block in 1..BLOCKS_MAX {
         let fresh = [u8::try_from(block).expect("few"); 32];
@@ -179,7 +204,6 @@ fn bounds_hold_and_a_sealed_token_stays_as_it_is() {
     let bytes = whole().to_bytes().expect("bytes");
     let key = KeyPair::from(&PrivateKey::from_bytes(&[1; 32], Algorithm::Ed25519).expect("a key"));
     let sealed = Biscuit::from(&bytes, key.public()).and_then(|token| token.seal()).expect("sealed");
-    let roots = RootKeys::new(vec![root(1).public_root()]).expect("one key");
     let sealed = roots.open_token(&sealed.to_vec().expect("bytes")).expect("it is good");
     assert_eq!(sealed.check_access(&ask(agent(1), &write("a")), &none()), Ok(()));
     let appended = sealed.narrow_rights(None, &[Right::unlimited(write(""))], &[7; 32]).map(drop);

@@ -168,6 +168,27 @@ async fn a_redirect_is_followed_and_each_hop_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_body_is_sent_whatever_the_method() {
+    let server = Server::at(ALLOWED, 0, hello()).await;
+    let line = granted(&egress(&["127.0.0.1"], &Arc::default()), limits());
+    let url = format!("http://127.0.0.1:{}/", server.port());
+    for (method, body, length) in [
+        (HttpMethod::Get, "", None),
+        (HttpMethod::Head, "", None),
+        (HttpMethod::Delete, "", None),
+        (HttpMethod::Delete, "abc", Some(3)),
+        (HttpMethod::Put, "abc", Some(3)),
+    ] {
+        let request = get(&url, &on_port(server.port(), &["127.0.0.1"]));
+        let request = EgressRequest { method, body: Bytes::from_static(body.as_bytes()), ..request };
+        line.send_request(request).await.expect("it answers");
+        let heard = server.heard().pop().expect("it is heard");
+        let said = heard.lines().find_map(|line| line.strip_prefix("content-length: ")).map(str::to_owned);
+        assert_eq!(said, length.map(|length: usize| length.to_string()), "{heard}");
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_to_another_host_gets_no_credential_or_body() {
     let other = Server::at(ALLOWED, 0, hello()).await;
     let location = format!("http://b.example:{}/", other.port());
@@ -425,6 +446,22 @@ async fn every_egress_limit_ends_the_request_that_exceeds_it() {
         ),
     ];
     let egress = egress(&["127.0.0.1"], &Arc::default());
+    // What is exactly as long as it may be is taken; `connection` and the length are headers, too.
+    for (answer, header_bytes_max, fits) in [
+        (http("200 OK", "x-a: bcd\r\n", "123456789"), 10 + 19 + 19, true),
+        (http("200 OK", "content-encoding: identity\r\n", "123456789"), 30 + 19 + 19, true),
+        (http("200 OK", "x-a: bcd\r\n", "123456789"), 10 + 19 + 18, false),
+        (chunked("9\r\n123456789\r\n0\r\n\r\n"), 28, true),
+    ] {
+        let server = Server::at(ALLOWED, 0, Arc::new(move |_| answer.clone())).await;
+        let limits = LineLimits { response_bytes_max: 9, header_bytes_max, ..limits() };
+        let request =
+            get(&format!("http://127.0.0.1:{}/", server.port()), &on_port(server.port(), &["127.0.0.1"]));
+        match granted(&egress, limits).send_request(request).await {
+            Ok(response) => assert_eq!((read(response).await.as_deref(), fits), (Ok("123456789"), true)),
+            Err(error) => assert!(!fits, "{error:?}"),
+        }
+    }
     for (what, answer, limits, expected) in table {
         let server = Server::at(ALLOWED, 0, Arc::new(move |_| answer.clone())).await;
         let url = format!("http://127.0.0.1:{}/", server.port());
@@ -475,12 +512,26 @@ async fn an_endless_way_and_a_long_request_end() {
     assert_eq!(server.connections(), 4);
     let small = LineLimits { request_bytes_max: 3, header_bytes_max: 20, ..limits() };
     let line = granted(&egress, small);
+    // As long as it may be: it goes out and is redirected, as everything here.
+    let headers = [("x-a", "bcd"), ("x-b", "cde")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let body = Bytes::from_static(b"abc");
+    let full =
+        EgressRequest { headers: headers.to_vec(), body, method: HttpMethod::Put, ..get(&url, &grants) };
+    let error = line.send_request(full).await.expect_err("it goes on and on");
+    assert_eq!(error.failure, EgressFault::Redirects { max: 3 });
+    let many = |count: usize| vec![("x-a".to_owned(), "b".to_owned()); count];
+    for (count, goes_out) in [(100, true), (101, false)] {
+        let request = EgressRequest { headers: many(count), ..get(&url, &grants) };
+        let error = granted(&egress, limits()).send_request(request).await.expect_err("it goes on and on");
+        assert_eq!(matches!(error.failure, EgressFault::Redirects { .. }), goes_out, "{count}: {error:?}");
+    }
+    let before = server.connections();
     let long =
         EgressRequest { method: HttpMethod::Post, body: Bytes::from_static(b"four"), ..get(&url, &grants) };
     let error = line.send_request(long).await.expect_err("too long");
     assert_eq!(error.failure, EgressFault::TooLarge { part: OversizedPart::Request, bytes_max: 3 });
     let mut wide = get(&url, &grants);
-    wide.headers = vec![("x-long".to_owned(), "y".repeat(20))];
+    wide.headers = vec![("x-long".to_owned(), "y".repeat(11))];
     let error = line.send_request(wide).await.expect_err("too long");
     assert_eq!(error.failure, EgressFault::TooLarge { part: OversizedPart::Headers, bytes_max: 20 });
     for (name, value) in [
@@ -499,7 +550,7 @@ async fn an_endless_way_and_a_long_request_end() {
             "{name}: {error:?}"
         );
     }
-    assert_eq!(server.connections(), 4, "nothing of it went out");
+    assert_eq!(server.connections(), before, "nothing of it went out");
 }
 
 #[tokio::test]
@@ -593,6 +644,16 @@ async fn a_door_at_every_address_is_refused_at_each() {
         let ask = get(&url, &on_port(door.port(), &["127.0.0.1"]));
         let error = granted(&egress, limits()).send_request(ask).await.err();
         assert_eq!(error.as_ref().map(rule), refused.then_some("own door"), "{listens}");
+    }
+}
+
+#[tokio::test]
+async fn a_public_address_of_this_machine_is_refused_however_it_is_spelled() {
+    let names = Arc::new(Told::default().here(&["8.8.8.8"]));
+    for host in ["8.8.8.8", "[::ffff:8.8.8.8]"] {
+        let ask = get(&format!("http://{host}/"), &["net:*".to_owned()]);
+        let error = granted(&egress(&[], &names), limits()).send_request(ask).await.expect_err(host);
+        assert_eq!(rule(&error), "address of this machine", "{host}");
     }
 }
 

@@ -286,8 +286,9 @@ fn each_layer_takes_away_and_none_gives() {
                 assert_eq!(format!("delay {found}"), rule, "{instance} {tenant} {grants:?}");
                 assert!(policy.is_some(), "a delay names the policy");
             }
-            GateVerdict::Deny { rule: found, policy, .. } => {
+            GateVerdict::Deny { rule: found, policy, reason } => {
                 assert_eq!(found, rule, "{instance} {tenant} {grants:?}");
+                assert!(rule != "policy no-notes" || reason.contains("(notes are closed)"), "{reason}");
                 assert_eq!(
                     policy.is_some(),
                     rule != "default deny",
@@ -456,16 +457,13 @@ fn irreversible_calls_are_judged_by_the_operators_setting() {
         digest(judged(delays, outside, EffectClass::Pure)),
         "what the operator says is a part of the policy that decisions name"
     );
+    let denies = judged(PolicyVerdict::Deny, outside, EffectClass::Pure);
+    assert_ne!(digest(denies), digest(judged(delays, outside, EffectClass::Pure)));
 }
 
 #[test]
 fn only_a_call_can_be_put_off() {
     let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
-    let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
-    let text = format!("package dromia.policy\nimport rego.v1\n{DELAY}");
-    let file = PolicyText { name: "later.rego".to_owned(), text };
-    let instance = PolicyLayer::compile_layer("instance", &[file]).expect("it compiles");
-    policies.replace_layers(PolicyLayers { instance: Some(instance), ..PolicyLayers::default() });
     let (grants, context) = (texts(&["reply", "model"]), Label::ACTOR_TEXT);
     let principal = Principal {
         scope: &scope,
@@ -475,13 +473,21 @@ fn only_a_call_can_be_put_off() {
         endorsed: &[],
         plan: PlanContext::OPEN,
     };
-    let gate = GrantGate::new(policies, ["exec"]);
-    for action in [
-        GateAction::Reply { session: SessionId::from_bytes([5; 16]) },
-        GateAction::Model { model: "scripted" },
-    ] {
-        let verdict = answer_of(gate.evaluate_action(principal, action));
-        assert!(matches!(&verdict, GateVerdict::Deny { rule, .. } if rule == "delay later"), "{verdict:?}");
+    let asks = ASK.replace("input.action.kind == \"tool\"", "input.version == 1");
+    for (text, said) in [(DELAY, "delay later"), (&asks, "ask look")] {
+        let text = format!("package dromia.policy\nimport rego.v1\n{text}");
+        let file = PolicyText { name: "own.rego".to_owned(), text };
+        let instance = Some(PolicyLayer::compile_layer("instance", &[file]).expect("it compiles"));
+        let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
+        policies.replace_layers(PolicyLayers { instance, ..PolicyLayers::default() });
+        let gate = GrantGate::new(policies, ["exec"]);
+        for action in [
+            GateAction::Reply { session: SessionId::from_bytes([5; 16]) },
+            GateAction::Model { model: "scripted" },
+        ] {
+            let verdict = answer_of(gate.evaluate_action(principal, action));
+            assert!(matches!(&verdict, GateVerdict::Deny { rule, .. } if rule == said), "{verdict:?}");
+        }
     }
 }
 

@@ -1,15 +1,17 @@
 //! Policies are refused when they are read, with the place, and the shipped one keeps its own tests.
 
-use dromia_contracts::gate::{GateAction, Principal};
+use dromia_contracts::gate::{Gate as _, GateAction, Principal};
 use dromia_contracts::id::{AgentId, SessionId, TenantId};
 use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::scope::{Actor, Scope, ScopeAuthority};
+use dromia_guard::GrantGate;
 use dromia_guard::policy::{
     BYTES_MAX, DEFAULT, DEFAULT_TESTS, DEPTH_MAX, FILES_MAX, FileRules, PolicyEngine, PolicyLayer,
-    PolicyLayers, PolicyProblem, PolicyText, PolicyVerdict, run_tests,
+    PolicyLayers, PolicyProblem, PolicyText, PolicyVerdict, file_rules, run_tests,
 };
 use dromia_testkit::answer_of;
+use jiff::Timestamp;
 
 fn file(name: &str, text: &str) -> PolicyText {
     PolicyText { name: name.to_owned(), text: text.to_owned() }
@@ -138,10 +140,25 @@ fn a_policy_that_would_fail_later_is_refused_with_place() {
             "`rule` is missing",
         ),
         (r#"verdicts contains "deny" if false"#.to_owned(), (4, 20), "a verdict has `verdict`"),
+        (r#"verdicts contains {"verdict": "deny", "rule": 3} if false"#.to_owned(), (4, 47), "`rule` is 3"),
+        (
+            r#"verdicts contains {"verdict": "deny", "rule": ""} if false"#.to_owned(),
+            (4, 48),
+            "`rule` is ; a verdict has",
+        ),
+        (
+            format!(r#"verdicts contains {{"verdict": "deny", "rule": "{}"}} if false"#, "a".repeat(65)),
+            (4, 48),
+            "`rule` is aaa",
+        ),
     ] {
         let found = problem(&beside(&rule));
         assert_eq!((found.file.as_str(), found.place), ("own.rego", Some(place)), "{rule}: {found}");
         assert!(found.problem.starts_with(said), "{rule}: {found}");
+    }
+    for set in [r#"{{"verdict": "no", "rule": "a"}}"#, r#"{{"verdict": "no", "rule": "a"} | true}"#] {
+        let wrong = problem(&format!("{HEAD}verdicts := {set}\n"));
+        assert!(wrong.problem.starts_with("`verdict` is no; "), "{wrong}");
     }
     let no_set = problem(&format!("{HEAD}verdicts := 3\n"));
     assert!(no_set.place.is_some_and(|(line, _)| line == 3), "{no_set}");
@@ -197,6 +214,7 @@ listed := [y | some x in [1, 2]; y := own(x)]
 full := data.dromia.policy.own(3)
 used if fallback(2) == 1
 told if print("it is told nowhere")
+verdicts contains {concat("", ["ver", "dict"]): "deny", "rule": "a"} if false
 "#;
     let layer =
         PolicyLayer::compile_layer("instance", &[file("own.rego", &beside(rules))]).expect("it compiles");
@@ -220,10 +238,49 @@ fn a_layer_lists_the_rules_of_each_file() {
 fn a_layer_has_its_bounds() {
     let long = problem(&format!("{HEAD}{RULE}#{}\n", "a".repeat(BYTES_MAX)));
     assert!(long.problem.contains("longer than"), "{long}");
-    let many: Vec<_> =
-        (0..=FILES_MAX).map(|n| file(&format!("{n}.rego"), &format!("{HEAD}{RULE}"))).collect();
-    let many = PolicyLayer::compile_layer("instance", &many).expect_err("too many");
-    assert!(many.problem.contains("at most"), "{many}");
+    let long = format!("{HEAD}{RULE}");
+    let longest = format!("{long}#{}", "a".repeat(BYTES_MAX - long.len() - 1));
+    assert!(PolicyLayer::compile_layer("instance", &[file("own.rego", &longest)]).is_ok());
+    let many: Vec<_> = (0..=2 * FILES_MAX).map(|n| file(&format!("{n}.rego"), &long)).collect();
+    let layer = |count: usize| PolicyLayer::compile_layer("instance", &many[..count]).map(drop);
+    // Beside each file may be one with its tests.
+    let tests = |count: usize| run_tests("instance", &many[..count]).map(drop);
+    let counted =
+        |count: usize| file_rules("instance", &many[..count]).map(|found| assert_eq!(found.len(), count));
+    for (compiled, most) in [
+        (&layer as &dyn Fn(usize) -> Result<(), PolicyProblem>, FILES_MAX),
+        (&tests, 2 * FILES_MAX),
+        (&counted, 2 * FILES_MAX),
+    ] {
+        assert_eq!(compiled(most), Ok(()));
+        let refused = compiled(most + 1).expect_err("too many");
+        assert!(refused.problem.contains("at most"), "{refused}");
+    }
+}
+
+#[test]
+fn what_counts_is_told_with_what_was_refused() {
+    let tenant = TenantId::from_bytes([1; 16]);
+    let policies = PolicyEngine::built_in().expect("it compiles");
+    let shipped = policies.instance_digest();
+    policies.replace_layers(layers_of("input.version == 2"));
+    let (first, later) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(9).expect("in range"));
+    for (now, wrong) in [(first, "a b c"), (later, "allow := 1")] {
+        policies.note_refused(&problem(wrong), now);
+    }
+    let gate = GrantGate::new(policies.clone(), ["file.read"]);
+    let told = gate.tenant_policy(tenant).expect("a gate with a policy says it");
+    assert_eq!((told.files, told.digest), (vec!["own.rego".to_owned()], policies.instance_digest()));
+    let refused = told.refused.expect("others lie there");
+    assert_eq!(
+        (refused.problem, refused.since),
+        (problem("allow := 1").to_string(), first),
+        "since the first"
+    );
+    assert_ne!(policies.instance_digest(), shipped);
+    policies.replace_layers(PolicyLayers::default());
+    let told = policies.active_policy(tenant);
+    assert_eq!((told.files.len(), told.refused, told.digest), (0, None, shipped));
 }
 
 #[test]
@@ -444,6 +501,8 @@ fn a_seemingly_circular_rule_is_accepted() {
         "m if { [m, _] := [1, 2]; m == 1 }",
         "data_of := 1\nn := data_of",
         "count_of(x) := count(x)",
+        "m if { {\"k\": m} := {\"k\": 1}; m == 1 }",
+        "a := data.dromia.policyx.b",
     ] {
         let compiled = PolicyLayer::compile_layer("instance", &[file("own.rego", &beside(rule))]);
         assert!(compiled.is_ok(), "{rule}: {compiled:?}");

@@ -11,8 +11,8 @@ use dromia_contracts::plan::PlanContext;
 use dromia_contracts::scope::{Actor, ScopeAuthority};
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_guard::policy::{
-    BOUND, BROKEN, PATH_PARTS_MAX, PolicyDecision, PolicyEvaluator, PolicyLayer, PolicyText, PolicyVerdict,
-    PolicyWorkers, run_tests,
+    BOUND, BROKEN, MEMORY_MAX, PATH_PARTS_MAX, PolicyDecision, PolicyEvaluator, PolicyLayer, PolicyText,
+    PolicyVerdict, PolicyWorkers, SAID_MAX, run_tests,
 };
 use dromia_guard::{PolicyEngine, PolicyLayers};
 
@@ -233,6 +233,73 @@ fn a_policy_worker_answers_like_the_server_itself() {
     });
 }
 
+/// The processes that this one started and did not take leave of.
+fn children() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("its threads").flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn a_worker_stays_for_the_next_question_until_it_was_slow() {
+    let policies = policies(PolicyEvaluator::Apart(workers()), &[LONG]);
+    let workers_after = |path: &str| {
+        runtime().block_on(judged(&policies, ATTACKER, path));
+        children()
+    };
+    // A question that comes before the worker is idle again begins another one.
+    let comes_to = |holds: &dyn Fn(&[String], &[String]) -> bool| {
+        let mut before = children();
+        (0..50).any(|_| holds(&std::mem::replace(&mut before, workers_after("usual")), &before))
+    };
+    assert!(comes_to(&|before, now| !now.is_empty() && before == now), "each question has a new worker");
+    let slow = workers_after("attack");
+    assert!(comes_to(&|_, now| slow.iter().any(|worker| !now.contains(worker))), "{slow:?} stay");
+}
+
+/// A layer of two files that gives so many verdicts.
+fn many(count: usize) -> PolicyLayers {
+    let rule = format!(
+        "verdicts contains {{\"verdict\": \"deny\", \"rule\": sprintf(\"r%d\", [n])}} if some n in numbers.range(1, {count})"
+    );
+    let text = |name: &str, rule: &str| PolicyText { name: name.to_owned(), text: format!("{HEAD}{rule}\n") };
+    let files = [text("a.rego", &rule), text("b.rego", "other := 1")];
+    let instance = PolicyLayer::compile_layer("instance", &files).expect("it compiles");
+    PolicyLayers { instance: Some(instance), ..PolicyLayers::default() }
+}
+
+#[test]
+fn a_layer_gives_as_many_verdicts_as_it_may() {
+    for evaluator in [PolicyEvaluator::Here, PolicyEvaluator::Apart(workers())] {
+        let policies = policies(evaluator, &[]);
+        for (count, is_broken) in [(SAID_MAX, false), (SAID_MAX + 1, true)] {
+            policies.replace_layers(many(count));
+            let said = runtime().block_on(judged(&policies, ATTACKER, "a")).said;
+            assert_eq!(said.rule == BROKEN, is_broken, "{said:?}");
+            assert!(!is_broken || said.reason.contains("instance: it gives 257 verdicts"), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn what_was_judged_is_not_asked_again() {
+    let apart = policies(PolicyEvaluator::Apart(workers()), &["false"]);
+    let lost = PolicyWorkers::from_program("/nonexistent/worker");
+    let without = PolicyEngine::clone(&apart).with_evaluator(PolicyEvaluator::Apart(lost));
+    let scope = ScopeAuthority::claim().issue_scope(tenant(ATTACKER), Actor::new("cli:ada"));
+    let author = scope.actor();
+    let (context, plan) = (Label::ACTOR_TEXT, PlanContext::OPEN);
+    let principal = Principal { scope: &scope, author, grants: &[], context, endorsed: &[], plan };
+    let said = |policies: &PolicyEngine, model| {
+        runtime().block_on(policies.judge_action(principal, GateAction::Model { model }, "grant model")).said
+    };
+    let known = said(&apart, "known");
+    assert_eq!((known.call, said(&without, "known")), (PolicyVerdict::Allow, known.clone()));
+    // What broke is asked again, where there is a worker for it.
+    assert_eq!(said(&without, "new").rule, BROKEN);
+    assert_eq!(said(&apart, "new"), known);
+}
+
 #[test]
 fn an_endless_policy_is_refused_before_it_takes_effect() {
     let evaluator = PolicyEvaluator::Apart(workers());
@@ -286,7 +353,10 @@ fn limits(pid: &str) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("its limits");
     let row = |line: &str| {
         let (name, rest) = line.split_at_checked(26)?;
-        Some((name.trim().to_owned(), rest.split_whitespace().nth(1)?.to_owned()))
+        let mut numbers = rest.split_whitespace();
+        // The kernel ends a process that reaches the first one of processor time.
+        let number = numbers.nth(usize::from(!name.starts_with("Max cpu time")));
+        Some((name.trim().to_owned(), number?.to_owned()))
     };
     text.lines().filter_map(row).collect()
 }
@@ -296,21 +366,19 @@ fn a_policy_worker_has_no_files_children_or_unbounded_memory() {
     let policies = policies(PolicyEvaluator::Apart(workers()), &["false"]);
     assert_eq!(runtime().block_on(judged(&policies, ATTACKER, "a")).said.call, PolicyVerdict::Allow);
     // It stays for the next question, as a child of this process.
-    let tasks = std::fs::read_dir("/proc/self/task").expect("its threads");
-    let children =
-        tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let children = children.collect::<Vec<_>>().join(" ");
-    let is_worker = |pid: &&str| {
+    let is_worker = |pid: &String| {
         let name = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         name.starts_with("dromia-policy-worker")
     };
-    let worker = children.split_whitespace().find(is_worker).expect("a worker waits");
-    let limits = limits(worker);
+    let worker = children().into_iter().find(is_worker).expect("a worker waits");
+    let limits = limits(&worker);
     let most = |name: &str| limits.iter().find(|(known, _)| known == name).map(|(_, most)| most.as_str());
     assert_eq!(most("Max open files"), Some("3"), "{limits:?}");
     assert_eq!(most("Max file size"), Some("0"), "{limits:?}");
     assert_eq!(most("Max processes"), Some("0"), "{limits:?}");
     assert_eq!(most("Max core file size"), Some("0"), "{limits:?}");
     let memory: u64 = most("Max address space").and_then(|most| most.parse().ok()).expect("a bound");
-    assert!(memory < 1 << 30, "{memory}");
+    assert!((MEMORY_MAX + (1 << 20)..1 << 30).contains(&memory), "{memory}");
+    let seconds: u64 = most("Max cpu time").and_then(|most| most.parse().ok()).expect("a bound");
+    assert!((12..15).contains(&seconds), "{seconds}");
 }

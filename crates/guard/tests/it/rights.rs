@@ -3,6 +3,7 @@
 mod ends;
 mod forged;
 mod reference;
+mod reports;
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,7 +23,7 @@ use dromia_guard::{GrantGate, PolicyEngine, StoreCapabilities, StoreVault};
 use dromia_testkit::conformance::StoreScene;
 use dromia_testkit::{ManualClock, ReferenceStore, answer_of, tokio_runtime_seeded};
 
-use crate::server::{egress, get, granted, limits};
+use crate::server::{egress, get, granted, limits, rule};
 use crate::vault::Keys;
 
 fn shipped() -> PolicyEngine {
@@ -216,9 +217,17 @@ async fn a_capability_allows_exactly_its_holder_exactly_what_it_covers() {
         assert_eq!(fixture.judged(0, &asked).await, expected, "{} {}", asked.tool, asked.arguments);
         assert_eq!(fixture.judged(1, &asked).await, default_deny(), "another agent: {}", asked.arguments);
     }
-    let probe = PreparedCall { id: CallId::PROBE, ..call("file.write", "{}") };
-    assert!(fixture.judged(0, &probe).await.is_ok(), "its model is told of the tool");
-    assert_eq!(fixture.judged(1, &probe).await, default_deny());
+    // Before a model is asked, which is told of the tools: any place will do then.
+    for (tool, id, is_covered) in [
+        ("file.write", CallId::PROBE, true),
+        ("http.request", CallId::PROBE, true),
+        ("http.request", CallId { step: 1, index: 0 }, false),
+        ("message.send", CallId::PROBE, false),
+    ] {
+        let probe = PreparedCall { id, ..call(tool, "{}") };
+        assert_eq!(fixture.judged(0, &probe).await.is_ok(), is_covered, "{tool} {id:?}");
+        assert_eq!(fixture.judged(1, &probe).await, default_deny());
+    }
 }
 
 #[tokio::test]
@@ -275,6 +284,8 @@ async fn a_child_capability_is_narrower_and_ends_with_its_parent() {
     assert_eq!(fixture.judged(1, &write("docs/a/x")).await, by(handed.id, 1));
     assert_eq!(fixture.judged(1, &write("docs/b")).await, default_deny());
     assert_eq!(fixture.judged(2, &write("docs/a/x")).await, by(last.id, 2));
+    let probe = PreparedCall { id: CallId::PROBE, ..call("file.write", "{}") };
+    assert_eq!(fixture.judged(2, &probe).await, by(last.id, 2), "any place");
     assert!(fixture.judged(0, &write("docs/b")).await.is_ok(), "whoever hands on keeps what he has");
 
     fixture.revoke(handed.id).await;
@@ -396,6 +407,10 @@ async fn the_way_out_alone_holds_a_task_to_its_host() {
     let found = tasks(&fixture, &[&["tool:http.request"], &["net:http:api.example.com"]]).await;
     let way = egress(&[], &Arc::default()).with_capabilities(fixture.capabilities.live_capabilities());
     let line = granted(&way, limits());
+    let blind = granted(&egress(&[], &Arc::default()), limits());
+    let ask = get("https://api.example.com/x", &["net:*".to_owned(), found[1].1.clone()]);
+    let error = blind.send_request(ask).await.expect_err("it cannot read what bounds the task");
+    assert_eq!(rule(&error), "within");
     let judged = async |words: &[usize]| {
         let bounds = words.iter().map(|word| found[*word].1.clone());
         let grants: Vec<_> = ["net:*".to_owned()].into_iter().chain(bounds).collect();

@@ -97,6 +97,7 @@ async fn a_tunnel_reaches_nothing_a_request_may_not() {
         (&closed, here.clone(), net("127.0.0.1"), "loopback address"),
         (&open, format!("169.254.169.254:{port}"), net("169.254.169.254"), "metadata address"),
         (&open, "127.0.0.1".to_owned(), net("127.0.0.1"), "malformed url"),
+        (&open, "127.0.0.1:".to_owned(), net("127.0.0.1"), "malformed url"),
         (&open, format!("{here}/x"), net("127.0.0.1"), "malformed url"),
         (&open, format!("u@{here}"), net("127.0.0.1"), "userinfo"),
     ] {
@@ -122,7 +123,9 @@ async fn a_tunnel_keeps_the_bounds_of_its_line() {
 
     let little = granted(&way_out, LineLimits { response_bytes_max: 3, ..limits() });
     let mut tunnel = dig(&little, &to, &grants).await.expect("it is open");
-    tunnel.up.write(Bytes::from_static(b"abcd")).await.expect("it is sent");
+    tunnel.up.write(Bytes::from_static(b"abc")).await.expect("it is sent");
+    assert_eq!(tunnel.down.next_chunk().await, Ok(Some(Bytes::from_static(b"abc"))), "three are few enough");
+    tunnel.up.write(Bytes::from_static(b"d")).await.expect("it is sent");
     let long = all(&mut tunnel).await;
     assert_eq!(long, Err(EgressFault::TooLarge { part: OversizedPart::Response, bytes_max: 3 }));
 
@@ -142,6 +145,24 @@ async fn a_tunnel_keeps_the_bounds_of_its_line() {
     assert!(second.is_err(), "a tunnel counts as long as it stands");
     drop(first);
     dig(&one, &to, &grants).await.expect("its place is free");
+}
+
+#[tokio::test]
+async fn a_tunnel_whose_other_end_is_gone_takes_no_more() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let to = format!("127.0.0.1:{}", listener.local_addr().expect("an address").port());
+    let line = granted(&egress(&["127.0.0.1"], &Arc::new(Told::default())), limits());
+    let mut tunnel = dig(&line, &to, &[format!("net:{to}")]).await.expect("it is open");
+    drop(listener.accept().await.expect("it comes"));
+    let mut sent = Ok(());
+    for _ in 0..1000 {
+        sent = tunnel.up.write(Bytes::from_static(b"more")).await;
+        if sent.is_err() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(sent, Err(EgressFault::Broken));
 }
 
 #[tokio::test]

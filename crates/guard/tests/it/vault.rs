@@ -17,9 +17,11 @@ use dromia_contracts::plan::PlanContext;
 use dromia_contracts::store::Store;
 use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_contracts::vault::{
-    LeakDetector as _, NewSecret, SecretSlot, SecretSummary, SecretUse, SecretValue, Vault as _,
+    KeyBytes, KeyProvider as _, LeakDetector as _, NewSecret, SecretSlot, SecretSummary, SecretUse,
+    SecretValue, Vault as _,
 };
 use dromia_contracts::{Actor, CallId, Digest, ErrorCode, Scope, ScopeAuthority, TenantId};
+use dromia_guard::vault::{secret_opens, tenant_context};
 use dromia_guard::{GrantGate, PolicyEngine, StoreVault};
 use dromia_testkit::ReferenceStore;
 use dromia_testkit::answer_of;
@@ -29,6 +31,7 @@ pub(crate) use self::keys::{Changing, Keys};
 use crate::server::{egress, get, granted, limits, rule};
 
 const VALUE: &str = "ghp_canary_0123456789";
+const OTHER: &str = "another-value-4711";
 const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 
 /// A vault over a store in memory, and a tenant.
@@ -150,8 +153,17 @@ async fn a_secret_once_opened_is_masked_in_the_log() {
     fixture.vault.mask_held(&mut line);
     assert!(line.ends_with(VALUE.as_bytes()), "nothing is opened to be looked for in a log");
     assert_eq!(fixture.vault.check_usable(&used, "https://api.example/v1").await, Ok(()));
+    // Those of another tenant, too.
+    let other = StoreScene::open_scene(Arc::clone(&fixture.store), 2).await;
+    let vault = Arc::clone(&fixture.vault);
+    let other = VaultFixture { store: Arc::clone(&fixture.store), scene: other, vault };
+    other.set("api.example".to_owned(), "bearer").await;
+    other.vault.rotate_secret(other.scope(), "github".to_owned(), value(OTHER)).await.expect("it is there");
+    assert_eq!(other.found(OTHER).await, 1);
+    line.extend(OTHER.bytes());
     fixture.vault.mask_held(&mut line);
-    assert!(!String::from_utf8_lossy(&line).contains(VALUE), "{line:?}");
+    let line = String::from_utf8_lossy(&line);
+    assert!(!line.contains(VALUE) && !line.contains(OTHER), "{line}");
 }
 
 #[tokio::test]
@@ -164,6 +176,21 @@ async fn a_stored_secret_shows_nothing_of_its_value() {
         assert!(!bytes.windows(6).any(|piece| piece == b"canary"));
     }
     assert!(!format!("{stored:?} {:?}", fixture.vault).contains("canary"));
+    // It opens for its own tenant, with its own key and as it was set.
+    let key = fixture.store.vault_key(&fixture.scope()).await.expect("a read").expect("it is there");
+    let (tenant, other) = (fixture.scene.tenant, TenantId::from_bytes([9; 16]));
+    let key = Keys(7).open_key(&tenant_context(tenant), &key).await.expect("it opens");
+    let mut moved = stored.clone();
+    moved.secret.host = "https://other.example.com:443".to_owned();
+    let wrong = KeyBytes::new([1; 32]);
+    for (tenant, key, sealed, opens) in [
+        (tenant, &key, &stored, true),
+        (other, &key, &stored, false),
+        (tenant, &wrong, &stored, false),
+        (tenant, &key, &moved, false),
+    ] {
+        assert_eq!(secret_opens(tenant, key, sealed), opens, "{tenant} {sealed:?}");
+    }
 }
 
 #[tokio::test]
@@ -183,6 +210,12 @@ async fn an_invalid_secret_is_refused_with_its_place() {
         let fault = fixture.vault.set_secret(fixture.scope(), new).await.expect_err(place);
         assert_eq!(fault.code, ErrorCode::InvalidRequest);
         assert!(fault.message.starts_with(place) && !fault.message.contains(VALUE), "{fault}");
+    }
+    for (placement, is_taken) in [("bearer", false), ("header:x-key", false), ("query:key", true)] {
+        let (placement, value) = (placement.parse().expect("a placement"), value("clé-0123456789"));
+        let new = NewSecret { name: "a".to_owned(), value, host: "h.example".to_owned(), placement };
+        let set = fixture.vault.set_secret(fixture.scope(), new).await;
+        assert_eq!(set.is_ok(), is_taken, "{set:?}");
     }
 }
 

@@ -145,3 +145,77 @@ pub(crate) fn new_body_key(batch: &WriteBatch) -> Option<[u8; 32]> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use dromia_contracts::store::Store as _;
+    use dromia_testkit::conformance::random::{BatchWriter, draw_sequence};
+    use dromia_testkit::{ReferenceStore, answer_of};
+
+    use super::*;
+
+    /// What the mutations of the random sequences count, by their kinds: rows, and the bytes of what has no fixed length.
+    #[test]
+    fn each_kind_of_change_counts_its_rows_and_bytes() {
+        let mut sizes: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        let mut batches = Vec::new();
+        for seed in 0..24 {
+            let oracle = ReferenceStore::new();
+            let mut writer = BatchWriter::new(oracle.clone());
+            for batch in BatchWriter::world_batches() {
+                answer_of(oracle.commit(batch.clone()));
+                batches.push(batch);
+            }
+            for op in draw_sequence(seed, 60) {
+                if let Some(batch) = writer.batch_of_op(&op) {
+                    answer_of(oracle.commit(batch.clone()));
+                    batches.push(batch);
+                }
+            }
+        }
+        for batch in &batches {
+            let mutations = batch.mutations.iter();
+            let alone =
+                mutations.map(|one| (one.name(), WriteBatch::new(batch.tenant).with_mutation(one.clone())));
+            let claim = batch.claim.iter().map(|claim| {
+                ("claim", WriteBatch { claim: Some(claim.clone()), ..WriteBatch::new(batch.tenant) })
+            });
+            for (name, one) in alone.chain(claim) {
+                let (size, sum) = (BatchSize::from_batch(&one), sizes.entry(name).or_default());
+                *sum = (sum.0 + size.rows, sum.1 + size.bytes);
+            }
+        }
+        let sizes: Vec<_> = sizes.into_iter().collect();
+        let expected = [
+            ("agent_create", (107, 3852)),
+            ("agent_rename", (3, 6)),
+            ("agent_revise", (3, 90)),
+            ("agent_state_set", (14, 0)),
+            ("answer_put", (32, 33)),
+            ("approval_ask", (1, 45)),
+            ("approval_rule_put", (2, 12)),
+            ("budget_remove", (5, 10)),
+            ("budget_set", (27, 54)),
+            ("capability_drop", (14, 0)),
+            ("capability_put", (16, 272)),
+            ("capability_revoke", (8, 0)),
+            ("claim", (81, 0)),
+            ("cursor_move", (25, 50)),
+            ("delivery_prepare", (10, 116)),
+            ("delivery_settle", (3, 27)),
+            ("delivery_start", (3, 0)),
+            ("file_labels_put", (59, 213)),
+            ("import_end", (1, 0)),
+            ("inbox_put", (121, 2216)),
+            ("pin_put", (34, 34)),
+            ("run_append", (33, 11901)),
+            ("run_takeover", (1, 0)),
+            ("session_open", (204, 2449)),
+            ("state_put", (34, 102)),
+            ("tenant_create", (48, 96)),
+            ("token_create", (11, 22)),
+            ("token_revoke", (9, 0)),
+        ];
+        assert_eq!(sizes, expected, "of the seeds above");
+    }
+}

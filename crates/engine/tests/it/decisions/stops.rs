@@ -2,7 +2,7 @@
 
 use dromia_contracts::budget::{BudgetExhaustion, BudgetMeasure, BudgetScope};
 use dromia_contracts::content::ContentPart;
-use dromia_contracts::entry::Entry;
+use dromia_contracts::entry::{Entry, ParkReason, RunParked};
 use dromia_contracts::label::Label;
 use dromia_contracts::model::ModelError;
 use dromia_contracts::run::RunStatus;
@@ -125,6 +125,29 @@ fn a_pause_instead_of_a_due_retry_parks_once() {
     let mut live = Live::recover(&live.journal, 1);
     live.feed(DecisionInput::AgentPaused);
     assert_eq!((live.journal.len(), live.next), (entries, NextAction::Rest), "it rests already");
+}
+
+#[test]
+fn each_retry_waits_twice_as_long() {
+    let mut live = Live::begin(12);
+    let error = ModelError { code: ErrorCode::ModelUnavailable, message: "no".into(), retry_after: None };
+    let mut waits = Vec::new();
+    while live.state.status() != RunStatus::Failed {
+        match live.next.clone() {
+            NextAction::CallModel => {
+                live.feed(DecisionInput::Failed(error.clone()));
+                let parked = live.journal.iter().rev().find_map(|entry| match entry {
+                    Entry::RunParked(RunParked { park: ParkReason::Retry { until } }) => Some(*until),
+                    _ => None,
+                });
+                waits.push(parked.expect("it waits").as_millisecond());
+            }
+            NextAction::Rest => live = Live::recover(&live.journal, 1),
+            _ => assert!(live.answer(1)),
+        }
+    }
+    waits.dedup();
+    assert_eq!(waits, [500, 1000, 2000, 4000, 8000], "the last failure waits for nothing");
 }
 
 fn no_room() -> BudgetExhaustion {

@@ -58,3 +58,16 @@ pub(in crate::policy) fn write_frame(to: &mut impl Write, body: &[u8]) -> io::Re
     to.write_all(&frame)?;
     to.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_read_up_to_its_bound() {
+        for (length, is_read) in [(0, true), (FRAME_MAX, true), (FRAME_MAX + 1, false)] {
+            let head = u32::try_from(length).expect("four bytes").to_le_bytes();
+            assert_eq!(read_length(head).ok(), is_read.then_some(length));
+        }
+    }
+}

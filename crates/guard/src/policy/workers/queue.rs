@@ -100,6 +100,9 @@ mod tests {
         assert_eq!(began, [1, 2, 3, 1], "a second one comes behind the first of each other, and no third");
         turns.finish_question(tenant(1));
         assert_eq!(turns.next(), Some(1));
+        let mut alone = QuestionQueue::default();
+        assert!((0..3).all(|number| alone.push_question(tenant(1), number)));
+        assert_eq!([alone.next(), alone.next(), alone.next()], [Some(0), Some(1), None]);
     }
 
     #[test]

@@ -52,6 +52,10 @@ fn a_value_is_found_in_every_form() {
         texts.push(STANDARD.encode(format!("{before}{VALUE} and more")));
         texts.push(URL_SAFE_NO_PAD.encode(format!("{before}{VALUE}")));
     }
+    let told = format!("a {} b", split.join("-"));
+    assert_eq!(scanner().find_secrets(told.as_bytes())[0].range, 2..told.len() - 2);
+    let found = scanner().find_secrets(VALUE.repeat(2).as_bytes());
+    assert_eq!(found.into_iter().map(|leak| leak.range).collect::<Vec<_>>(), [0..18, 18..36]);
     for text in texts {
         let told = format!("it says ä {text} ö and goes on");
         let leaks = scanner().find_secrets(told.as_bytes());
@@ -135,6 +139,7 @@ fn a_quick_scan_finds_every_secret_or_says_it_cannot() {
     assert_eq!(scanner().find_secrets(bomb.as_bytes()).len(), 1);
     assert_eq!(scanner().find_quickly(bomb.as_bytes()), None);
     assert_eq!(scanner().find_quickly(&vec![b' '; QUICK_TEXT_MAX + 1]), None);
+    assert_eq!(scanner().find_quickly(&vec![b' '; QUICK_TEXT_MAX]), Some(Vec::new()));
     assert_eq!(
         TenantSecretScanner::default().find_quickly(bomb.as_bytes()),
         Some(Vec::new()),

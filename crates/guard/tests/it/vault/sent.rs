@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dromia_contracts::ErrorCode;
-use dromia_contracts::egress::{Egress as _, EgressClientConfig, EgressPurpose};
+use dromia_contracts::egress::{Egress as _, EgressClientConfig, EgressPurpose, EgressRequest};
 use dromia_contracts::store::Mutation;
 use dromia_contracts::vault::{NewSecret, SealedSecret, SecretSlot, SecretSummary, Vault as _};
 
@@ -26,6 +26,11 @@ async fn a_secret_is_placed_only_where_its_placement_says() {
         let decided = response.decisions[0].rule.as_str();
         assert!(decided.ends_with(" and secret:github"), "{decided}");
         assert!(!format!("{response:?}").contains(VALUE) && !response.url.contains(VALUE));
+        // A parameter of the same name would be there twice.
+        let twice = fixture.asking(server.port(), &slot, &["secret:github"]);
+        let twice = EgressRequest { url: format!("{}?key=1", twice.url), ..twice };
+        let is_sent = fixture.line().send_request(twice).await.is_ok();
+        assert_eq!(is_sent, !placement.starts_with("query"), "{placement}");
     }
 }
 

@@ -79,13 +79,16 @@ mod tests {
     #[test]
     fn base64_is_decoded_to_its_last_byte_across_breaks() {
         for length in 0..40 {
-            let bytes: Vec<u8> = (0..length).map(|byte| byte * 6).collect();
-            for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
-                let told = format!("{encoded}. And");
-                assert_eq!(decode_base64(told.as_bytes(), 0, 4096), (encoded.len(), bytes.clone()));
+            for bytes in [(0..length).map(|byte| byte * 6).collect(), vec![0xff_u8; length.into()]] {
+                for encoded in [STANDARD_NO_PAD.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
+                    let told = format!("{encoded}. And");
+                    assert_eq!(decode_base64(told.as_bytes(), 0, 4096), (encoded.len(), bytes.clone()));
+                }
             }
         }
         assert_eq!(decode_base64(b"YW\\nJj\nZGVm.", 0, 4096), (11, b"abcdef".to_vec()));
+        assert_eq!(decode_base64(b"YW\\Jj\\ZGVm.", 0, 4096), (10, b"abcdef".to_vec()));
+        assert_eq!(decode_base64(b"YW\\Jj\\ZGVm.", 0, 4096), (10, b"abcdef".to_vec()));
     }
 
     #[test]

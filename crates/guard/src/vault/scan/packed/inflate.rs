@@ -147,6 +147,12 @@ mod tests {
     use super::super::{BYTES_MAX, open_each};
     use super::*;
 
+    #[test]
+    fn reading_costs_what_is_in_it_and_the_blanks_between() {
+        assert_eq!([cost_of(1001, &[0; 10]), cost_of(16, &[0; 12])], [500, 12]);
+        assert_eq!([1532, 1533].map(|length| fills_budget(&vec![0; length], 2048)), [false, true]);
+    }
+
     /// Two thousand marks, each in a block that ends before the next one, so that what follows is behind each of them: a MiB of
     /// blocks with nothing in them. Read to the end for each mark, this would take hours.
     #[test]

@@ -63,7 +63,36 @@ pub(super) fn may_begin(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
+
+    #[test]
+    fn few_characters_may_begin_what_some_mark_begins_with() {
+        let mut begun = std::collections::BTreeSet::new();
+        for mark in [&GZIP[..]].into_iter().chain(ZLIB.iter().map(|mark| &mark[..])) {
+            for (before, beside) in
+                (0..3).flat_map(|before| (0..4096).map(move |beside: u32| (before, beside)))
+            {
+                // What comes before it ends with these bits, and what comes behind begins with those.
+                let [_, _, first, behind] = (beside << 4).to_be_bytes();
+                let whole = [&[first >> 4; 2][..before], mark, &[behind, behind]].concat();
+                let text = STANDARD.encode(&whole).into_bytes();
+                begun.extend((1..4).map(|length| text[before..before + length].to_vec()));
+            }
+        }
+        let signs = (b'A'..=b'Z').chain(b'a'..=b'z').chain(b'0'..=b'9').chain(*b"+/");
+        let signs: Vec<_> = signs.map(|sign| vec![sign]).collect();
+        let mut texts = signs.clone();
+        for _ in 0..3 {
+            let other = texts.iter().find(|text| may_begin(text) != begun.contains(*text));
+            assert_eq!(other.map(|text| String::from_utf8_lossy(text)), None);
+            let longer =
+                |text: &Vec<u8>| signs.iter().map(|sign| [&text[..], sign].concat()).collect::<Vec<_>>();
+            texts = texts.iter().flat_map(longer).collect();
+        }
+    }
 
     #[test]
     fn every_head_of_zlib_is_one_and_nothing_else_is() {

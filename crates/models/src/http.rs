@@ -22,4 +22,4 @@ pub use format::WireFormat;
 pub use reader::{EVENT_BYTES_MAX, StreamReader, whole_reply};
 
 pub(crate) use draft::{CallPiece, ReplyDraft};
-pub(crate) use failure::{cut_error, withheld_error};
+pub(crate) use failure::{cut_error, reported_error, withheld_error};

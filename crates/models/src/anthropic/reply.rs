@@ -3,7 +3,7 @@
 use dromia_contracts::model::{DeltaSink, FinishReason, ModelError, TokenUsage, UsageDetail};
 use serde::Deserialize;
 
-use crate::http::{CallPiece, ReplyDraft, cut_error, withheld_error};
+use crate::http::{CallPiece, ReplyDraft, cut_error, reported_error, withheld_error};
 
 /// Takes a whole answer.
 pub(crate) fn take_whole(
@@ -12,6 +12,9 @@ pub(crate) fn take_whole(
     deltas: &dyn DeltaSink,
 ) -> Result<(), ModelError> {
     let message: AnthropicReply = serde_json::from_slice(json).map_err(unreadable_error)?;
+    if message.error.is_some() {
+        return Err(reported_error(json));
+    }
     for (index, block) in (0..).zip(message.content) {
         take_block(draft, index, block, deltas)?;
     }
@@ -52,9 +55,7 @@ pub(crate) fn take_event(
             draft.done = true;
             Ok(())
         }
-        AnthropicEvent::Error => {
-            Err(cut_error("the model's server reported an error in the middle of its answer"))
-        }
+        AnthropicEvent::Error => Err(reported_error(json)),
         AnthropicEvent::Other => Ok(()),
     }
 }
@@ -103,6 +104,8 @@ fn take_stop(
 
 #[derive(Deserialize)]
 struct AnthropicReply {
+    #[serde(default)]
+    error: Option<serde::de::IgnoredAny>,
     #[serde(default)]
     content: Vec<ContentBlock>,
     #[serde(default)]

@@ -4,7 +4,7 @@ use dromia_contracts::model::{DeltaSink, FinishReason, ModelError, TokenUsage, U
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::http::{CallPiece, ReplyDraft, cut_error, withheld_error};
+use crate::http::{CallPiece, ReplyDraft, cut_error, reported_error, withheld_error};
 
 /// Takes a chunk of a stream or a whole answer.
 pub(crate) fn take_completion(
@@ -14,8 +14,8 @@ pub(crate) fn take_completion(
 ) -> Result<(), ModelError> {
     let answer: ChatCompletion =
         serde_json::from_slice(json).map_err(|_| cut_error("the model's answer is not the expected JSON"))?;
-    if answer.error.is_some() {
-        return Err(cut_error("the model's server reported an error in the middle of its answer"));
+    if answer.error.is_some() || answer.object.as_deref() == Some("error") {
+        return Err(reported_error(json));
     }
     draft.usage = answer.usage.map(ChatUsage::to_token_usage).or(draft.usage.take());
     // Only one choice is asked for.
@@ -56,6 +56,9 @@ struct ChatCompletion {
     choices: Option<Vec<ChatChoice>>,
     #[serde(default)]
     usage: Option<ChatUsage>,
+    /// `error` where the fields of an error are at the top.
+    #[serde(default)]
+    object: Option<String>,
     #[serde(default)]
     error: Option<serde::de::IgnoredAny>,
 }

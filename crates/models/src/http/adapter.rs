@@ -87,11 +87,21 @@ impl HttpModel {
         if response.status != 200 {
             return Err(self.read_error(response).await);
         }
-        if self.config.stream {
+        let read = if self.config.stream {
             self.read_stream(response, deltas).await
         } else {
             self.read_whole(response, deltas).await
-        }
+        };
+        read.map_err(|error| {
+            let HttpConfig { model, window, key, vault_key, .. } = &self.config;
+            let key = key.as_ref().map(ProviderApiKey::expose_key);
+            let holds_key = |words: &str| vault_key.is_some() || key.is_some_and(|key| words.contains(key));
+            let error = failure::bound_words(error, holds_key);
+            match error.code {
+                ErrorCode::ContextExceeded => failure::too_long_error(&error, model, window.context_tokens),
+                _ => error,
+            }
+        })
     }
 
     async fn read_stream(

@@ -138,6 +138,13 @@ impl HttpConfig {
         EgressClientConfig { route, limits }
     }
 
+    /// The host of the base address, with the port that it names.
+    pub(crate) fn host_and_port(&self) -> Option<String> {
+        let url = self.endpoint_url().ok()?;
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        url.host_str().map(|host| format!("{host}{port}"))
+    }
+
     /// Reads the base address and adds the format's path; connects to nothing.
     pub fn endpoint_url(&self) -> Result<Url, HttpError> {
         let base = Url::parse(&self.base_url).map_err(|_| HttpError::BaseUrl)?;

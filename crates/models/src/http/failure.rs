@@ -11,7 +11,7 @@ use dromia_contracts::egress::{EgressError, EgressFault, TimeoutPhase, find_head
 use dromia_contracts::model::ModelError;
 use dromia_sse::SseError;
 use jiff::fmt::rfc2822;
-use serde::Deserialize;
+use serde_json::Value;
 
 /// The longest wait that a provider can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
@@ -97,13 +97,32 @@ const TOO_LONG_WORDS: [&str; 10] = [
 
 /// Tells whether a server refuses a request because it is longer than the model's window.
 pub(super) fn says_too_long(status: u16, body: &[u8]) -> bool {
-    let Ok(said) = serde_json::from_slice::<serde_json::Value>(body) else { return false };
-    // Some servers have the fields of the error at the top.
-    let error = said.get("error").unwrap_or(&said);
-    let fields = ["code", "type", "message"].map(|field| error.get(field).and_then(|field| field.as_str()));
+    let said: Value = serde_json::from_slice(body).unwrap_or_default();
+    matches!(status, 400 | 413 | 422 | 500) && names_too_long(&said)
+}
+
+/// The object in which a server says what went wrong; some have its fields at the top.
+fn reported_object(said: &Value) -> &Value {
+    let inner = said.get("response").unwrap_or(said);
+    inner.get("error").filter(|error| !error.is_null()).unwrap_or(inner)
+}
+
+fn names_too_long(said: &Value) -> bool {
+    let error = reported_object(said);
+    let fields = ["code", "type", "message"].map(|field| error.get(field).and_then(Value::as_str));
     let words = error.as_str().into_iter().chain(fields.into_iter().flatten());
     let words = words.collect::<Vec<_>>().join(" ").to_lowercase();
-    matches!(status, 400 | 413 | 422 | 500) && TOO_LONG_WORDS.iter().any(|known| words.contains(known))
+    TOO_LONG_WORDS.iter().any(|known| words.contains(known))
+}
+
+/// An error that a server reports within an answer that began with 200; its words are not bounded yet. It means
+/// what it means with a status of its own: a request that is too long is no shorter the next time.
+pub(crate) fn reported_error(json: &[u8]) -> ModelError {
+    let said: Value = serde_json::from_slice(json).unwrap_or_default();
+    let words = provider_words(&said).map(|words| format!(": {words}")).unwrap_or_default();
+    let message = format!("the model's server reported an error in its answer{words}");
+    let code = if names_too_long(&said) { ErrorCode::ContextExceeded } else { ErrorCode::ModelCut };
+    ModelError { code, message, retry_after: None }
 }
 
 /// The refusal of a request that is longer than the model's window.
@@ -127,24 +146,28 @@ pub(super) fn status_error(
     body: &[u8],
     key: Option<&str>,
 ) -> ModelError {
+    let words = serde_json::from_slice(body).ok().and_then(|said| provider_words(&said));
+    let words = words.map(|words| format!(": {words}")).unwrap_or_default();
+    // It is busy, or broken for now.
+    let passes = matches!(status, 408 | 429 | 500..=599);
     let message = match status {
-        // It is busy, or broken for now.
-        408 | 429 | 500..=599 => {
-            return ModelError {
-                code: ErrorCode::ModelUnavailable,
-                message: format!("the model's server answered {status}"),
-                retry_after: retry_after(headers),
-            };
-        }
         // Providers repeat parts of the key in these.
         401 | 403 => format!("the model's server refused the credentials ({status})"),
         300..=399 => format!("the model's server answered {status}, and redirects are not followed"),
-        _ => match provider_message(body, key) {
-            Some(words) => format!("the model's server answered {status}: {words}"),
-            None => format!("the model's server answered {status}"),
-        },
+        _ => format!("the model's server answered {status}{words}"),
     };
-    ModelError { code: ErrorCode::ModelRejected, message, retry_after: None }
+    let code = if passes { ErrorCode::ModelUnavailable } else { ErrorCode::ModelRejected };
+    let error = ModelError { code, message, retry_after: retry_after(headers).filter(|_| passes) };
+    bound_words(error, |words| key.is_some_and(|key| words.contains(key)))
+}
+
+/// Cuts a provider's words short, and leaves them out where they could hold the key.
+pub(super) fn bound_words(mut error: ModelError, holds_key: impl Fn(&str) -> bool) -> ModelError {
+    if let Some((ours, words)) = error.message.split_once(": ") {
+        let kept: String = words.chars().take(MESSAGE_CHARS_MAX).collect();
+        error.message = if holds_key(words) { ours.to_owned() } else { format!("{ours}: {kept}") };
+    }
+    error
 }
 
 /// Reads how long to wait: seconds, or a date, which is compared with the answer's own `Date`.
@@ -160,25 +183,12 @@ fn retry_after(headers: &[(String, String)]) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok().map(|wait| wait.min(RETRY_AFTER_MAX))
 }
 
-/// Reads the provider's own words; none where they could hold the key.
-fn provider_message(body: &[u8], key: Option<&str>) -> Option<String> {
-    #[derive(Deserialize)]
-    struct ProviderErrorBody {
-        error: ProviderErrorField,
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum ProviderErrorField {
-        Object { message: String },
-        Text(String),
-    }
-    let (ProviderErrorField::Object { message } | ProviderErrorField::Text(message)) =
-        serde_json::from_slice::<ProviderErrorBody>(body).ok()?.error;
-    if key.is_some_and(|key| message.contains(key)) || message.contains("://") {
-        return None;
-    }
+/// Reads the provider's own words; none where they could hold an address.
+fn provider_words(said: &Value) -> Option<String> {
+    let error = reported_object(said);
+    let message = error.get("message").unwrap_or(error).as_str()?;
     let printable = message.chars().map(|c| if c.is_control() { ' ' } else { c });
-    Some(printable.take(MESSAGE_CHARS_MAX).collect())
+    (!message.contains("://")).then(|| printable.collect())
 }
 
 #[cfg(test)]

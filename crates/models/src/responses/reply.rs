@@ -4,7 +4,7 @@
 use dromia_contracts::model::{DeltaSink, FinishReason, ModelError, TokenUsage, UsageDetail};
 use serde::Deserialize;
 
-use crate::http::{CallPiece, ReplyDraft, cut_error, withheld_error};
+use crate::http::{CallPiece, ReplyDraft, cut_error, reported_error, withheld_error};
 
 /// Takes a whole answer.
 pub(crate) fn take_whole(
@@ -12,7 +12,7 @@ pub(crate) fn take_whole(
     json: &[u8],
     deltas: &dyn DeltaSink,
 ) -> Result<(), ModelError> {
-    take_response(draft, serde_json::from_slice(json).map_err(unreadable_error)?, deltas)
+    take_response(draft, json, serde_json::from_slice(json).map_err(unreadable_error)?, deltas)
 }
 
 /// Takes one event of a stream.
@@ -25,9 +25,9 @@ pub(crate) fn take_event(
         ResponsesEvent::Text { delta } => draft.add_text(delta, deltas),
         ResponsesEvent::Completed { response } | ResponsesEvent::Incomplete { response } => {
             draft.done = true;
-            take_response(draft, response, deltas)
+            take_response(draft, json, response, deltas)
         }
-        ResponsesEvent::Failed | ResponsesEvent::Error => Err(server_error()),
+        ResponsesEvent::Failed | ResponsesEvent::Error => Err(reported_error(json)),
         ResponsesEvent::Other => Ok(()),
     }
 }
@@ -36,12 +36,9 @@ fn unreadable_error(_: serde_json::Error) -> ModelError {
     cut_error("the model's answer is not the expected JSON")
 }
 
-fn server_error() -> ModelError {
-    cut_error("the model's server reported an error in the middle of its answer")
-}
-
 fn take_response(
     draft: &mut ReplyDraft,
+    json: &[u8],
     response: ResponsesReply,
     deltas: &dyn DeltaSink,
 ) -> Result<(), ModelError> {
@@ -50,7 +47,7 @@ fn take_response(
         ("completed", _) => FinishReason::Stop,
         ("incomplete", Some("content_filter")) => return Err(withheld_error("content_filter")),
         ("incomplete", _) => FinishReason::Length,
-        _ => return Err(server_error()),
+        _ => return Err(reported_error(json)),
     });
     draft.usage = response.usage.map(ResponsesUsage::to_token_usage);
     let mut text = String::new();
@@ -93,6 +90,8 @@ enum ResponsesEvent {
 
 #[derive(Deserialize)]
 struct ResponsesReply {
+    /// Absent where a server answers with an error alone.
+    #[serde(default)]
     status: String,
     #[serde(default)]
     incomplete_details: Option<IncompleteDetails>,

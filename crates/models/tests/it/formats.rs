@@ -636,20 +636,70 @@ async fn an_answer_that_is_withheld_or_broken_is_typed() {
     }
 }
 
-#[test]
-fn an_error_within_a_stream_is_a_cut() {
-    let table = [
+/// What servers of each format report within an answer that began with 200, and whether it says that the request is too
+/// long.
+fn reported_errors() -> Vec<(WireFormat, &'static str, bool)> {
+    use WireFormat::{AnthropicMessages as Messages, OpenAiChat as Chat, OpenAiResponses as Responses};
+    vec![
+        (Messages, r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#, false),
         (
-            WireFormat::AnthropicMessages,
-            r#"{"type":"error","error":{"type":"overloaded_error","message":"x"}}"#,
+            Messages,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 > 8"}}"#,
+            true,
         ),
-        (WireFormat::OpenAiResponses, r#"{"type":"response.failed","response":{"status":"failed"}}"#),
-        (WireFormat::OpenAiChat, r#"{"error":{"message":"x"}}"#),
-    ];
-    for (format, event) in table {
-        let error =
-            read(format, &[format!("data: {event}\n\n").as_bytes()], &Collected::default()).unwrap_err();
-        assert_eq!(error.code, ErrorCode::ModelCut, "{format:?}");
+        (Responses, r#"{"type":"response.failed","response":{"status":"failed"}}"#, false),
+        (
+            Responses,
+            r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"context_length_exceeded","message":"x"}}}"#,
+            true,
+        ),
+        (Responses, r#"{"type":"error","code":"context_length_exceeded","message":"x","param":null}"#, true),
+        (Responses, r#"{"type":"error","error":{"code":"context_length_exceeded","message":"x"}}"#, true),
+        (Chat, r#"{"error":{"message":"x"}}"#, false),
+        (Chat, r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#, true),
+        (Chat, r#"{"object":"error","message":"maximum context length is 8","code":400}"#, true),
+    ]
+}
+
+/// Says which reported error is not what it is with a status of its own, where the server's event arrives so.
+fn misread_error(arrives: impl Fn(&str) -> String) -> Option<String> {
+    reported_errors().into_iter().find_map(|(format, event, too_long)| {
+        let sent = format!("data: {}\n\n", arrives(event));
+        let code = read(format, &[sent.as_bytes()], &Collected::default()).unwrap_err().code;
+        let must = if too_long { ErrorCode::ContextExceeded } else { ErrorCode::ModelCut };
+        (code != must).then(|| format!("{format:?} {event}: {code}"))
+    })
+}
+
+#[test]
+fn an_error_within_a_stream_keeps_its_meaning() {
+    assert_eq!(misread_error(str::to_owned), None);
+}
+
+/// Planted fault: what the error says is not read, so each one counts as an answer that broke off.
+#[test]
+fn a_context_error_read_as_a_cut_is_caught() {
+    for words in ["context_length_exceeded", "prompt is too long", "maximum context length"] {
+        assert!(misread_error(|event| event.replace(words, "an error")).is_some(), "{words}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_after_status_200_names_the_window_but_no_key() {
+    for (format, event, too_long) in reported_errors() {
+        let event = event.replace(r#""x""#, r#""sk-canary is no key""#);
+        for stream in [true, false] {
+            let body = if stream { format!("data: {event}\n\n") } else { event.clone() };
+            let (address, _heard, _) = answer_once(http("200 OK", "", &body), Then::Close).await;
+            let config = HttpConfig::new(format, format!("http://{address}/v1"), "opus");
+            let config = HttpConfig { stream, key: Some(ProviderApiKey::new("sk-canary")), ..config };
+            let model = HttpModel::new(config, &egress()).unwrap();
+            let error = attempt(&model, &request("hello"), &Collected::default()).await.unwrap_err();
+            let must = if too_long { ErrorCode::ContextExceeded } else { ErrorCode::ModelCut };
+            assert_eq!(error.code, must, "{format:?} {event}");
+            assert_eq!(error.message.contains("does not fit opus"), too_long, "{error}");
+            assert!(!error.message.contains("sk-"), "{error}");
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! or too slow is left to cool down, and the next attempt, which the engine journals as such, goes to the first of the
 //! chain that is not cooling and whose window takes the request. Who is asked is chosen when the attempt is prepared,
 //! so that the journal names them before anything is sent, and what is left out is what does not fit that very model.
-//! A failure names the alias that was asked and its host, and nothing else of the address: gateways carry tokens in paths.
+//! A failure names the alias that was asked and its provider, and nothing of the address: tenants read it too.
 //! What is sent is our own form of the conversation, so a switch never leaves a transcript that the next provider would
 //! refuse.
 
@@ -85,8 +85,8 @@ pub struct ModelRegistry {
 #[derive(Debug)]
 struct RegistryState {
     adapters: BTreeMap<String, Arc<dyn LanguageModel>>,
-    /// The host and port of each alias that is reached over HTTP.
-    hosts: BTreeMap<String, String>,
+    /// The provider of each alias that is reached over HTTP.
+    providers: BTreeMap<String, String>,
     fallbacks: BTreeMap<String, Vec<String>>,
     clock: Arc<dyn Clock>,
     /// Until when a model is left alone; at most one entry per alias.
@@ -102,13 +102,13 @@ impl ModelRegistry {
     ) -> Result<Self, ModelsError> {
         let scripted: Arc<dyn LanguageModel> = Arc::new(ScriptedModel::new(Arc::clone(clock)));
         let mut adapters = BTreeMap::from([(ScriptedModel::ALIAS.to_owned(), Arc::clone(&scripted))]);
-        let mut hosts = BTreeMap::new();
+        let mut providers = BTreeMap::new();
         for (alias, provider) in config.models {
             let adapter: Arc<dyn LanguageModel> = match provider {
                 ModelProvider::Scripted => Arc::clone(&scripted),
                 ModelProvider::Unusable(reason) => Arc::new(UnusableModel { reason }),
                 ModelProvider::Http(settings) => {
-                    hosts.extend(settings.host_and_port().map(|host| (alias.clone(), host)));
+                    providers.extend(settings.provider.clone().map(|name| (alias.clone(), name)));
                     match HttpModel::new(settings, egress) {
                         Ok(adapter) => Arc::new(adapter),
                         Err(source) => return Err(ModelsError::Adapter { alias, source }),
@@ -127,7 +127,7 @@ impl ModelRegistry {
         }
         let shared = RegistryState {
             adapters,
-            hosts,
+            providers,
             fallbacks: config.fallbacks,
             clock: Arc::clone(clock),
             cooling: Mutex::default(),
@@ -191,8 +191,8 @@ impl RegistryState {
                 Ok(reply)
             }
             Err(error) => {
-                let at = self.hosts.get(name).map(|host| format!(" at {host}")).unwrap_or_default();
-                let error = ModelError { message: format!("{name}{at}: {}", error.message), ..error };
+                let provider = self.providers.get(name).map(|it| format!(" ({it})")).unwrap_or_default();
+                let error = ModelError { message: format!("{name}{provider}: {}", error.message), ..error };
                 Err(self.cool_down(&request.model, name, error))
             }
         }

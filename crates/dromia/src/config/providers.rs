@@ -357,6 +357,7 @@ fn http_config(target: &ModelTarget, key: Option<ProviderKey>, keys_of: &KeysOf)
     let ModelTarget { server, model, stream, price, window, .. } = target;
     let base_url = server.base_url.clone().unwrap_or_default();
     let mut http = HttpConfig::new(server.kind.wire_format()?, base_url, model.clone());
+    http.provider = target.server_key.strip_prefix("providers.").map(str::to_owned);
     match key {
         None | Some(ProviderKey::Missing(_)) => {}
         Some(ProviderKey::Held(secret)) => http.key = Some(secret),

@@ -36,6 +36,8 @@ pub struct HttpConfig {
     /// The address before `/chat/completions`, `/responses` or `/messages`, such as `https://api.openai.com/v1`. It
     /// may hold no user name.
     pub base_url: String,
+    /// The provider's name in the configuration, for failures; addresses may be private to the operator.
+    pub provider: Option<String>,
     /// The model's name at the provider.
     pub model: String,
     /// The key, where the provider wants one.
@@ -66,6 +68,7 @@ impl HttpConfig {
         Self {
             format,
             base_url: base_url.into(),
+            provider: None,
             model: model.into(),
             key: None,
             vault_key: None,
@@ -136,13 +139,6 @@ impl HttpConfig {
             EgressPurpose::Named(base_url)
         };
         EgressClientConfig { route, limits }
-    }
-
-    /// The host of the base address, with the port that it names.
-    pub(crate) fn host_and_port(&self) -> Option<String> {
-        let url = self.endpoint_url().ok()?;
-        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        url.host_str().map(|host| format!("{host}{port}"))
     }
 
     /// Reads the base address and adds the format's path; connects to nothing.

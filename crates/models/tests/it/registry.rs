@@ -118,6 +118,7 @@ async fn rejections_skip_fallbacks_and_limits_keep_the_providers_wait() {
 /// Nobody listens there; a model of it can only be prepared for.
 fn nowhere(id: &str, context_tokens: Option<u32>) -> ModelProvider {
     let base = HttpConfig::new(WireFormat::OpenAiChat, "http://127.0.0.1:1", id);
+    let base = HttpConfig { provider: Some("local".to_owned()), ..base };
     let window = ContextWindow { context_tokens, output_tokens_max: None };
     ModelProvider::Http(HttpConfig { window, ..base })
 }
@@ -149,7 +150,7 @@ async fn route_and_omissions_are_chosen_when_an_attempt_is_prepared() {
     );
     let error = models.call_model(&asked, &first, &Collected::default()).await.expect_err("nobody listens");
     assert_eq!(error.code, ErrorCode::ModelUnavailable);
-    assert!(error.message.starts_with("default at 127.0.0.1:"), "it names whom it asked: {error}");
+    assert!(error.message.starts_with("default (local): "), "it names whom it asked: {error}");
     let second = models.prepare_attempt(&asked).expect("the newest fits");
     let worded = (second.wording.by.as_deref(), second.wording.model.as_str(), second.wording.left_out);
     assert_eq!(worded, (Some("spare"), "small", 1), "the stand-in's window decides");

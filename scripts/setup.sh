@@ -40,6 +40,13 @@ install() {
 
 [ ${#missing[@]} -eq 0 ] || install "${missing[@]}"
 
+# A release is linked with musl; that it compiles is checked.
+static=$(uname -m)-unknown-linux-musl
+if ! [ -d "$(rustc --print target-libdir --target "$static")" ]; then
+  command -v rustup >/dev/null 2>&1 || { echo "Rust's library for $static is missing; install it beside rustc" >&2; exit 2; }
+  rustup target add "$static"
+fi
+
 # What a distribution packs may be older than what the clients and the mock run on.
 if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
   echo "$(python3 --version) is too old; Python 3.11 or newer must come first on PATH" >&2

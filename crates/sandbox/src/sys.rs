@@ -142,12 +142,14 @@ struct InterfaceRequest {
 /// Raises the loopback interface of this process's network namespace, which a new one has and which is down.
 pub(crate) fn raise_loopback() -> io::Result<()> {
     const UP: libc::c_short = 1;
+    // The C libraries disagree about the type of its number.
+    const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let mut name = [0; 16];
     name[..2].copy_from_slice(b"lo");
     let interface = InterfaceRequest { name, flags: UP, rest: [0; 22] };
     // SAFETY: the kernel reads one `ifreq`, which has 40 bytes and lives as long as the call, and writes nothing.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const interface) };
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFFLAGS, &raw const interface) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, major, minor};
 use rustix::process::Pid;
 
 /// What a file system in memory calls itself. Those of a program have sizes of their own.
-const IN_MEMORY: libc::__fsword_t = 0x0102_1994;
+const IN_MEMORY: rustix::fs::FsWord = 0x0102_1994;
 
 /// What some processes hold.
 #[derive(Debug, Default)]

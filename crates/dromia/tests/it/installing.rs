@@ -158,6 +158,10 @@ fn the_image_is_built_from_every_file_the_program_includes() {
         .split_whitespace()
         .filter_map(|file| fs::canonicalize(file.trim_end_matches(':')).ok())
         .filter(|file| !file.starts_with(built))
+        // Clippy, which runs in the build, reads its own settings; the image is built without it.
+        .filter(|file| {
+            file.parent() != Some(root.as_path()) || file.extension().is_none_or(|kind| kind != "toml")
+        })
         .filter_map(|file| {
             file.strip_prefix(&root).ok()?.components().next()?.as_os_str().to_owned().into_string().ok()
         })

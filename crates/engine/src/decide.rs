@@ -67,6 +67,8 @@ pub enum DecisionInput {
     Replied(ModelReply, Label, Option<String>),
     /// The model attempt gave no answer.
     Failed(ModelError),
+    /// The model attempt failed after a part of its answer came.
+    BrokenAnswer(ModelError),
     /// The next call was prepared and judged.
     Judged(CallId, CallJudgement),
     /// A call behind the next one was judged before its turn: it needs an approval, or its judgement waits for its
@@ -267,7 +269,8 @@ impl DecisionDraft {
             DecisionInput::Circled { told } => self.yield_at_repetition(told),
             DecisionInput::Asked(asked) => self.begin_manual_call(asked),
             DecisionInput::Replied(reply, label, unfit) => self.accept_reply(reply, label, unfit),
-            DecisionInput::Failed(error) => self.retry_or_fail(&error),
+            DecisionInput::Failed(error) => self.retry_or_fail(&error, false),
+            DecisionInput::BrokenAnswer(error) => self.retry_or_fail(&error, true),
             DecisionInput::Judged(call, judgement) => self.apply_judgement(call, judgement),
             DecisionInput::JudgedAhead(call, asks) => self.judged_ahead(call, asks.map(|asks| *asks)),
             DecisionInput::OpinionResult(call, consulted) => self.record_opinion(call, consulted),

@@ -238,29 +238,29 @@ impl<'a> RunExplanation<'a> {
     }
 }
 
-/// Names the model and the cause of a failed attempt that is repeated, and the next command after a failure.
+/// Names the cause of a failed attempt that is repeated, and the next command after a failure.
 fn explain_failure(
     state: &RunState,
     model: Option<&str>,
     attempt: Option<ModelFailed>,
     why: &mut RunStatusReason,
 ) {
-    let of_model = model.map(|model| format!(" (model {model})")).unwrap_or_default();
     match (&state.rest, attempt, &state.failure) {
         (Some(RestReason::Parked(ParkReason::Retry { .. })), Some(ModelFailed { code, message, .. }), _) => {
-            why.waits_for =
-                format!("{}; the last one failed with {code}: {message}{of_model}", why.waits_for);
+            why.waits_for = format!("{}; the last one failed with {code}: {message}", why.waits_for);
         }
         (_, attempt, Some(failure)) if why.status == RunStatus::Failed => {
-            // A test of the model says nothing of a conversation that is too long for it.
-            let is_of_model = failure.code != ErrorCode::ContextExceeded;
-            let asked = attempt.filter(|attempt| is_of_model && attempt.code == failure.code).and(model);
+            let asked = attempt.filter(|attempt| attempt.code == failure.code).and(model);
             "a person who corrects the cause and asks again".clone_into(&mut why.unblocked_by);
             why.command = Some(match asked {
-                Some(model) => {
-                    why.waits_for.push_str(&of_model);
-                    format!("dromia model test {model}")
+                // A test of the model says nothing of a conversation that is too long for it.
+                _ if failure.code == ErrorCode::ContextExceeded => {
+                    "a person who begins a new session (`/new` in a chat), sends less at a time, or chooses a model \
+                     with a larger window"
+                        .clone_into(&mut why.unblocked_by);
+                    "dromia model list".to_owned()
                 }
+                Some(model) => format!("dromia model test {model}"),
                 None => format!("dromia explain {}", failure.code),
             });
         }

@@ -234,7 +234,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::RequestNotFound => Some("see the run's model calls with `dromia run show`"),
         ErrorCode::RequestUnavailable => Some("read the conversation in its journal: `dromia run export`"),
         ErrorCode::ContextExceeded => {
-            Some("send less at a time, or choose a model with a larger window with `dromia model set`")
+            Some("begin a new session, send less at a time, or choose a model with a larger window with `dromia model set`")
         }
         ErrorCode::HandleTaken => Some("choose another handle"),
         ErrorCode::IdempotencyConflict => Some("use a new key for a new request"),

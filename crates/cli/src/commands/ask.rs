@@ -12,6 +12,8 @@ mod summary;
 mod usage_report;
 
 use std::fmt::Display;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
@@ -109,12 +111,23 @@ fn resolve_workspace(cli: &Cli<'_>, named: &str) -> Outcome<WorkspaceReference> 
         );
     }
     match std::fs::canonicalize(path) {
-        Err(error) => wrong(&error),
-        Ok(found) => {
+        Ok(found) if found.is_dir() => {
             let found = format!("{}{mark}", found.display());
             found.parse().or_else(|error: ParseWorkspaceError| wrong(&error))
         }
+        Ok(found) => wrong(&workspace_problem(&found, ErrorKind::NotADirectory)),
+        Err(error) => wrong(&workspace_problem(&std::path::absolute(path).unwrap_or_default(), error.kind())),
     }
+}
+
+/// Says why a path is no directory in which a run can work, and what to do.
+fn workspace_problem(path: &Path, problem: ErrorKind) -> String {
+    let why = match problem {
+        ErrorKind::NotFound => "does not exist; create it, or name another directory",
+        ErrorKind::NotADirectory => "is not a directory; name one, such as the directory that holds the file",
+        _ => "cannot be reached by your user; change its permissions, or name another directory",
+    };
+    format!("{} {why}", path.display())
 }
 
 /// What is asked, and how.
@@ -172,7 +185,7 @@ async fn ask_and_answer(
     if asked.by_line || output.is_jsonl() {
         let answered = stream_answer(cli, &asked, ProgressView::Entries, used, output).await?;
         print_json_row(&AnswerLine { kind: "answer", answered: &answered }, output)?;
-        return report_end(cli, &answered, output);
+        return report_end(cli, &answered, output).await;
     }
     let context = output.context_mut();
     let (shows_text, is_seen) = (context.out_is_terminal, context.out_is_terminal || context.err_is_terminal);
@@ -184,7 +197,7 @@ async fn ask_and_answer(
         if !streams {
             print_answer(&answered, output)?;
         }
-        let exit = report_end(cli, &answered, output)?;
+        let exit = report_end(cli, &answered, output).await?;
         print_summary(&answered, began.elapsed(), output)?;
         return Ok(exit);
     }
@@ -202,7 +215,7 @@ async fn ask_and_answer(
     match &waited {
         EventWaitResult::Answered(answered) => {
             print_answer(answered, output)?;
-            report_end(cli, answered, output)
+            report_end(cli, answered, output).await
         }
         EventWaitResult::Accepted(accepted) => {
             let exit = report_wait_end(accepted, output)?;
@@ -215,7 +228,7 @@ async fn ask_and_answer(
 }
 
 /// Says on stderr how a run ended; the one that Ctrl-C cancelled ended as it should.
-fn report_end(
+async fn report_end(
     cli: &Cli<'_>,
     answered: &EventAnswered,
     output: &mut CommandOutput<'_>,
@@ -225,7 +238,7 @@ fn report_end(
         output.print_notice(&format!("cancelled run {run}"))?;
         return Ok(CommandExit::Interrupted);
     }
-    report_run_end(answered, output)
+    report_run_end(cli, answered, output).await
 }
 
 /// Leaves only the JSON of an answer, which satisfies its schema. A run that did not complete has no answer to check.

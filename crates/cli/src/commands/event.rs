@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered, RunFailureDetails, SendEvent, WAIT_MS_MAX};
-use dromia_api::{ErrorCode, RunStatus, SessionId};
+use dromia_api::run::RunExplanation;
+use dromia_api::{ErrorCode, RunId, RunStatus, SessionId};
 use hyper::StatusCode;
 use schemars::JsonSchema;
 use tokio::time::{Instant, timeout};
@@ -38,8 +39,13 @@ pub(super) async fn run(
     let event = event_of(cli, send.clone(), session, output).await?;
     let sending = EventSubmission::of_command(send.idempotency_key, output);
     if send.wait {
-        let answer = send_and_wait(cli, event, &sending, InterruptAction::EndsCommand, output).await?;
-        return print_result(&answer, output);
+        return match send_and_wait(cli, event, &sending, InterruptAction::EndsCommand, output).await? {
+            EventWaitResult::Answered(answered) => {
+                print_answer(&answered, output)?;
+                report_run_end(cli, &answered, output).await
+            }
+            EventWaitResult::Accepted(accepted) => report_wait_end(&accepted, output),
+        };
     }
     let patience = cli.answer_timeout(MARGIN);
     let (_, bytes) = sending.post_with_retries(cli, &event, patience, Duration::ZERO, output).await?;
@@ -129,17 +135,6 @@ pub(super) async fn follow_to_answer(
     wait_result(cli, &input, accepted.run, ended).await
 }
 
-/// Prints the answer only; whatever else there is to say goes to stderr.
-pub(super) fn print_result(waited: &EventWaitResult, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
-    match waited {
-        EventWaitResult::Answered(answered) => {
-            print_answer(answered, output)?;
-            report_run_end(answered, output)
-        }
-        EventWaitResult::Accepted(accepted) => report_wait_end(accepted, output),
-    }
-}
-
 /// Prints what a run answered, if it answered.
 pub(super) fn print_answer(answered: &EventAnswered, output: &mut CommandOutput<'_>) -> Outcome {
     if answered.reply.is_some() || output.is_json() {
@@ -171,38 +166,29 @@ pub(super) fn is_unfunded(failure: Option<&RunFailureDetails>) -> bool {
 }
 
 /// Says on stderr how a run ended that did not complete.
-pub(super) fn report_run_end(
+pub(super) async fn report_run_end(
+    cli: &Cli<'_>,
     answered: &EventAnswered,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
-    let run = answered.run;
-    match answered.status {
-        RunStatus::Completed => return Ok(CommandExit::Done),
-        RunStatus::Yielded if is_unfunded(answered.failure.as_ref()) => {
-            let why = answered.failure.as_ref().map(|failure| failure.message.as_str()).unwrap_or_default();
-            output.print_notice(&format!("{run} stopped: {why}"))?;
-            output.print_notice(&format!("hint: `dromia run why {run}` says how to continue"))?;
-            return Ok(CommandExit::Budget);
-        }
-        RunStatus::Yielded => {
-            let why = answered.failure.as_ref().map(|failure| format!(": {}", failure.message));
-            let why = why.unwrap_or_else(|| " at its limit of model calls".to_owned());
-            output.print_notice(&format!("{run} stopped{why}"))?;
-            output.print_notice(&format!("hint: continue with `dromia run resume {run}`"))?;
-        }
-        RunStatus::Running
-        | RunStatus::Parked
-        | RunStatus::Held
-        | RunStatus::Failed
-        | RunStatus::Cancelled => {
-            let why = answered.failure.as_ref();
-            let why =
-                why.map(|failure| format!(": {} ({})", failure.message, failure.code)).unwrap_or_default();
-            output.print_notice(&format!("{run} is {}{why}", answered.status.as_str()))?;
-            output.print_notice(&format!("hint: `dromia run why {run}`"))?;
-        }
-    }
-    Ok(CommandExit::RunFailed)
+    let (run, failure) = (answered.run, answered.failure.as_ref());
+    let told = match (answered.status, failure) {
+        (RunStatus::Completed, _) => return Ok(CommandExit::Done),
+        (RunStatus::Yielded, Some(failure)) => format!("stopped: {}", failure.message),
+        (RunStatus::Yielded, None) => "stopped at its limit of model calls".to_owned(),
+        (status, Some(failure)) => format!("{}: {} ({})", status.as_str(), failure.message, failure.code),
+        (status, None) => status.as_str().to_owned(),
+    };
+    output.print_notice(&format!("{run} {told}"))?;
+    output.print_notice(&format!("hint: {}", next_step(cli, run).await))?;
+    Ok(if is_unfunded(failure) { CommandExit::Budget } else { CommandExit::RunFailed })
+}
+
+/// Who can correct what ended a run, and with which command; the command that says so, where the server does not answer.
+async fn next_step(cli: &Cli<'_>, run: RunId) -> String {
+    let why = cli.client.get::<RunExplanation>(&format!("/v1/runs/{run}/why")).await.ok();
+    let next = why.and_then(|why| Some(format!("it needs {}; run `{}`", why.unblocked_by, why.command?)));
+    next.unwrap_or_else(|| format!("see why with `dromia run why {run}`"))
 }
 
 fn accepted_text(accepted: &EventAccepted) -> String {

@@ -86,13 +86,17 @@ async fn input_that_is_not_utf8_is_refused_and_not_sent() {
 #[tokio::test]
 async fn how_a_run_ended_is_the_exit_code() {
     let cases: [(Script, CommandExit, &str); 11] = [
-        (|_, _| (200, answered("yielded", "")), CommandExit::RunFailed, "dromia run resume run_"),
+        (
+            |_, _| (200, answered("yielded", "")),
+            CommandExit::RunFailed,
+            "model calls\nhint: see why with `dromia run why run_",
+        ),
         (
             |_, _| {
                 (200, answered("failed", r#","failure":{"code":"model_rejected","message":"no such model"}"#))
             },
             CommandExit::RunFailed,
-            "is failed: no such model (model_rejected)",
+            "failed: no such model (model_rejected)\nhint: see why with `dromia run why run_",
         ),
         (|_, _| (202, accepted()), CommandExit::TimedOut, "dromia run watch run_"),
         (

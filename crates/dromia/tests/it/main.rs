@@ -33,6 +33,7 @@ mod egress;
 mod ends;
 mod executed;
 mod external;
+mod failing_runs;
 mod file_names;
 mod first_screen;
 mod flooded;

@@ -267,7 +267,7 @@ fn one_question_works_in_a_directory_of_its_own() {
     assert!(!scene.site().join("three").exists());
     for (workspace, reason) in [
         ("/etc", "workspace: /etc: it does not lie below"),
-        ("link/../gone", "No such file"),
+        ("link/../gone", "does not exist; create it"),
         (&format!("{}/link", scene.root.path().display()), "symbolic link"),
         ("site/.git", "programs outside execute"),
     ] {

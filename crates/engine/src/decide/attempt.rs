@@ -57,11 +57,12 @@ impl DecisionDraft {
         let dropped = drop_oversized(&mut message);
         let body = to_body(&message);
         if message.calls.len() > CALLS_MAX || body.len() > BODY_BYTES_MAX {
-            return self.retry_or_fail(&ModelError {
+            let error = ModelError {
                 code: ErrorCode::ModelCut,
                 message: format!("the answer has {} calls and {} bytes", message.calls.len(), body.len()),
                 retry_after: None,
-            });
+            };
+            return self.retry_or_fail(&error, true);
         }
         let replied = ModelReplied {
             step,
@@ -89,13 +90,16 @@ impl DecisionDraft {
         self.go_on()
     }
 
-    pub(super) fn retry_or_fail(&mut self, error: &ModelError) -> NextAction {
+    /// Writes down an attempt without a whole answer. One of which a part came is charged as one that was cut, whatever
+    /// ended it.
+    pub(super) fn retry_or_fail(&mut self, error: &ModelError, has_begun: bool) -> NextAction {
         let RunPhase::ModelOpen { step, attempt, reserved_micros, .. } = self.state.phase else {
             return self.go_on();
         };
         // An attempt that was not made, or that the provider refused or never took, costs nothing; one that was cut may
         // have cost all.
-        let charged_micros = match error.code {
+        let code = if has_begun { ErrorCode::ModelCut } else { error.code };
+        let charged_micros = match code {
             ErrorCode::ModelUnavailable
             | ErrorCode::ModelRejected
             | ErrorCode::ContextExceeded
@@ -106,22 +110,22 @@ impl DecisionDraft {
             step,
             attempt,
             attempts_max: Some(ATTEMPTS_MAX),
-            code: error.code,
+            code,
             message: error.message.clone(),
             charged_micros,
             judged: None,
         }));
-        if error.code == ErrorCode::ActionDenied {
-            // The gate's word, and not the model's.
-            return self.fail_run(error.code, error.message.clone());
-        }
-        if error.code == ErrorCode::ContextExceeded {
-            // The request would be as long again.
-            return self.fail_run(error.code, error.message.clone());
-        }
-        if error.code == ErrorCode::ModelRejected || attempt >= ATTEMPTS_MAX {
-            return self
-                .fail_run(error.code, format!("the model failed at attempt {attempt}: {}", error.message));
+        // The gate refuses the same again, the model's server too, and the request would be as long.
+        let is_final = matches!(
+            error.code,
+            ErrorCode::ActionDenied | ErrorCode::ModelRejected | ErrorCode::ContextExceeded
+        );
+        if is_final || attempt >= ATTEMPTS_MAX {
+            let told = match attempt {
+                1 => error.message.clone(),
+                _ => format!("all {attempt} attempts failed, the last one with: {}", error.message),
+            };
+            return self.fail_run(error.code, told);
         }
         let delay = error.retry_after.and_then(|delay| SignedDuration::try_from(delay).ok());
         let delay = delay.unwrap_or_else(|| SignedDuration::from_millis(250 << attempt.min(8)));

@@ -4,6 +4,7 @@
 //! and sent at the end at the latest. Without a scanner nothing is sent; the entry is authoritative.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dromia_contracts::model::DeltaSink;
@@ -26,6 +27,7 @@ pub(super) struct LiveDeltas<'a> {
     step: u32,
     attempt: u32,
     told: Option<Mutex<DeltaBuffer>>,
+    begun: AtomicBool,
 }
 
 struct DeltaBuffer {
@@ -44,7 +46,12 @@ impl<'a> LiveDeltas<'a> {
     ) -> Self {
         let told =
             spotter.map(|spotter| Mutex::new(DeltaBuffer { held: RedactionBuffer::new(spotter), offset: 0 }));
-        Self { core, run, step, attempt, told }
+        Self { core, run, step, attempt, told, begun: AtomicBool::new(false) }
+    }
+
+    /// Tells whether text of the answer came.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Sends the buffered text.
@@ -71,6 +78,7 @@ impl<'a> LiveDeltas<'a> {
 
 impl DeltaSink for LiveDeltas<'_> {
     fn push_delta(&self, text: &str) {
+        self.begun.store(true, Ordering::Relaxed);
         if self.core.hub.is_watched(self.run) {
             self.publish_text(|held| held.push(text));
         } else if let Some(told) = &self.told {

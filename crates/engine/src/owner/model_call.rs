@@ -221,6 +221,7 @@ impl RunOwner {
                 }
                 Ok(match result {
                     Ok(reply) => DecisionInput::Replied(reply, self.story.taint.label, None),
+                    Err(error) if deltas.has_begun() => DecisionInput::BrokenAnswer(error),
                     Err(error) => DecisionInput::Failed(error),
                 })
             }

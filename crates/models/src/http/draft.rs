@@ -106,9 +106,11 @@ impl ReplyDraft {
 
     /// Closes the answer. `input_tokens` is asked where the provider counted nothing.
     pub(crate) fn into_reply(self, input_tokens: impl FnOnce() -> u32) -> Result<ModelReply, ModelError> {
-        let finish = self
-            .finish
-            .ok_or_else(|| cut_error("the connection broke in the middle of the model's answer"))?;
+        let what = match self.bytes {
+            0 => "the model's answer is empty, or not of the kind that was asked for",
+            _ => "the model's answer ended before it was complete",
+        };
+        let finish = self.finish.ok_or_else(|| cut_error(what))?;
         let (usage, detail) = self.usage.unwrap_or_else(|| {
             let usage = TokenUsage {
                 input_tokens: input_tokens(),

@@ -131,11 +131,8 @@ pub(super) fn too_long_error(refused: &ModelError, model: &str, window: Option<u
         || "whose window the configuration does not say (models.ALIAS.context_tokens)".to_owned(),
         |tokens| format!("whose window is configured as {tokens} tokens"),
     );
-    let message = format!(
-        "the conversation does not fit {model}, {window}: {}; begin a new session (`/new` in a chat), or choose \
-         a model with a larger window with `dromia model set`",
-        refused.message
-    );
+    let message =
+        format!("the conversation does not fit {model}, {window}: {}", refused.message.trim_end_matches('.'));
     ModelError { code: ErrorCode::ContextExceeded, message, retry_after: None }
 }
 
@@ -286,7 +283,7 @@ mod tests {
         let refused = status_error(400, &[], TOO_LONG[2].1.as_bytes(), None);
         let error = too_long_error(&refused, "opus", Some(200_000));
         assert_eq!(error.code, ErrorCode::ContextExceeded);
-        for word in ["opus", "200000 tokens", "201234", "`/new`", "dromia model set"] {
+        for word in ["opus", "200000 tokens", "201234"] {
             assert!(error.message.contains(word), "{word}: {}", error.message);
         }
     }

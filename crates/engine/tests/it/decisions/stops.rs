@@ -81,6 +81,33 @@ fn a_rejected_request_is_not_sent_again() {
     }
 }
 
+/// What the attempts of a run that failed are charged, and the code with which it failed.
+fn charge_of(broken: fn(ModelError) -> DecisionInput) -> (Vec<ErrorCode>, bool, ErrorCode) {
+    let mut live = Live::begin(12);
+    live.answer(1);
+    let code = ErrorCode::ContextExceeded;
+    live.feed(broken(ModelError { code, message: "too long".into(), retry_after: None }));
+    let attempts = live.journal.iter().filter_map(|entry| match entry {
+        Entry::ModelFailed(failed) => Some(failed.code),
+        _ => None,
+    });
+    let failed = live.state.failure_fault().expect("it failed").code;
+    (attempts.collect(), live.state.cost_micros > 0, failed)
+}
+
+#[test]
+fn a_context_error_after_text_is_charged_and_not_repeated() {
+    let charged = charge_of(DecisionInput::BrokenAnswer);
+    assert_eq!(charged, (vec![ErrorCode::ModelCut], true, ErrorCode::ContextExceeded));
+}
+
+/// Planted fault: the text that came before the error is not seen.
+#[test]
+fn text_that_costs_nothing_is_caught() {
+    let charged = charge_of(DecisionInput::Failed);
+    assert_eq!(charged, (vec![ErrorCode::ContextExceeded], false, ErrorCode::ContextExceeded));
+}
+
 #[test]
 fn a_paused_agent_finishes_its_step_first() {
     let mut live = calls_asked(1);

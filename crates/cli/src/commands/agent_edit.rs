@@ -51,7 +51,11 @@ pub(super) async fn edit_agent(
                     Err(Error::Problem(refused)) if refused.status == 400 => Some(refused.detail),
                     // Another change came first, so the text was made from what is no more; it is not lost.
                     Err(Error::Problem(refused)) if refused.status == 412 => {
-                        output.print_notice(&format!("your text was not applied:\n\n{shown}"))?;
+                        let now: AgentResource = cli.client.get(&agent_url(&agent.name)).await?;
+                        let now = AgentDocument::of_agent(&now).to_yaml();
+                        output.print_notice(&format!(
+                            "your text was not applied:\n\n{shown}\nthe agent as it is now:\n\n{now}"
+                        ))?;
                         return Err(Error::Problem(refused));
                     }
                     after => return finish(&before, after?, output),

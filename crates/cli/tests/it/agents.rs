@@ -105,10 +105,12 @@ async fn an_edit_reopens_with_the_error_and_sends_one_change() {
 }
 
 #[tokio::test]
-async fn an_edit_that_lost_a_race_keeps_its_text() {
+async fn an_edit_that_lost_a_race_shows_its_text_and_the_agent_as_it_is() {
     let server = Server::new(|asked, before| {
         if asked.line.starts_with("PATCH") { problem(412, "version_conflict") } else { served(asked, before) }
     });
     let ended = server.typed(&["agent", "edit", "ops"], "model: default=>model: fast\n", true).await;
     assert!(ended.exit != CommandExit::Done && ended.err.contains("model: fast"), "{}", ended.err);
+    let (mine, now) = ended.err.split_once("the agent as it is now:").expect("both are shown");
+    assert!(mine.contains("model: fast") && now.contains("model: default"), "{}", ended.err);
 }

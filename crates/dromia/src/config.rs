@@ -113,6 +113,12 @@ pub(crate) fn read_config_text(home: &Home) -> anyhow::Result<String> {
                 "there is no home at {root}; create one with `dromia init`"
             ));
         }
+        if error.kind() == std::io::ErrorKind::IsADirectory {
+            return ExitError::usage_error(format!(
+                "{} is a directory; move it away, and restore the file or run `dromia init`",
+                path.display()
+            ));
+        }
         ExitError::usage_error(format!("failed to read {}: {error}", path.display()))
     })?;
     String::from_utf8(bytes).map_err(|error| {

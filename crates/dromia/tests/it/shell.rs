@@ -100,6 +100,19 @@ fn a_usage_names_missing_arguments_but_no_environment_values() {
 }
 
 #[test]
+fn a_configuration_that_is_a_directory_names_the_way_on() {
+    let home = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(home.path().join("dromia.yaml")).expect("a directory");
+    for line in [["up"].as_slice(), &["config", "show"], &["config", "validate"]] {
+        let output = command().args(line).env("DROMIA_HOME", home.path()).output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(2), "{line:?}");
+        let told = stderr(&output);
+        assert!(told.contains("dromia.yaml is a directory; move it away"), "{line:?}: {told}");
+        assert!(told.contains("`dromia init`"), "{line:?}: {told}");
+    }
+}
+
+#[test]
 fn the_help_topics_print_their_pages() {
     insta::assert_snapshot!(text(&dromia(&["help", "exit-codes"])), @r#"
     The exit codes of every command:

@@ -40,8 +40,9 @@ BARS = {
     "most fields of one struct": (15, 21),
     # The goal is of the features at the time of the review; what people got since then (a chat, revisions of agents, backups, contexts,
     # a configuration that changes live, answers in JSON, directories as workspaces and files by hand, suspended tenants, keys that make
-    # any change repeatable, rights that are withdrawn from open calls) is above it. A change without a feature must not raise the limit.
-    "lines of code": (84_000, 124_000),
+    # any change repeatable, rights that are withdrawn from open calls, messages that join a turn, end it or are collected) is above it. A
+    # change without a feature must not raise the limit.
+    "lines of code": (84_000, 124_750),
     "lines of docs/architecture.md": (250, 250),
 }
 

@@ -1,5 +1,6 @@
 //! Events in: messages from actors to an agent, and the answers to them.
 
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::model::TokenUsage;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::workspace::WorkspaceReference;
@@ -53,6 +54,11 @@ pub struct SendEvent {
     /// it for reading only. Needs the scope `admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceReference>,
+    /// What the message does while a turn of its session runs: `follow_up` gets a turn of its own, `steer` joins the turn
+    /// before its next model call, `collect` is answered together with others that wait, `interrupt` ends the turn. The
+    /// agent's own policy where it is absent, which is `follow_up` unless it was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_busy: Option<BusyPolicy>,
     /// Whether to wait for the answer.
     #[serde(default)]
     pub wait: bool,

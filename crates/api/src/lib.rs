@@ -35,6 +35,7 @@ pub use dromia_contracts::approval::{
     RuleRejection, RuleSuggestion, RuleTool, escape_hidden, is_hidden_char, suggest_rules,
 };
 pub use dromia_contracts::budget::{BudgetExhaustion, BudgetMeasure, BudgetPeriod, BudgetScope};
+pub use dromia_contracts::busy_policy::{BusyPolicy, UnknownBusyPolicy};
 pub use dromia_contracts::capability::{CapabilityState, CapabilityUse};
 pub use dromia_contracts::content::CallStatus;
 pub use dromia_contracts::cost::{CURRENCY, ChargeBasis, CostTotals};

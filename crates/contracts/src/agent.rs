@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::busy_policy::BusyPolicy;
 use crate::digest::Digest;
 use crate::id::{AgentId, TenantId};
 use crate::workspace::WorkspaceReference;
@@ -167,6 +168,10 @@ pub struct AgentConfig {
     /// reading only. Without it, the workspace of its home.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceReference>,
+    /// What a message does while a turn of its session runs, where the message does not say: `follow_up`, `steer`, `collect`
+    /// or `interrupt`. Without it, `follow_up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_busy: Option<BusyPolicy>,
 }
 
 /// One immutable configuration.

@@ -17,8 +17,8 @@ pub use model::{
     JudgedBy, MaskedCall, ModelCalled, ModelFailed, ModelReplied, OpinionCalled, OpinionGiven, WithheldReply,
 };
 pub use run::{
-    HoldReason, ParkReason, RunCancelled, RunCompleted, RunFailed, RunHeld, RunParked, RunStarted,
-    RunYielded, SignalTaken, repeated_text,
+    HoldReason, InputsTaken, ParkReason, RunCancelled, RunCompleted, RunFailed, RunHeld, RunParked,
+    RunStarted, RunYielded, SignalTaken, repeated_text,
 };
 
 macro_rules! entries {
@@ -84,6 +84,8 @@ entries! {
     ToolRefused = "tool_refused" v 1;
     /// A tool call was handed to the client whose tool it is; its result comes with an input.
     ToolHanded = "tool_handed" v 1;
+    /// The running turn took inputs of its session that came after it began; they enter before its next model call.
+    InputsTaken = "inputs_taken" v 1;
     /// The run took a signal from its inbox.
     SignalTaken = "signal_taken" v 1;
     /// The run rests.

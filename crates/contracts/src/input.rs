@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::busy_policy::BusyPolicy;
 use crate::client::{ClientOptions, ClientToolResults};
 use crate::content::InputMessage;
 use crate::transcript::TranscriptTurn;
@@ -22,6 +23,8 @@ pub struct InputBody {
     pub call: Option<ManualCall>,
     /// The directory that its run works in, in the place of the agent's workspace.
     pub workspace: Option<WorkspaceReference>,
+    /// What it does while a turn of its session runs. Only a plain message has another policy than the default.
+    pub when_busy: BusyPolicy,
     /// What is said now; without parts where results are the last word.
     pub message: InputMessage,
 }
@@ -50,6 +53,8 @@ struct StoredInput {
     #[serde(default)]
     workspace: Option<WorkspaceReference>,
     #[serde(default)]
+    when_busy: BusyPolicy,
+    #[serde(default)]
     history: Vec<TranscriptTurn>,
     message: InputMessage,
 }
@@ -66,6 +71,8 @@ struct StoredInputRef<'a> {
     call: Option<&'a ManualCall>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workspace: Option<&'a WorkspaceReference>,
+    #[serde(skip_serializing_if = "BusyPolicy::is_default")]
+    when_busy: BusyPolicy,
     #[serde(skip_serializing_if = "<[TranscriptTurn]>::is_empty")]
     history: &'a [TranscriptTurn],
     message: &'a InputMessage,
@@ -86,16 +93,34 @@ const ANSWERS_MARK: &[u8] = br#"{"version":1,"answers":"#;
 impl InputBody {
     /// A message and nothing else.
     pub fn from_message(message: InputMessage) -> Self {
-        let offer = ClientOptions::default();
-        Self { history: Vec::new(), answers: None, offer, call: None, workspace: None, message }
+        let (offer, when_busy) = (ClientOptions::default(), BusyPolicy::default());
+        Self { history: Vec::new(), answers: None, offer, call: None, workspace: None, when_busy, message }
+    }
+
+    /// Returns whether it is a message and nothing else, so that it may enter a turn beside others.
+    pub fn is_plain(&self) -> bool {
+        self.history.is_empty()
+            && self.answers.is_none()
+            && self.offer.is_empty()
+            && self.call.is_none()
+            && self.workspace.is_none()
+            && !self.message.parts.is_empty()
     }
 
     /// Writes the body.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let Self { history, answers, offer, call, workspace, message } = self;
-        let (version, answers, call, workspace) =
-            (VERSION, answers.as_ref(), call.as_ref(), workspace.as_ref());
-        serde_json::to_vec(&StoredInputRef { version, answers, offer, call, workspace, history, message })
+        let Self { history, answers, offer, call, workspace, when_busy, message } = self;
+        let (answers, call, workspace) = (answers.as_ref(), call.as_ref(), workspace.as_ref());
+        serde_json::to_vec(&StoredInputRef {
+            version: VERSION,
+            answers,
+            offer,
+            call,
+            workspace,
+            when_busy: *when_busy,
+            history,
+            message,
+        })
     }
 
     /// Returns whether a body, by its first bytes, may bring results of client tools along; decoding it shows which.
@@ -106,9 +131,16 @@ impl InputBody {
     /// Reads what [`InputBody::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         match serde_json::from_slice::<StoredInput>(bytes) {
-            Ok(StoredInput { version: VERSION, answers, offer, call, workspace, history, message }) => {
-                Ok(Self { history, answers, offer, call, workspace, message })
-            }
+            Ok(StoredInput {
+                version: VERSION,
+                answers,
+                offer,
+                call,
+                workspace,
+                when_busy,
+                history,
+                message,
+            }) => Ok(Self { history, answers, offer, call, workspace, when_busy, message }),
             Ok(StoredInput { version, .. }) => Err(unknown_version(version)),
             // A newer form has fields of its own; its version says more than the first of them.
             Err(error) => match serde_json::from_slice::<InputVersion>(bytes) {
@@ -194,6 +226,9 @@ mod tests {
         let body =
             InputBody { workspace: "/srv/a:ro".parse().ok(), ..InputBody::from_message(message("hi")) };
         check_written(&body, r#"{"version":1,"workspace":"/srv/a:ro","#);
+        let body = InputBody { when_busy: BusyPolicy::Steer, ..InputBody::from_message(message("use tabs")) };
+        check_written(&body, r#"{"version":1,"when_busy":"steer","#);
+        assert!(body.is_plain() && !plain(vec![], InputMessage { parts: vec![], ..message("") }).is_plain());
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod session;
 pub mod token;
 
 pub mod active_config;
+pub mod busy_policy;
 pub mod client;
 pub mod clock;
 pub mod content;

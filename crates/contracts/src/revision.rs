@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::agent::AgentConfig;
+use crate::busy_policy::BusyPolicy;
 use crate::digest::Digest;
 use crate::scope::Actor;
 use crate::workspace::WorkspaceReference;
@@ -39,6 +40,8 @@ pub enum AgentField {
     Description,
     /// The directory that it works in.
     Workspace,
+    /// What a message does while a turn runs.
+    WhenBusy,
     /// The name that people see.
     DisplayName,
     /// Free labels.
@@ -47,13 +50,14 @@ pub enum AgentField {
 
 impl AgentField {
     /// Every field, in the order in which changes list them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Model,
         Self::Instructions,
         Self::Grants,
         Self::ModelCallsMax,
         Self::Description,
         Self::Workspace,
+        Self::WhenBusy,
         Self::DisplayName,
         Self::Labels,
     ];
@@ -67,6 +71,7 @@ impl AgentField {
             Self::ModelCallsMax => "model_calls_max",
             Self::Description => "description",
             Self::Workspace => "workspace",
+            Self::WhenBusy => "when_busy",
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
         }
@@ -81,6 +86,7 @@ impl AgentField {
             Self::ModelCallsMax => before.model_calls_max != after.model_calls_max,
             Self::Description => before.description != after.description,
             Self::Workspace => before.workspace != after.workspace,
+            Self::WhenBusy => before.when_busy != after.when_busy,
             Self::DisplayName | Self::Labels => false,
         };
         Self::ALL.into_iter().filter(differs).collect()
@@ -173,6 +179,9 @@ pub struct ConfigPatch {
     /// The directory that it works in; null is the workspace of its home.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_nullable")]
     pub workspace: Option<Option<WorkspaceReference>>,
+    /// What a message does while a turn of its session runs, where it does not say; null is `follow_up`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_nullable")]
+    pub when_busy: Option<Option<BusyPolicy>>,
 }
 
 impl ConfigPatch {
@@ -190,6 +199,7 @@ impl ConfigPatch {
                 .description
                 .map_or_else(|| before.description.clone(), Option::unwrap_or_default),
             workspace: patch.workspace.unwrap_or_else(|| before.workspace.clone()),
+            when_busy: patch.when_busy.unwrap_or(before.when_busy),
         }
     }
 }
@@ -234,6 +244,7 @@ mod tests {
             model_calls_max: Some(3),
             description: "helps".to_owned(),
             workspace: "/srv/work:ro".parse().ok(),
+            when_busy: Some(BusyPolicy::Steer),
         };
         let read = |text: &str| serde_json::from_str::<AgentPatch>(text).expect("a patch");
         assert_eq!(read("{}").config.apply_to(&before), before);
@@ -244,6 +255,8 @@ mod tests {
         assert_eq!(after.workspace, before.workspace);
         let own = read(r#"{"config":{"workspace":null}}"#).config.apply_to(&before);
         assert_eq!(AgentField::list_changed(&before, &own), [AgentField::Workspace]);
+        let plain = read(r#"{"config":{"when_busy":null}}"#).config.apply_to(&before);
+        assert_eq!(AgentField::list_changed(&before, &plain), [AgentField::WhenBusy]);
         let changed = AgentField::list_changed(&before, &after);
         assert_eq!(changed, [AgentField::Model, AgentField::Instructions, AgentField::ModelCallsMax]);
         for bad in [r#"{"config":{"model":null}}"#, r#"{"model":"b"}"#, r#"{"config":{"grants":"exec"}}"#] {

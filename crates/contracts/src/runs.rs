@@ -14,6 +14,7 @@ use crate::BoxFuture;
 use crate::agent::{AgentConfig, AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantRecord};
 use crate::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule, RuleAnswer};
 use crate::budget::BudgetDefinition;
+use crate::busy_policy::BusyPolicy;
 use crate::client::{ClientOptions, ClientToolResults};
 use crate::content::ContentPart;
 use crate::encoded_request::SentEncoding;
@@ -92,6 +93,8 @@ pub struct NewInput {
     pub call: Option<ManualCall>,
     /// The directory that its run works in, in the place of the agent's workspace.
     pub workspace: Option<WorkspaceReference>,
+    /// What it does while a turn of its session runs; the agent's own policy where it does not say.
+    pub when_busy: Option<BusyPolicy>,
     /// What is said; nothing where results are the last word.
     pub parts: Vec<ContentPart>,
     /// The caller's idempotency key.

@@ -290,6 +290,7 @@ async fn register_defaults(
             model_calls_max: None,
             description: String::new(),
             workspace: None,
+            when_busy: None,
         },
     };
     match services.engine.agent_create(scope, agent).await {

@@ -177,6 +177,7 @@ impl ToolTestBench {
             model_calls_max: None,
             description: String::new(),
             workspace: None,
+            when_busy: None,
         };
         let agent = NewAgent {
             handle: static_handle("tool-test"),

@@ -11,13 +11,13 @@ use dromia_contracts::input::InputBody;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{InputTarget, NewInput};
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
-use dromia_contracts::store::{ItemKey, KeyLifetime, ReadError, SessionTail};
-use dromia_contracts::{CallId, Digest, ErrorCode, Fault, RunId, Scope, SessionId};
+use dromia_contracts::store::{ItemKey, KeyLifetime, PageRequest, ReadError, SessionTail};
+use dromia_contracts::{CallId, Digest, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 
 use crate::agents::{AgentDirectory, AgentSnapshot, read_fault};
 use crate::context::client_tools as client;
 use crate::core::EngineCore;
-use crate::journal_reads::read_journal;
+use crate::journal_reads::{inputs_end, read_journal};
 use crate::ports::EnginePorts;
 use crate::refusal::session_not_found;
 
@@ -153,12 +153,13 @@ impl<'a> ClientToolAdmission<'a> {
         let Some(Entry::RunStarted(started)) = journal.first().and_then(|first| first.decode().ok()) else {
             return Ok(());
         };
-        if started.after + started.items.len() as u64 != after {
+        if inputs_end(&started, &journal) != after {
             return Ok(());
         }
         let owner = InboxOwner::Session(tail.session.id);
-        let mut items =
-            self.ports.store.inbox_items(scope, owner, started.after, started.items.len()).await?;
+        let count = usize::try_from(after - started.after).unwrap_or(usize::MAX);
+        let count = count.min(PageRequest::<ItemId>::LIMIT_MAX);
+        let mut items = self.ports.store.inbox_items(scope, owner, started.after, count).await?;
         items.retain(|item| item.taken_by == Some(run));
         items.append(&mut tail.items);
         tail.items = items;
@@ -173,6 +174,7 @@ impl<'a> ClientToolAdmission<'a> {
             let entry = stored.decode();
             match entry.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))? {
                 Entry::RunStarted(started) => handed.after = started.after + started.items.len() as u64,
+                Entry::InputsTaken(taken) => handed.after = taken.after + taken.items.len() as u64,
                 // A run with client calls makes no further model request.
                 Entry::ToolHanded(call) => handed.calls.push(call.call),
                 _ => {}

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::agents::AgentDirectory;
 use crate::call_metrics::CallMetrics;
+use crate::collected_sessions::CollectedSessions;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX, STEPS_ALONE, STEPS_SHARED};
 use crate::counters::EngineCounters;
 use crate::delayed_calls::schedule::DelaySchedule;
@@ -53,6 +54,8 @@ pub(crate) struct EngineCore {
     pub(crate) erasures: ErasureTracker,
     /// When a delayed call may be due.
     pub(crate) delays: DelaySchedule,
+    /// The sessions whose inputs are collected for a moment.
+    pub(crate) collections: CollectedSessions,
     draining: AtomicBool,
     /// Begins the work of a task.
     start_work: StartReadyWork,
@@ -96,6 +99,7 @@ impl EngineCore {
             wake_anew: AtomicBool::new(false),
             erasures: ErasureTracker::default(),
             delays: DelaySchedule::default(),
+            collections: CollectedSessions::default(),
             draining: AtomicBool::new(false),
             start_work,
             bell: OnceLock::new(),

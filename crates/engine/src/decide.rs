@@ -19,7 +19,7 @@ use dromia_contracts::approval::ApprovalRequest;
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::encoded_request::SentEncoding;
-use dromia_contracts::entry::{Entry, RunCompleted, RunFailed, RunStarted, RunYielded};
+use dromia_contracts::entry::{Entry, InputsTaken, RunCompleted, RunFailed, RunStarted, RunYielded};
 use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::Label;
@@ -28,7 +28,7 @@ use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{InboxPut, NewEntry};
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolOutput};
-use dromia_contracts::{Actor, CallId, ErrorCode};
+use dromia_contracts::{Actor, CallId, ErrorCode, ItemId};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -86,6 +86,8 @@ pub enum DecisionInput {
     Withdrawn(CallId, String),
     /// The run's inbox has a signal.
     Signal(InboxItem),
+    /// These inputs of the session, which follow the last one that the run took, enter before its next model call.
+    InputsJoined(Vec<ItemId>),
     /// The run's agent is paused.
     AgentPaused,
     /// The run must end without a signal in its inbox: its agent was terminated and a crash came before the signal, or
@@ -298,6 +300,13 @@ impl DecisionDraft {
             DecisionInput::CutOff(call) => self.cut_off(call),
             DecisionInput::Withdrawn(call, rule) => self.withdraw_call(call, rule),
             DecisionInput::Signal(item) => self.apply_signal(&item),
+            DecisionInput::InputsJoined(items) => {
+                let after = self.state.inputs_end();
+                if self.state.may_join_inputs() {
+                    self.push_entry(Entry::InputsTaken(InputsTaken { items, after }));
+                }
+                self.go_on()
+            }
             DecisionInput::AgentPaused => self.park_for_pause(),
             DecisionInput::Ended { by } => self.cancel_run(by, ItemKind::Terminate),
             DecisionInput::Recovered { claims } => self.resume_after_takeover(claims),

@@ -17,7 +17,7 @@ use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::{PinnedPrompt, read_fault};
 use crate::context::transcript::ConversationTranscript;
-use crate::journal_reads::{find_run, read_journal};
+use crate::journal_reads::{find_run, inputs_end, read_journal};
 use crate::model_request::ModelRequestSpec;
 use crate::ports::EnginePorts;
 use crate::refusal::session_not_found;
@@ -87,7 +87,7 @@ impl<'a> SentRequestReader<'a> {
         let store = &self.ports.store;
         let session = store.session(scope, row.session).await.map_err(read_fault)?;
         let session = session.ok_or_else(|| session_not_found(row.session))?;
-        let last = started.after + started.items.len() as u64;
+        let last = inputs_end(started, &own);
         let mut items: Vec<InboxItem> = Vec::new();
         let mut after = from.saturating_sub(1);
         while after < last {

@@ -1,6 +1,6 @@
 //! What several parts read of a run: its whole journal, its last rest, and whether a signal waits for it.
 
-use dromia_contracts::entry::{Entry, ParkReason, RunParked};
+use dromia_contracts::entry::{Entry, ParkReason, RunParked, RunStarted};
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{PageRequest, ReadError, Store, StoredEntry};
@@ -70,4 +70,14 @@ pub(crate) async fn parked_at(
         Ok(Entry::RunParked(RunParked { park })) => Some((entry.at, park)),
         _ => None,
     }))
+}
+
+/// Returns the position of the last input that a run took, as far as these entries of its journal say.
+pub(crate) fn inputs_end(started: &RunStarted, journal: &[StoredEntry]) -> u64 {
+    let joined = journal.iter().rev().filter(|stored| stored.kind == "inputs_taken");
+    let joined = joined.filter_map(|stored| stored.decode().ok()).find_map(|entry| match entry {
+        Entry::InputsTaken(taken) => Some(taken.after + taken.items.len() as u64),
+        _ => None,
+    });
+    joined.unwrap_or(started.after + started.items.len() as u64)
 }

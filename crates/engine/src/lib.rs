@@ -12,6 +12,7 @@
 //! `session_claim`, `outcome`, `approvals`, then the rest. Each verb of the port is a type with a file of its own, which
 //! borrows the parts of the core that it needs; `runs_port` names them all.
 
+mod collected_sessions;
 pub mod config;
 pub mod decide;
 pub mod scheduler;
@@ -35,6 +36,7 @@ mod encoded_request;
 mod endorse;
 mod engine;
 mod erasures;
+mod input_joining;
 mod janitor;
 mod journal_reads;
 mod json_leaves;

@@ -14,6 +14,9 @@ use tokio::sync::{Notify, broadcast, oneshot};
 use crate::config::{WAITERS_MAX, WATCH_BUFFER};
 use crate::refusal::too_many_wait;
 
+/// The most runs without a task that are remembered because an input may join them.
+const EARLY_MAX: usize = 4096;
+
 type Waiter = oneshot::Sender<Result<RunOutcome, Fault>>;
 
 /// Everything that memory knows of runs with a task.
@@ -24,6 +27,8 @@ pub(crate) struct RunHub {
     watchers: Mutex<HashMap<RunId, broadcast::Sender<LiveEvent>>>,
     /// Runs that were dropped from memory while a caller waited for them.
     lost: Mutex<Vec<LostRun>>,
+    /// Runs without a task to whose sessions a joining input came: claimed a moment ago, or at rest.
+    early: Mutex<BTreeSet<RunId>>,
 }
 
 /// An item whose run a caller waits for.
@@ -135,18 +140,31 @@ pub(crate) struct ActiveRun {
     /// Its agent.
     pub(crate) agent: AgentId,
     signalled: AtomicBool,
+    /// Whether an input that may join the turn was stored since the session's inbox was read.
+    joinable: AtomicBool,
     notify: Notify,
 }
 
 impl ActiveRun {
     /// Makes the entry of a run of an agent.
     pub(crate) fn new(agent: AgentId) -> Arc<Self> {
-        Arc::new(Self { agent, signalled: AtomicBool::new(false), notify: Notify::new() })
+        let (signalled, joinable) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { agent, signalled, joinable, notify: Notify::new() })
     }
 
     /// Returns, once, whether the run's inbox must be read.
     pub(crate) fn take_signal(&self) -> bool {
         self.signalled.load(Ordering::Relaxed) && self.signalled.swap(false, Ordering::Acquire)
+    }
+
+    /// Returns, once, whether the session's inbox may have an input that joins the turn.
+    pub(crate) fn take_joinable(&self) -> bool {
+        self.joinable.load(Ordering::Relaxed) && self.joinable.swap(false, Ordering::Acquire)
+    }
+
+    /// Has the owner read the session's inbox before its next model call.
+    pub(crate) fn note_joinable(&self) {
+        self.joinable.store(true, Ordering::Release);
     }
 
     /// Waits until the run's inbox must be read.
@@ -170,6 +188,9 @@ impl RunHub {
             return false;
         }
         active.insert(run, Arc::clone(entry));
+        if lock_map(&self.early).remove(&run) {
+            entry.note_joinable();
+        }
         true
     }
 
@@ -187,6 +208,22 @@ impl RunHub {
     pub(crate) fn signal_run(&self, run: RunId) -> bool {
         let active = lock_map(&self.active).get(&run).cloned();
         active.inspect(|active| active.notify_owner()).is_some()
+    }
+
+    /// Tells a run that an input of its session may join it. One without a task learns of it when it gets one.
+    pub(crate) fn note_joinable(&self, run: RunId) {
+        let active = lock_map(&self.active);
+        if let Some(entry) = active.get(&run) {
+            entry.note_joinable();
+            return;
+        }
+        let mut early = lock_map(&self.early);
+        if early.len() >= EARLY_MAX {
+            // Runs that rest read the inbox when they are taken over, so only those that just began lose something:
+            // their input becomes the next turn.
+            early.clear();
+        }
+        early.insert(run);
     }
 
     /// Lists the runs of an agent that have a task.

@@ -9,6 +9,7 @@ mod commit;
 mod consultation;
 pub(crate) mod error;
 pub(crate) mod identity;
+mod joined_inputs;
 mod journal;
 mod live_text;
 mod model_call;
@@ -318,6 +319,9 @@ impl RunOwner {
         {
             self.core.activity.counts.count_loop();
             return Ok(Some(DecisionInput::Circled { told }));
+        }
+        if *next == NextAction::PlannedRequest && self.active.take_joinable() {
+            self.join_inputs().await?;
         }
         Ok(None)
     }

@@ -11,7 +11,7 @@ use dromia_contracts::delivery::target_of;
 use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
 use dromia_contracts::run::{RunRecord, RunStatus};
-use dromia_contracts::session::InboxOwner;
+use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, Mutation, NewEntry, PageRequest, ReadError, RunAppend, RunTakeover,
     WriteBatch,
@@ -78,6 +78,8 @@ async fn take_over(
         return Err(TakeoverError::Settled);
     }
     let active = ActiveRun::new(run.agent);
+    // Nothing in memory says what came to the session while the run had no task.
+    active.note_joinable();
     if !core.hub.activate(id, &active) {
         return Err(TakeoverError::Settled);
     }
@@ -139,7 +141,8 @@ async fn take_over(
     let signals = store
         .inbox_items(scope, InboxOwner::Run(id), state.signals_taken, PageRequest::<ItemId>::LIMIT_MAX)
         .await?;
-    let items = state.started.as_ref().map(|started| started.items.clone()).unwrap_or_default();
+    let mut items = state.started.as_ref().map(|started| started.items.clone()).unwrap_or_default();
+    items.extend(&state.joined);
     let author = told.author.clone().unwrap_or_else(|| scope.actor().clone());
     let identity = RunIdentity {
         scope: scope.clone(),
@@ -233,9 +236,8 @@ async fn read_run_state(
     };
     // The limits apply to the past. The run's own items and entries are read in full, as the live run had them: a tail
     // leaves the run out if it alone exceeds them.
-    let (after, count) =
-        state.started.as_ref().map_or((0, 0), |started| (started.after, started.items.len()));
-    let own = core.ports.store.inbox_items(scope, InboxOwner::Session(run.session), after, count).await?;
+    let after = state.started.as_ref().map_or(0, |started| started.after);
+    let own = read_own_inputs(core, scope, run, (after, state.inputs_end())).await?;
     let author = own.first().map(|item| item.author.clone());
     tail.items.retain(|item| item.position <= after);
     tail.runs.retain(|(id, _)| *id != run.id);
@@ -251,6 +253,25 @@ async fn read_run_state(
     let tainted_past = tainted_past(&entries).unwrap_or(core.config().tainted_past);
     let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past).map_err(unreadable)?;
     Ok((state, TakeoverContext { story, target, platform, author, agent }))
+}
+
+/// Reads the items of its session that a run took: all of them, however many joined it.
+async fn read_own_inputs(
+    core: &EngineCore,
+    scope: &Scope,
+    run: &RunRecord,
+    (mut after, last): (u64, u64),
+) -> Result<Vec<InboxItem>, ReadError> {
+    let owner = InboxOwner::Session(run.session);
+    let mut own: Vec<InboxItem> = Vec::new();
+    while after < last {
+        let limit = usize::try_from(last - after).unwrap_or(usize::MAX).min(PageRequest::<ItemId>::LIMIT_MAX);
+        let page = core.ports.store.inbox_items(scope, owner, after, limit).await?;
+        let Some(end) = page.last() else { break };
+        after = end.position;
+        own.extend(page);
+    }
+    Ok(own)
 }
 
 /// How a run got the untrusted parts of earlier turns, if its model was called: this stays so to its end, even if the

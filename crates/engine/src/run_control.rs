@@ -117,6 +117,7 @@ impl<'a> RunControl<'a> {
                     body: Bytes::from(body),
                     key: Some(key),
                     wait: false,
+                    when_busy: None,
                 };
                 InputSubmission::new(self.core)
                     .admit_item(&scope, InputTarget::Session(row.session), item)

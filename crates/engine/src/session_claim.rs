@@ -23,6 +23,7 @@ use crate::client_tools::ClientToolAdmission;
 use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::NextAction;
+use crate::input_joining::{NextTurn, next_turn};
 use crate::journal_reads::read_run_workspace;
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
@@ -118,7 +119,15 @@ impl<'a> SessionClaimer<'a> {
                 let place = (session, target_of(key), key.platform.clone());
                 let agent = agent.within_session(scope.tenant(), key);
                 Ok(self
-                    .prepare_turn_start(scope, &agent, place, ConversationTranscript::new(1), 0, item, slot)
+                    .prepare_turn_start(
+                        scope,
+                        &agent,
+                        place,
+                        ConversationTranscript::new(1),
+                        0,
+                        vec![item],
+                        slot,
+                    )
                     .await)
             }
             SessionLookup::Session(_) => {
@@ -137,12 +146,12 @@ impl<'a> SessionClaimer<'a> {
                 let key = &tail.session.key;
                 let place = (session, target_of(key), key.platform.clone());
                 let agent = agent.within_session(scope.tenant(), key);
-                Ok(self.prepare_turn_start(scope, &agent, place, story, head.taken, item, slot).await)
+                Ok(self.prepare_turn_start(scope, &agent, place, story, head.taken, vec![item], slot).await)
             }
         }
     }
 
-    /// Decides the first entries of a turn that takes one item.
+    /// Decides the first entries of a turn that takes these items: one, or plain messages of one author.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is one fact of the new run; a struct would only name them twice"
@@ -154,13 +163,17 @@ impl<'a> SessionClaimer<'a> {
         (session, target, platform): (SessionId, Option<String>, String),
         mut story: ConversationTranscript,
         after: u64,
-        item: InboxItem,
+        items: Vec<InboxItem>,
         slot: TaskSlot,
     ) -> Option<TurnStart> {
-        if let Err(error) = story.add_item(&item) {
-            tracing::error!(%session, %error, "the model cannot get an input");
-            return None;
+        for item in &items {
+            if let Err(error) = story.add_item(item) {
+                tracing::error!(%session, %error, "the model cannot get an input");
+                return None;
+            }
         }
+        let taken = items.iter().map(|item| item.id).collect();
+        let item = items.into_iter().next()?;
         let run = self.core.ports.runtime.run_id();
         let resumes = (item.kind == ItemKind::Resume)
             .then(|| serde_json::from_slice::<ResumeBody>(item.body.as_deref().unwrap_or_default()).ok())
@@ -193,7 +206,7 @@ impl<'a> SessionClaimer<'a> {
             target,
             run,
             epoch: 1,
-            items: vec![item.id],
+            items: taken,
         };
         let active = ActiveRun::new(agent.id);
         let mut owner = RunOwner::new(self.core, identity, (RunState::default(), story), active, slot);
@@ -275,9 +288,8 @@ async fn try_claim(
     if head.active.is_some() {
         return Ok(());
     }
-    let Some(item) = tail.items.iter().find(|item| item.position == head.taken + 1).cloned() else {
-        return Ok(());
-    };
+    let waiting: Vec<_> = tail.items.iter().filter(|item| item.position > head.taken).cloned().collect();
+    let Some(item) = waiting.first().cloned() else { return Ok(()) };
     let agent = match core.caches.agents.agent_snapshot(scope, tail.session.agent).await {
         Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
         agent => agent?,
@@ -285,6 +297,14 @@ async fn try_claim(
     if agent.state != AgentState::Running {
         return Ok(());
     }
+    let now = core.ports.runtime.clock.now();
+    let count = match next_turn(&waiting, now) {
+        NextTurn::Takes(count) => count,
+        NextTurn::WaitsUntil(until) if core.collections.claim_later(core, scope.tenant(), session, until) => {
+            return Ok(());
+        }
+        NextTurn::WaitsUntil(_) => 1,
+    };
     ClientToolAdmission::new(core)
         .add_answered(scope, &mut tail, head.taken, &item)
         .await
@@ -294,7 +314,15 @@ async fn try_claim(
     let place = (session, target_of(key), key.platform.clone());
     let agent = agent.within_session(scope.tenant(), key);
     let beginning = SessionClaimer::new(core)
-        .prepare_turn_start(scope, &agent, place, story, head.taken, item, slot)
+        .prepare_turn_start(
+            scope,
+            &agent,
+            place,
+            story,
+            head.taken,
+            waiting.into_iter().take(count).collect(),
+            slot,
+        )
         .await;
     let Some(mut beginning) = beginning else {
         return Ok(());

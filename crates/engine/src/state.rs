@@ -13,8 +13,8 @@ use dromia_contracts::approval::ApprovedCall;
 use dromia_contracts::entry::{Entry, ParkReason, RunStarted};
 use dromia_contracts::model::TokenUsage;
 use dromia_contracts::opinion::ModelOpinion;
-use dromia_contracts::run::{RunHead, RunStatus};
-use dromia_contracts::{ApprovalId, CallId, Digest, ErrorCode, Fault};
+use dromia_contracts::run::{RunHead, RunKind, RunStatus};
+use dromia_contracts::{ApprovalId, CallId, Digest, ErrorCode, Fault, ItemId};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -57,6 +57,9 @@ pub struct RunState {
     /// The signatures of the last calls, at most [`RECENT_MAX`].
     #[serde(skip_serializing_if = "VecDeque::is_empty")]
     pub recent: VecDeque<CallSignature>,
+    /// The inputs that it took after it began, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<ItemId>,
     /// The notices to the model that it repeats a call.
     #[serde(skip_serializing_if = "RepetitionNotices::is_none")]
     pub circle: RepetitionNotices,
@@ -161,6 +164,7 @@ impl Default for RunState {
             by_hand: false,
             awaiting: BTreeSet::new(),
             recent: VecDeque::new(),
+            joined: Vec::new(),
             circle: RepetitionNotices::default(),
             repairs: 0,
         }
@@ -316,6 +320,18 @@ impl RunState {
     fn call_state(&self, id: CallId) -> Option<&CallState> {
         let RunPhase::UnitOpen { step, calls } = &self.phase else { return None };
         calls.get(id.index as usize).filter(|_| *step == id.step)
+    }
+
+    /// Returns the position of the last input that the run took.
+    pub fn inputs_end(&self) -> u64 {
+        let began = self.started.as_ref().map_or(0, |started| started.after + started.items.len() as u64);
+        began + self.joined.len() as u64
+    }
+
+    /// Tells whether inputs may join the run before its next model call: not where it is a single call.
+    pub fn may_join_inputs(&self) -> bool {
+        let is_turn = self.started.as_ref().is_some_and(|started| started.kind == RunKind::Turn);
+        is_turn && !self.by_hand && matches!(self.phase, RunPhase::StepDue { .. })
     }
 
     /// Tells whether the run rests for an answer of a person.

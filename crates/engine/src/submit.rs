@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::budget::BudgetExhaustion;
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput};
@@ -16,7 +17,8 @@ use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, ItemKey, KeyedItem, Mutation, SessionOpen, WriteBatch,
 };
 use dromia_contracts::task::TaskState;
-use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, Scope, SessionId};
+use dromia_contracts::{Actor, AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
+use jiff::Timestamp;
 
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::client_tools;
@@ -41,6 +43,24 @@ pub(crate) struct NewItem {
     pub(crate) body: Bytes,
     pub(crate) key: Option<ItemKey>,
     pub(crate) wait: bool,
+    /// What it does while a turn of its session runs; the agent's own policy where it does not say.
+    pub(crate) when_busy: Option<BusyPolicy>,
+}
+
+impl NewItem {
+    /// Gives a plain message that names no policy the one of its agent. The policy is stored with the message.
+    fn with_policy_of(mut self, agent: &AgentSnapshot) -> Result<Self, Fault> {
+        let own = agent.config.when_busy.filter(|own| !own.is_default());
+        if let (None, Some(own), ItemKind::Input) = (self.when_busy, own, self.kind) {
+            let unreadable = |error: serde_json::Error| Fault::new(ErrorCode::Internal, error.to_string());
+            let body = InputBody::decode(&self.body).map_err(unreadable)?;
+            if body.is_plain() {
+                self.body = encode_input(&InputBody { when_busy: own, ..body })?;
+                self.when_busy = Some(own);
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// Writes an input as it is stored, if it is not too long for that.
@@ -108,24 +128,36 @@ impl<'a> InputSubmission<'a> {
             let text = format!("a manual call may have at most {CALL_BYTES_MAX} bytes of arguments");
             return Err(Fault::new(ErrorCode::BodyTooLarge, text));
         }
-        if let Some(workspace) = &input.workspace {
-            admit_workspace(&self.core.ports, scope, "workspace", workspace).await?;
-        }
         let body = InputBody {
             history: input.history,
             answers: input.answers,
             offer: input.offer,
             call: input.call,
             workspace: input.workspace,
+            when_busy: input.when_busy.unwrap_or_default(),
             message,
         };
+        if !body.when_busy.is_default() && !body.is_plain() {
+            let text = format!(
+                "only a plain message can {}: one that brings a history, tools, results, a call or a directory \
+                 along gets a turn of its own",
+                body.when_busy
+            );
+            return Err(Fault::new(ErrorCode::InvalidRequest, text)
+                .with_hint("leave `when_busy` out, or send the message alone"));
+        }
+        if let Some(workspace) = &body.workspace {
+            admit_workspace(&self.core.ports, scope, "workspace", workspace).await?;
+        }
+        let when_busy = input.when_busy;
         let answers = body.answers.clone();
         let body = encode_input(&body)?;
         let key = match &answers {
             Some(answers) => Some(client_tools::answer_item_key(answers, &body)),
             None => input.key,
         };
-        let item = NewItem { kind: ItemKind::Input, author: input.author, body, key, wait: input.wait };
+        let item =
+            NewItem { kind: ItemKind::Input, author: input.author, body, key, wait: input.wait, when_busy };
         self.admit_item(scope, input.target, item).await.map_err(|fault| match &answers {
             Some(answers) if fault.code == ErrorCode::IdempotencyConflict => {
                 client_tools::answered_otherwise(answers.run)
@@ -150,6 +182,7 @@ impl<'a> InputSubmission<'a> {
         if matches!(agent.state, AgentState::Terminated | AgentState::Deleting) {
             return Err(agent_terminated(agent.id));
         }
+        let item = item.with_policy_of(&agent)?;
         let id = self.core.ports.runtime.item_id();
         let mut unfunded = None;
         for _ in 0..OPEN_TRIES {
@@ -161,6 +194,7 @@ impl<'a> InputSubmission<'a> {
             match self.admit_once(scope, &agent, &found, id, &item, attempt).await? {
                 AdmissionOutcome::Done(submitted) => return Ok(submitted),
                 AdmissionOutcome::Opened(session) => found = SessionLookup::Session(session),
+                AdmissionOutcome::Freed => {}
                 AdmissionOutcome::Unfunded(exhausted) => unfunded = Some(exhausted),
             }
         }
@@ -252,6 +286,14 @@ impl<'a> InputSubmission<'a> {
             }
         };
         batch.mutations.push(Mutation::InboxPut(put));
+        let interrupted = match (item.when_busy, &owner) {
+            (Some(BusyPolicy::Interrupt), None) => self.active_run(scope, session).await?,
+            _ => None,
+        };
+        // In one commit with the input, so that a crash leaves neither without the other.
+        batch
+            .mutations
+            .extend(interrupted.map(|run| Mutation::InboxPut(self.interrupt_signal(run, item, at))));
         if let Some(owner) = &mut owner {
             if let Some(exhausted) = unfunded {
                 owner.exhaust_budget(exhausted);
@@ -273,6 +315,7 @@ impl<'a> InputSubmission<'a> {
                         drop(other);
                         self.core.activity.counts.count_task(TaskState::Pending);
                         self.core.enqueue_ready(scope.tenant(), ReadyWork::Session(session));
+                        self.notify_running_turn(scope, session, item.when_busy, interrupted).await;
                         if item.wait {
                             RunOutcomes::new(self.core)
                                 .wait_in_line(scope, agent.id, id, InboxPosition { session, position })
@@ -299,6 +342,46 @@ impl<'a> InputSubmission<'a> {
         }
     }
 
+    /// Returns the turn that holds a session.
+    async fn active_run(&self, scope: &Scope, session: SessionId) -> Result<Option<RunId>, Fault> {
+        let found = self.core.ports.store.session(scope, session).await.map_err(read_fault)?;
+        Ok(found.and_then(|session| session.head.active))
+    }
+
+    /// Makes the signal by which an input ends the turn before it.
+    fn interrupt_signal(&self, run: RunId, item: &NewItem, at: Timestamp) -> InboxPut {
+        InboxPut {
+            owner: InboxOwner::Run(run),
+            item: self.core.ports.runtime.item_id(),
+            at,
+            kind: ItemKind::Terminate,
+            author: item.author.clone(),
+            body: Bytes::new(),
+            key: None,
+        }
+    }
+
+    /// Tells the turn that holds a session of an input that concerns it. What is durable decides; a turn that misses this
+    /// reads the inbox when it is taken over.
+    async fn notify_running_turn(
+        &self,
+        scope: &Scope,
+        session: SessionId,
+        when_busy: Option<BusyPolicy>,
+        interrupted: Option<RunId>,
+    ) {
+        if let Some(run) = interrupted
+            && !self.core.hub.signal_run(run)
+        {
+            self.core.enqueue_ready(scope.tenant(), ReadyWork::Run(run));
+        }
+        if when_busy == Some(BusyPolicy::Steer)
+            && let Ok(Some(run)) = self.active_run(scope, session).await
+        {
+            self.core.hub.note_joinable(run);
+        }
+    }
+
     async fn handle_refusal(
         &self,
         scope: &Scope,
@@ -310,6 +393,8 @@ impl<'a> InputSubmission<'a> {
             CommitOutcome::Refused(CommitRefusal::SessionExists { session }) => {
                 Ok(AdmissionOutcome::Opened(session))
             }
+            // The turn that was to be interrupted ended a moment ago.
+            CommitOutcome::Refused(CommitRefusal::RunTerminal) => Ok(AdmissionOutcome::Freed),
             // The input is admitted all the same; the turn that takes it ends at once and reports the budget.
             CommitOutcome::Refused(CommitRefusal::BudgetExhausted(exhausted)) => {
                 Ok(AdmissionOutcome::Unfunded(exhausted))
@@ -394,6 +479,8 @@ enum AdmissionOutcome {
     Done(InputReceipt),
     /// Another caller opened the session first.
     Opened(SessionId),
+    /// The turn that held the session ended, so it may be free.
+    Freed,
     /// A budget is exhausted before the turn's first call.
     Unfunded(BudgetExhaustion),
 }

@@ -13,7 +13,7 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{SessionTail, StoredEntry};
-use dromia_contracts::{CallId, ErrorCode, RunId};
+use dromia_contracts::{CallId, ErrorCode, ItemId, RunId};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 
@@ -30,7 +30,9 @@ pub(crate) fn fold_transcript(tail: &SessionTail) -> Answer<TranscriptPage> {
     };
     let mut handed: Option<(RunId, OpenTranscriptUnit)> = None;
     for (run, entries) in &tail.runs {
-        for item in tail.items.iter().filter(|item| item.taken_by == Some(*run)) {
+        let joined = joined_inputs(entries)?;
+        let began = |item: &&InboxItem| item.taken_by == Some(*run) && !joined.contains(&item.id);
+        for item in tail.items.iter().filter(began) {
             let body = decode_input_body(item)?;
             if let Some((before, open)) = handed.take() {
                 let answers = body.as_ref().and_then(|body| body.answers.as_ref());
@@ -38,12 +40,27 @@ pub(crate) fn fold_transcript(tail: &SessionTail) -> Answer<TranscriptPage> {
             }
             transcript.turns.extend(input_turn(*run, item, body));
         }
-        handed = fold_units(*run, entries, &mut transcript.turns)?.map(|open| (*run, open));
+        handed = fold_units(*run, entries, &tail.items, &mut transcript.turns)?.map(|open| (*run, open));
     }
     if let Some((run, open)) = handed {
         transcript.turns.push(open.waiting_turn(run));
     }
     Ok(transcript)
+}
+
+/// Lists the inputs that joined a run after it began; each has its place behind the unit that it followed.
+fn joined_inputs(entries: &[StoredEntry]) -> Answer<Vec<ItemId>> {
+    let mut joined = Vec::new();
+    for stored in entries.iter().filter(|stored| stored.kind == "inputs_taken") {
+        if let Entry::InputsTaken(taken) = decode_entry(stored)? {
+            joined.extend(taken.items);
+        }
+    }
+    Ok(joined)
+}
+
+fn decode_entry(stored: &StoredEntry) -> Answer<Entry> {
+    stored.decode().map_err(|error| ApiError::new(ErrorCode::JournalUnreadable, error.to_string()))
 }
 
 fn decode_input_body(item: &InboxItem) -> Answer<Option<InputBody>> {
@@ -149,14 +166,18 @@ impl OpenTranscriptUnit {
 fn fold_units(
     run: RunId,
     entries: &[StoredEntry],
+    items: &[InboxItem],
     turns: &mut Vec<SessionTurn>,
 ) -> Answer<Option<OpenTranscriptUnit>> {
     let mut open: Option<OpenTranscriptUnit> = None;
     for stored in entries {
-        let entry = stored
-            .decode()
-            .map_err(|error| ApiError::new(ErrorCode::JournalUnreadable, error.to_string()))?;
+        let entry = decode_entry(stored)?;
         match entry {
+            Entry::InputsTaken(taken) => {
+                for item in items.iter().filter(|item| taken.items.contains(&item.id)) {
+                    turns.extend(input_turn(run, item, decode_input_body(item)?));
+                }
+            }
             Entry::ModelReplied(_) | Entry::CallAsked(_) => {
                 let message = stored.body.as_deref().map(parse_entry_body).transpose()?.unwrap_or_default();
                 let (seq, at, withheld) = (stored.seq, stored.at, withheld_reason(entry));

@@ -103,6 +103,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
             model_calls_max: None,
             description: String::new(),
             workspace: None,
+            when_busy: None,
         },
     };
     let batch = WriteBatch::new(TENANT)

@@ -93,6 +93,7 @@ claims! {
     journal::an_ended_run_never_changes,
     journal::a_journal_is_chained_numbered_and_paged,
     journal::a_signal_waits_in_the_runs_inbox_until_it_is_taken,
+    journal::a_running_turn_takes_the_next_inputs_of_its_session,
     journal::an_ended_run_takes_no_signal,
     journal::a_run_that_has_not_ended_is_open,
     journal::runs_that_time_wakes_are_listed_by_their_time_in_pages_and_none_of_what_is_erased,

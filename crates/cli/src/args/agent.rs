@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use dromia_api::{CapabilityId, HandleSlug, RunId, SessionId, TaskState, WorkspaceReference};
 
 use super::agent_change::{AgentHistory, ApplyAgents, DiffAgent, RenameAgent, RevertAgent, SetAgent};
+use super::ask::BusyPolicyChoice;
 use super::value::{parse_label, task_state};
 use super::{IdReference, PageArguments};
 
@@ -29,7 +30,7 @@ pub enum AgentCommand {
     Show(ShowAgent),
     /// Change an agent: its next revision counts for runs that begin afterwards
     #[command(
-        after_help = "Keys: model, instructions, grants, model_calls_max, description, workspace, display_name, labels. A value that begins with @ names a file, whose content is read now; @@ is the sign itself. Grants that you take away count at once, also for runs that go on.\n\nExamples:\n  dromia agent set ops model=fast\n  dromia agent set ops instructions=@ops.md description=\"runs the servers\"\n  dromia agent set ops grants+=exec grants-=net:example.com\n  dromia agent set ops labels+=team=infra model_calls_max=\n  dromia agent set ops workspace=/srv/work/site:ro\n  dromia agent set ops workspace="
+        after_help = "Keys: model, instructions, grants, model_calls_max, description, workspace, when_busy, display_name, labels. A value that begins with @ names a file, whose content is read now; @@ is the sign itself. Grants that you take away count at once, also for runs that go on.\n\nExamples:\n  dromia agent set ops model=fast\n  dromia agent set ops instructions=@ops.md description=\"runs the servers\"\n  dromia agent set ops grants+=exec grants-=net:example.com\n  dromia agent set ops labels+=team=infra model_calls_max=\n  dromia agent set ops workspace=/srv/work/site:ro\n  dromia agent set ops workspace="
     )]
     Set(SetAgent),
     /// Change an agent in your editor
@@ -128,6 +129,9 @@ pub struct CreateAgent {
     /// dromia.yaml says which are allowed
     #[arg(long, value_name = "DIR[:ro]")]
     pub workspace: Option<WorkspaceReference>,
+    /// What a message does while a turn of its session runs, where the message does not say
+    #[arg(long, value_name = "POLICY")]
+    pub when_busy: Option<BusyPolicyChoice>,
     /// Show people this name
     #[arg(long, value_name = "NAME")]
     pub display_name: Option<String>,

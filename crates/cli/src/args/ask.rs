@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
-use dromia_api::SessionId;
+use clap::{Args, Subcommand, ValueEnum};
+use dromia_api::{BusyPolicy, SessionId};
 
 use super::IdReference;
 
@@ -23,6 +23,9 @@ pub struct AskArguments {
     /// Print the id of the run and leave it running
     #[arg(long, conflicts_with_all = ["schema", "jsonl", "usage_file"])]
     pub detach: bool,
+    /// What the message does while a turn of the session runs
+    #[arg(long, value_name = "POLICY")]
+    pub when_busy: Option<BusyPolicyChoice>,
     /// Let this run work in a directory of the server's machine, with :ro behind it for reading only; workspaces.roots in
     /// dromia.yaml lists below which directories it may lie. A relative one is resolved here
     #[arg(long, value_name = "DIR[:ro]")]
@@ -85,7 +88,34 @@ pub struct SendEvent {
     /// Send to this session
     #[arg(long, value_name = "ID", conflicts_with_all = ["platform", "channel", "actor"])]
     pub session: Option<IdReference<SessionId>>,
+    /// What the message does while a turn of the session runs
+    #[arg(long, value_name = "POLICY")]
+    pub when_busy: Option<BusyPolicyChoice>,
     /// A repeated command with the same key sends one event
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
+}
+
+/// What a message does while a turn of its session runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BusyPolicyChoice {
+    /// Gets a turn of its own, after the others
+    FollowUp,
+    /// Joins the turn before its next model call
+    Steer,
+    /// Is answered together with other messages that wait to be collected
+    Collect,
+    /// Ends the turn and goes next
+    Interrupt,
+}
+
+impl From<BusyPolicyChoice> for BusyPolicy {
+    fn from(choice: BusyPolicyChoice) -> Self {
+        match choice {
+            BusyPolicyChoice::FollowUp => Self::FollowUp,
+            BusyPolicyChoice::Steer => Self::Steer,
+            BusyPolicyChoice::Collect => Self::Collect,
+            BusyPolicyChoice::Interrupt => Self::Interrupt,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport};
 use dromia_api::list::LIMIT_MAX;
 use dromia_api::run::RunResource;
 use dromia_api::session::SessionResource;
-use dromia_api::{AgentConfig, AgentState, ListPage, RunStatus};
+use dromia_api::{AgentConfig, AgentState, BusyPolicy, ListPage, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -106,6 +106,7 @@ async fn create_agent(
         model_calls_max: new.model_calls_max,
         description: String::new(),
         workspace: new.workspace,
+        when_busy: new.when_busy.map(BusyPolicy::from),
     };
     let labels = new.labels.into_iter().collect();
     let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };
@@ -284,6 +285,10 @@ fn agent_text(agent: &AgentResource) -> String {
         ("model", config.map(|config| config.model.clone()).unwrap_or_default()),
         ("grants", config.map(|config| config.grants.join(" ")).unwrap_or_default()),
         ("workspace", workspace.map(ToString::to_string).unwrap_or_default()),
+        (
+            "when busy",
+            config.and_then(|config| config.when_busy).map(|policy| policy.to_string()).unwrap_or_default(),
+        ),
         ("model calls", calls.unwrap_or_default()),
         ("instructions", config.map(|config| config.instructions.clone()).unwrap_or_default()),
     ])

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use dromia_api::agent::{AgentResource, ModelAlias, RenameAgent, RevertAgent, RevisionResource};
-use dromia_api::{AgentConfig, AgentField, AgentPatch, ErrorCode, ListPage, ParseWorkspaceError};
+use dromia_api::{
+    AgentConfig, AgentField, AgentPatch, ErrorCode, ListPage, ParseWorkspaceError, UnknownBusyPolicy,
+};
 use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -68,6 +70,7 @@ fn changed_fields(before: &AgentResource, after: &AgentResource) -> Vec<AgentFie
         AgentField::ModelCallsMax => old.model_calls_max != new.model_calls_max,
         AgentField::Description => old.description != new.description,
         AgentField::Workspace => old.workspace != new.workspace,
+        AgentField::WhenBusy => old.when_busy != new.when_busy,
         AgentField::DisplayName => before.display_name != after.display_name,
         AgentField::Labels => before.labels != after.labels,
     };
@@ -83,6 +86,7 @@ fn known_config(agent: &AgentResource) -> AgentConfig {
         model_calls_max: None,
         description: String::new(),
         workspace: None,
+        when_busy: None,
     })
 }
 
@@ -182,6 +186,12 @@ fn build_patch(before: &AgentResource, settings: &[AgentSetting]) -> Outcome<Age
                 patch.config.workspace = Some(
                     workspace
                         .map_err(|error: ParseWorkspaceError| Error::Usage(format!("workspace: {error}")))?,
+                );
+            }
+            (AgentField::WhenBusy, _) => {
+                let policy = (!value.is_empty()).then(|| value.parse()).transpose();
+                patch.config.when_busy = Some(
+                    policy.map_err(|error: UnknownBusyPolicy| Error::Usage(format!("when_busy: {error}")))?,
                 );
             }
             (AgentField::DisplayName, _) => patch.display_name = Some(text),

@@ -4,7 +4,7 @@
 //! Nothing is sent from here. What is written here is read here: a text that no plain form keeps is quoted.
 
 use dromia_api::agent::{AgentResource, CreateAgent};
-use dromia_api::{AgentConfig, AgentField, AgentPatch, ConfigPatch};
+use dromia_api::{AgentConfig, AgentField, AgentPatch, BusyPolicy, ConfigPatch};
 use serde_json::{Map, Value};
 
 use crate::args::agent_change::suggest_field;
@@ -52,6 +52,7 @@ impl AgentDocument {
             description: Some(Some(config.description.clone()).filter(|text| !text.is_empty()))
                 .filter(Option::is_some),
             workspace: config.workspace.clone().map(Some),
+            when_busy: config.when_busy.map(Some),
         };
         Self { name: None, patch: AgentPatch { config, ..AgentPatch::default() } }
     }
@@ -71,6 +72,7 @@ impl AgentDocument {
             model_calls_max: patch.config.model_calls_max.flatten(),
             description: patch.config.description.clone().flatten().unwrap_or_default(),
             workspace: patch.config.workspace.clone().flatten(),
+            when_busy: patch.config.when_busy.flatten(),
         };
         let labels = patch.labels.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         Ok(CreateAgent { handle, display_name: patch.display_name.clone(), labels: labels.collect(), config })
@@ -94,6 +96,7 @@ impl AgentDocument {
         config.model_calls_max.get_or_insert(None);
         config.description.get_or_insert(None);
         config.workspace.get_or_insert(None);
+        config.when_busy.get_or_insert(None);
         for name in before.labels.keys() {
             self.patch.labels.entry(name.clone()).or_insert(None);
         }
@@ -115,6 +118,7 @@ impl AgentDocument {
         line("model", config.model.as_deref());
         let workspace = config.workspace.as_ref().and_then(Option::as_ref).map(ToString::to_string);
         line("workspace", workspace.as_deref());
+        line("when_busy", config.when_busy.flatten().map(BusyPolicy::as_str));
         if let Some(Some(most)) = config.model_calls_max {
             text.extend(["model_calls_max: ", &most.to_string(), "\n"]);
         }

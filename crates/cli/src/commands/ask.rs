@@ -17,11 +17,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
-use dromia_api::{ParseWorkspaceError, RunStatus, WorkspaceReference};
+use dromia_api::{BusyPolicy, ParseWorkspaceError, RunStatus, WorkspaceReference};
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{ProgressView, follow_run};
+use super::chat::TakingRun;
 use super::event::{EventWaitResult, PATIENCE, print_answer, report_run_end, report_wait_end, send_and_wait};
 use super::followed_run::{FollowedRun, InterruptAction};
 use super::question::read_question;
@@ -56,9 +57,14 @@ pub(super) async fn run(
     };
     let continued = if ask.continue_last { Some(cli.last_session().await?) } else { None };
     let session = session.or(continued);
+    let when_busy = ask.when_busy.map(BusyPolicy::from);
+    if when_busy.is_some() && session.is_none() {
+        let text = "--when-busy needs --session or --continue: a new session has no turn that runs";
+        return Err(Error::Usage(text.to_owned()));
+    }
     let workspace = ask.workspace.map(|named| resolve_workspace(cli, &named)).transpose()?;
     let event = match session {
-        Some(_) => SendEvent { text, session, workspace, ..SendEvent::default() },
+        Some(_) => SendEvent { text, session, workspace, when_busy, ..SendEvent::default() },
         None => SendEvent {
             workspace,
             text,
@@ -148,7 +154,7 @@ async fn ask_and_leave(
     let mut accepted = send(cli, asked, used, output).await?;
     if accepted.run.is_none() {
         let looking = chat::find_taking_run(cli, accepted.session, accepted.item, output);
-        accepted.run = timeout(DETACH_LOOK, looking).await.ok().transpose()?;
+        accepted.run = timeout(DETACH_LOOK, looking).await.ok().transpose()?.map(|taking| taking.run);
     }
     output.print_result(&accepted, |accepted| match accepted.run {
         Some(run) => run.to_string(),
@@ -264,13 +270,23 @@ async fn stream_answer(
     let accepted = send(cli, asked, used, output).await?;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };
     let streamed = async {
-        let run = match accepted.run {
-            Some(run) => run,
+        let taking = match accepted.run {
+            Some(run) => TakingRun::began_with_input(run),
             None => chat::find_taking_run(cli, accepted.session, accepted.item, output).await?,
         };
+        let run = taking.run;
         used.run = Some(run);
         output.note_pending(Some(submit::stored_status(&accepted, Some(run))));
-        let followed = FollowedRun::follow_from(cli, run, 0, InterruptAction::CancelsRun);
+        // A turn that others began is not cancelled with this command.
+        let interrupt = match taking.joined_at {
+            Some(_) => InterruptAction::EndsCommand,
+            None => InterruptAction::CancelsRun,
+        };
+        if taking.joined_at.is_some() {
+            let run = output.row_style().format_id(run);
+            output.print_notice(&format!("the message joined run {run}, which was under way"))?;
+        }
+        let followed = FollowedRun::follow_from(cli, run, taking.follow_after(), interrupt);
         follow_run(&accepted, run, followed, sight, output).await
     };
     let ended = timeout(patience, streamed).await;

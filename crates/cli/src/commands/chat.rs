@@ -32,7 +32,7 @@ use crate::message_editor::CompletionWords;
 use crate::output::CommandOutput;
 
 pub(super) use self::answer_printer::{AssistantReplyBody, PrintedAnswer};
-pub(super) use self::queued_input::find_taking_run;
+pub(super) use self::queued_input::{TakingRun, find_taking_run};
 
 use self::slash::{COMMANDS, SlashCommand, TypedLine, parse_line, unknown_word_text};
 use self::slash_action::{enter_known_session, run_slash_command};
@@ -291,7 +291,7 @@ async fn play_turn(
     let answer = async {
         let run = match accepted.run {
             Some(run) => run,
-            None => find_taking_run(cli, accepted.session, accepted.item, output).await?,
+            None => find_taking_run(cli, accepted.session, accepted.item, output).await?.run,
         };
         taken = Some(run);
         output.note_pending(Some(conversation_status(stored_status(&accepted, taken), accepted.session)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered, RunFailureDetails, SendEvent, WAIT_MS_MAX};
 use dromia_api::run::RunExplanation;
-use dromia_api::{ErrorCode, RunId, RunStatus, SessionId};
+use dromia_api::{BusyPolicy, ErrorCode, RunId, RunStatus, SessionId};
 use hyper::StatusCode;
 use schemars::JsonSchema;
 use tokio::time::{Instant, timeout};
@@ -61,12 +61,21 @@ async fn event_of(
     output: &mut CommandOutput<'_>,
 ) -> Outcome<SendEvent> {
     let text = read_text_argument(send.text, output).await?;
+    let when_busy = send.when_busy.map(BusyPolicy::from);
     if session.is_some() {
-        return Ok(SendEvent { text, session, ..SendEvent::default() });
+        return Ok(SendEvent { text, session, when_busy, ..SendEvent::default() });
     }
     let platform = send.platform.or_else(|| Some(PLATFORM.to_owned()));
     let (channel, actor) = (send.channel, send.actor);
-    Ok(SendEvent { text, agent: cli.selected_agent(), platform, channel, actor, ..SendEvent::default() })
+    Ok(SendEvent {
+        text,
+        agent: cli.selected_agent(),
+        platform,
+        channel,
+        actor,
+        when_busy,
+        ..SendEvent::default()
+    })
 }
 
 /// What a wait gave.
@@ -124,7 +133,7 @@ pub(super) async fn follow_to_answer(
     let answered = async {
         let run = match input.run {
             Some(run) => run,
-            None => chat::find_taking_run(cli, input.session, input.item, output).await?,
+            None => chat::find_taking_run(cli, input.session, input.item, output).await?.run,
         };
         accepted.run = Some(run);
         output.note_pending(Some(stored_status(&input, Some(run))));

@@ -87,6 +87,7 @@ pub fn charge_entries<E: From<BudgetExhaustion>>(
             Entry::RunStarted(_)
             | Entry::CallAsked(_)
             | Entry::ToolHanded(_)
+            | Entry::InputsTaken(_)
             | Entry::SignalTaken(_)
             | Entry::RunParked(_)
             | Entry::RunHeld(_) => {}

@@ -45,6 +45,15 @@ pub struct RunStarted {
     pub model_calls_max: u32,
 }
 
+/// Fields of [`Entry::InputsTaken`](super::Entry::InputsTaken).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputsTaken {
+    /// The items, in the order of the session's inbox.
+    pub items: Vec<ItemId>,
+    /// The position after which the run took them.
+    pub after: u64,
+}
+
 /// Fields of [`Entry::SignalTaken`](super::Entry::SignalTaken).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalTaken {

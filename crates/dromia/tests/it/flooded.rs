@@ -52,6 +52,7 @@ impl Party {
                 model_calls_max: None,
                 description: String::new(),
                 workspace: None,
+                when_busy: None,
             },
         };
         let agent = process.engine.agent_create(process.scope(tenant), new).await.expect("nothing fails").id;
@@ -70,6 +71,7 @@ impl Party {
             offer: ClientOptions::default(),
             call: None,
             workspace: None,
+            when_busy: None,
             parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             key: None,
             wait: false,

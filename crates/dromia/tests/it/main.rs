@@ -13,6 +13,7 @@ mod bad_requests;
 mod bad_tools;
 mod bodies;
 mod budgets;
+mod busy;
 mod canaries;
 mod chat;
 mod circles;

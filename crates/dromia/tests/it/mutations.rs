@@ -238,6 +238,7 @@ fn a_message_that_arrived_twice_is_caught() {
             offer: ClientOptions::default(),
             call: None,
             workspace: None,
+            when_busy: None,
             parts: vec![ContentPart::new_text(MESSAGE, Label::PUBLIC_FACT)],
             key: None,
             wait: false,

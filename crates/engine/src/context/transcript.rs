@@ -4,6 +4,7 @@
 //! reconstructed request equals the one that was sent.
 
 mod earlier_turns;
+mod joined_inputs;
 mod tools_used;
 
 use dromia_contracts::approval::ApprovedBody;
@@ -21,6 +22,7 @@ use dromia_contracts::{CallId, RunId};
 
 use super::client_tools::{self as client, ClientToolState, ClientToolset};
 use super::taint::TaintTracker;
+use joined_inputs::JoinedInputs;
 
 /// The transcript of a run so far.
 #[derive(Debug, Clone)]
@@ -106,9 +108,12 @@ impl ConversationTranscript {
     ) -> Result<Self, StoryError> {
         let from = tail.items.first().map_or(tail.session.head.last + 1, |item| item.position);
         let mut story = Self { taint: TaintTracker::new(tainted_past), ..Self::new(from) };
+        let joined = JoinedInputs::of_tail(tail)?;
         let mut items = tail.items.iter().filter(|item| item.taken_by.is_some()).peekable();
         while let Some(item) = items.next() {
-            story.add_item(item)?;
+            if !joined.contains(item.id) {
+                story.add_item(item)?;
+            }
             if items.peek().is_some_and(|next| next.taken_by == item.taken_by) {
                 continue;
             }
@@ -125,6 +130,9 @@ impl ConversationTranscript {
                     .decode()
                     .map_err(|error| StoryError::Entry { seq: stored.seq, problem: error.to_string() })?;
                 story.add_entry(&entry, stored.body.as_deref())?;
+                for item in joined.of_entry(tail, &entry) {
+                    story.add_joined_input(item)?;
+                }
             }
             if upto != Some(run) {
                 story.end_run(run);
@@ -143,6 +151,17 @@ impl ConversationTranscript {
         self.note_heard();
         self.began = false;
         (self.taint.clean_to, self.taint.closed) = (0, false);
+        Ok(())
+    }
+
+    /// Adds an input that joined the running turn. The turn goes on: what it read and planned stays as it was.
+    pub(crate) fn add_joined_input(&mut self, item: &InboxItem) -> Result<(), StoryError> {
+        let Some(body) = &item.body else { return Ok(()) };
+        let body = InputBody::decode(body)
+            .map_err(|error| StoryError::Body { place: item.id.to_string(), problem: error.to_string() })?;
+        let hops = self.hops.max(body.message.hops);
+        self.add_input(body.message);
+        self.hops = hops;
         Ok(())
     }
 
@@ -170,8 +189,11 @@ impl ConversationTranscript {
             self.client.offered.go_on();
             return Ok(());
         };
-        let InputBody { history, answers, offer, call, workspace, mut message } = InputBody::decode(body)
-            .map_err(|error| StoryError::Body { place: item.id.to_string(), problem: error.to_string() })?;
+        let InputBody { history, answers, offer, call, workspace, when_busy: _, mut message } =
+            InputBody::decode(body).map_err(|error| StoryError::Body {
+                place: item.id.to_string(),
+                problem: error.to_string(),
+            })?;
         (self.asked, self.workspace) = (call, workspace);
         if goes_on && (!message.parts.is_empty() || !history.is_empty()) {
             self.end_turns();

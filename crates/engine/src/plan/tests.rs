@@ -1,5 +1,6 @@
 //! What is in a plan and how much of it is left, what freezes it, and that nothing thaws it.
 
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::content::{AssistantMessage, ContentPart, InputMessage, ToolResult};
@@ -428,6 +429,7 @@ fn planned_short_values_are_endorsed_when_also_typed() {
             offer: ClientOptions::default(),
             call: None,
             workspace: None,
+            when_busy: BusyPolicy::default(),
             message,
         };
         item.body = Some(body.encode().expect("it is JSON").into());

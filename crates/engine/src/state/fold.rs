@@ -154,6 +154,10 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
             }
             state.close_unit_if_answered();
         }
+        Entry::InputsTaken(taken) => {
+            state.rest = None;
+            state.joined.extend(&taken.items);
+        }
         Entry::SignalTaken(taken) => {
             state.signals_taken = taken.position;
             if let (ItemKind::Approve | ItemKind::Deny, Some(approval)) = (taken.signal, taken.approval) {

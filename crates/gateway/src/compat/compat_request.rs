@@ -1,6 +1,7 @@
 //! What a request of another API asks for, in our words: the one shape that all of them are read into.
 
 use dromia_contracts::Actor;
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::input::InputBody;
@@ -31,6 +32,14 @@ impl CompatRequest {
     pub(super) fn into_input_body(self, author: &Actor) -> InputBody {
         let ConversationInput { history, answers, parts, .. } = self.said;
         let message = InputMessage { author: author.clone(), parts, hops: 0 };
-        InputBody { history, answers, offer: self.offer, call: None, workspace: None, message }
+        InputBody {
+            history,
+            answers,
+            offer: self.offer,
+            call: None,
+            workspace: None,
+            when_busy: BusyPolicy::default(),
+            message,
+        }
     }
 }

@@ -185,6 +185,7 @@ pub(super) async fn submit_request(
         offer,
         call: None,
         workspace: None,
+        when_busy: None,
         parts,
         key,
         wait: false,

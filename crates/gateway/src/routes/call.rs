@@ -74,6 +74,7 @@ pub(crate) async fn call_tool(
         parts: vec![ContentPart::new_text(format!("Call {tool}."), Label::ACTOR_TEXT)],
         call: Some(ManualCall { tool, arguments }),
         workspace: None,
+        when_busy: None,
         key: key.of_request(Digest::from_bytes(*blake3::hash(&request).as_bytes())),
         wait: true,
     };

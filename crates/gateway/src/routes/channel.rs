@@ -73,6 +73,7 @@ pub(crate) async fn receive_event(
         offer: ClientOptions::default(),
         call: None,
         workspace: None,
+        when_busy: None,
         parts: vec![ContentPart::new_text(said.text, Label::CLAIM)],
         key: Some(ItemKey {
             key: format!("{WEBHOOK}:{name}:{}", claims.id),

@@ -55,6 +55,7 @@ pub(crate) async fn send_event(
         offer: ClientOptions::default(),
         call: None,
         workspace: event.workspace,
+        when_busy: event.when_busy,
         parts: vec![ContentPart::new_text(event.text, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),

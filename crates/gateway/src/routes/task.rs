@@ -80,6 +80,7 @@ pub(crate) async fn spawn_task(
         offer: ClientOptions::default(),
         call: None,
         workspace: None,
+        when_busy: None,
         parts: vec![ContentPart::new_text(new.task, Label::ACTOR_TEXT)],
         key,
         wait: wait.is_some(),

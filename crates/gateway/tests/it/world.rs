@@ -183,6 +183,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         model_calls_max: None,
         description: String::new(),
         workspace: None,
+        when_busy: None,
     };
     inner.agents.push((house.tenant, agent, config));
     let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Calls, BudgetPeriod::Day);

@@ -153,6 +153,7 @@ fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         model_calls_max: None,
         description: String::new(),
         workspace: None,
+        when_busy: None,
     };
     Mutation::AgentCreate(AgentCreate {
         agent,

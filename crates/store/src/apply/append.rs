@@ -1,7 +1,8 @@
 //! An append to a journal: what it charges, which approvals it moves, and the session that its end frees.
 
-use dromia_contracts::id::SessionId;
-use dromia_contracts::store::{CommitRefusal, RunAppend};
+use dromia_contracts::entry::{Entry, InputsTaken};
+use dromia_contracts::id::{RunId, SessionId};
+use dromia_contracts::store::{CommitRefusal, NewEntry, RunAppend};
 
 use super::budget::ChargedRun;
 use super::{BatchDraft, Checked};
@@ -22,6 +23,7 @@ impl<'b> BatchDraft<'b> {
             self.approvals.apply_entries(db, append.run, &append.entries)?;
         }
         self.runs.append_entries(db, append, last.at)?;
+        self.take_inputs(append.run, before.session, &append.entries)?;
         if append.head.status.is_terminal() {
             let session = self.sessions.find_session(db, before.session)?;
             if session.head.active == Some(append.run) {
@@ -30,6 +32,27 @@ impl<'b> BatchDraft<'b> {
             }
         }
         self.note_waiting(append, before.session)
+    }
+
+    /// Gives a running turn the inputs of its session that its entries say it took.
+    pub(super) fn take_inputs(&mut self, run: RunId, session: SessionId, entries: &[NewEntry]) -> Checked {
+        for new in entries {
+            let Entry::InputsTaken(InputsTaken { items, after }) = &new.entry else { continue };
+            let head = self.sessions.find_session(self.db, session)?.head;
+            let mut in_order = head.active == Some(run) && head.taken == *after && !items.is_empty();
+            for (position, item) in (after + 1..).zip(items) {
+                in_order = in_order && self.inbox.item_at(self.db, session, position)? == Some(*item);
+            }
+            if !in_order {
+                let text = format!("the inputs that {run} takes are not the next ones of {session}");
+                return Err(CommitRefusal::Malformed(text).into());
+            }
+            let upto = self.inbox.take_items(session, run, *after, items.len());
+            let draft = self.sessions.find_session(self.db, session)?;
+            draft.head.taken = upto;
+            draft.changed = true;
+        }
+        Ok(())
     }
 
     /// Notes in the receipt whether the session that a terminal head freed has waiting items.

@@ -88,11 +88,15 @@ impl<'b> BatchDraft<'b> {
         let payer = self.batch.payer.as_ref();
         self.budgets.charge_entries(self.db, payer, &ChargedRun::from_run(&draft), &claim.entries)?;
         self.runs.begin_run(draft, entries);
-        let upto = self.inbox.take_items(claim);
+        let upto = self.inbox.take_items(claim.session, claim.run, claim.after, claim.take.len());
+        self.inbox.grant_claim(claim);
         let session = self.sessions.find_session(self.db, claim.session)?;
-        session.head.taken = upto;
-        session.head.active = (!claim.head.status.is_terminal()).then_some(claim.run);
+        (session.head.taken, session.head.active) = (upto, Some(claim.run));
         session.changed = true;
+        self.take_inputs(claim.run, claim.session, &claim.entries)?;
+        if claim.head.status.is_terminal() {
+            self.sessions.find_session(self.db, claim.session)?.head.active = None;
+        }
         Ok(true)
     }
 }

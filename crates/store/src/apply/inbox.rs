@@ -37,9 +37,18 @@ struct ItemDraft<'b> {
 #[derive(Debug, Default)]
 pub(super) struct InboxDrafts<'b> {
     items: Vec<ItemDraft<'b>>,
-    /// The claim, once it is granted, and the positions of the items of earlier batches that it takes.
+    /// The claim, once it is granted.
     taker: Option<&'b TurnClaim>,
-    taken: Vec<u64>,
+    /// The items of earlier batches that runs take.
+    taken: Vec<TakenPosition>,
+}
+
+/// An item of a session's inbox that a run takes.
+#[derive(Debug, Clone, Copy)]
+struct TakenPosition {
+    session: SessionId,
+    position: u64,
+    run: RunId,
 }
 
 /// Where an item may go: the sessions and runs whose inboxes there are.
@@ -143,20 +152,25 @@ impl<'b> InboxDrafts<'b> {
         Ok(found.map(ItemId::from_bytes))
     }
 
-    /// Gives the items after those that were taken before to the run of a claim. Returns the position of the last one.
-    pub(super) fn take_items(&mut self, claim: &'b TurnClaim) -> u64 {
-        let upto = claim.after + claim.take.len() as u64;
-        for position in claim.after + 1..=upto {
-            let drafted = self.items.iter_mut().find(|draft| {
-                draft.position == position && draft.put.owner == InboxOwner::Session(claim.session)
-            });
+    /// Gives a run so many items after those that were taken before. Returns the position of the last one.
+    pub(super) fn take_items(&mut self, session: SessionId, run: RunId, after: u64, count: usize) -> u64 {
+        let upto = after + count as u64;
+        for position in after + 1..=upto {
+            let drafted = self
+                .items
+                .iter_mut()
+                .find(|draft| draft.position == position && draft.put.owner == InboxOwner::Session(session));
             match drafted {
-                Some(draft) => draft.taken_by = Some(claim.run),
-                None => self.taken.push(position),
+                Some(draft) => draft.taken_by = Some(run),
+                None => self.taken.push(TakenPosition { session, position, run }),
             }
         }
-        self.taker = Some(claim);
         upto
+    }
+
+    /// Notes that the claim was granted.
+    pub(super) fn grant_claim(&mut self, claim: &'b TurnClaim) {
+        self.taker = Some(claim);
     }
 
     /// Returns the claim, if it was granted.
@@ -224,18 +238,17 @@ impl<'b> InboxDrafts<'b> {
         Ok(rows)
     }
 
-    /// Marks the items of earlier batches that the claim took.
+    /// Marks the items of earlier batches that runs took.
     fn write_taken(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let Some(claim) = self.taker else { return Ok(0) };
-        for position in &self.taken {
+        for TakenPosition { session, position, run } in &self.taken {
             db.prepare_cached(
                 "UPDATE inbox SET taken_by = ?4 WHERE tenant = ?1 AND owner = ?2 AND position = ?3",
             )?
             .execute(params![
                 db.tenant.as_bytes(),
-                claim.session.as_bytes(),
+                session.as_bytes(),
                 stored_counter(*position),
-                RunId::as_bytes(&claim.run),
+                run.as_bytes(),
             ])?;
         }
         Ok(self.taken.len() as u64)

@@ -1,5 +1,5 @@
 //! Sets `taken_by` of each item of an inbox to the run that took it: a run's first entry says which items of its session it took,
-//! and later entries which signals. Items that a run without a readable journal took, or that lie in its inbox, stay as they are.
+//! and later entries which other ones, and which signals. Items that a run without a readable journal took, or that lie in its inbox, stay as they are.
 
 use rusqlite::{Connection, params};
 
@@ -22,11 +22,17 @@ impl TakenItem {
         let owner = *started.session.as_bytes();
         let last = started.after.saturating_add(started.items.len() as u64);
         let inputs = (started.after.saturating_add(1)..=last).map(|position| Self { owner, position });
-        let signals = entries.iter().filter_map(|stored| match stored.decode() {
-            Ok(Entry::SignalTaken(taken)) => Some(Self { owner: *run.as_bytes(), position: taken.position }),
-            _ => None,
+        let later = entries.iter().flat_map(|stored| match stored.decode() {
+            Ok(Entry::SignalTaken(taken)) => {
+                vec![Self { owner: *run.as_bytes(), position: taken.position }]
+            }
+            Ok(Entry::InputsTaken(taken)) => {
+                let last = taken.after.saturating_add(taken.items.len() as u64);
+                (taken.after.saturating_add(1)..=last).map(|position| Self { owner, position }).collect()
+            }
+            _ => Vec::new(),
         });
-        inputs.chain(signals).collect()
+        inputs.chain(later).collect()
     }
 }
 

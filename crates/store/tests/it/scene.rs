@@ -127,6 +127,7 @@ pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         model_calls_max: None,
         description: String::new(),
         workspace: None,
+        when_busy: None,
     };
     let json = serde_json::to_vec(&config).expect("a configuration is JSON");
     Mutation::AgentCreate(AgentCreate {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::Digest;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     AgentStateSet, CommitRefusal, Mutation, OpenRun, PageRequest, RunFilter, RunTakeover, Store,
 };
+use dromia_contracts::{Digest, ItemId};
 
 use super::scene::{
-    StoreScene, model_called, model_replied, new_input, run_append, run_completed, scene_time, signal_taken,
+    StoreScene, inputs_taken, model_called, model_replied, new_input, run_append, run_completed, scene_time,
+    signal_taken,
 };
 
 pub(super) async fn an_append_holds_only_at_the_runs_epoch_and_number(store: Arc<dyn Store>) {
@@ -145,6 +146,43 @@ pub(super) async fn a_signal_waits_in_the_runs_inbox_until_it_is_taken(store: Ar
     let session =
         scene.store.session(&scene.tenant_scope(), scene.session).await.expect("a read").expect("a session");
     assert_eq!(session.head.last, 1, "a signal is no input");
+}
+
+pub(super) async fn a_running_turn_takes_the_next_inputs_of_its_session(store: Arc<dyn Store>) {
+    let scene = StoreScene::open_scene(store, 1).await;
+    let run = scene.begin_turn(0).await;
+    let items = [scene.item_id(), scene.item_id(), scene.item_id()];
+    for item in items {
+        scene.commit_mutation(Mutation::InboxPut(scene.put_input(item))).await;
+    }
+    let takes = |after, items: &[ItemId], seq| {
+        let append = run_append(run, 1, seq, vec![inputs_taken(after, items)], RunStatus::Running);
+        scene.new_batch().with_mutation(Mutation::RunAppend(append))
+    };
+    // Neither out of order, nor one that was taken, nor none.
+    for (after, wrong) in [(1, &items[1..2]), (0, &items[..1]), (2, &items[1..2]), (1, &items[..0])] {
+        let refusal = scene.commit_refused(takes(after, wrong, 2)).await;
+        assert!(matches!(refusal, CommitRefusal::Malformed(_)), "{refusal:?}");
+    }
+    let first = takes(1, &items[..2], 2);
+    scene.commit_done(first.clone()).await;
+    // Sent again, it is the same batch.
+    scene.commit_done(first).await;
+    let owner = InboxOwner::Session(scene.session);
+    let takers = || async {
+        let read = scene.store.inbox_items(&scene.tenant_scope(), owner, 0, 9).await.expect("a read");
+        read.into_iter().map(|item| item.taken_by).collect::<Vec<_>>()
+    };
+    assert_eq!(takers().await, [Some(run), Some(run), Some(run), None]);
+    let read = scene.store.session(&scene.tenant_scope(), scene.session).await;
+    let head = read.expect("a read").expect("a session").head;
+    assert_eq!((head.last, head.taken, head.active), (4, 3, Some(run)));
+    // The end frees the session, and what it did not take waits.
+    let end = run_append(run, 1, 3, vec![run_completed()], RunStatus::Completed);
+    let receipt = scene.commit_mutation(Mutation::RunAppend(end)).await;
+    assert!(receipt.waiting);
+    assert_eq!(scene.commit_refused(takes(3, &items[2..], 4)).await, CommitRefusal::RunTerminal);
+    assert_eq!(takers().await[3], None);
 }
 
 pub(super) async fn an_ended_run_takes_no_signal(store: Arc<dyn Store>) {

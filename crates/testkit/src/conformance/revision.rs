@@ -22,6 +22,7 @@ pub(super) fn agent_revise(agent: AgentId, after: u64, ms: i64, grants: &[&str])
         model_calls_max: None,
         description: String::new(),
         workspace: None,
+        when_busy: None,
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentRevise(Box::new(AgentRevise {

@@ -8,7 +8,7 @@ use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::delivery::{AttemptEnd, AttemptOutcome, DeadReason, DeliveryState};
 use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{
-    Entry, ModelCalled, ModelReplied, RunCompleted, RunFailed, RunStarted, SignalTaken,
+    Entry, InputsTaken, ModelCalled, ModelReplied, RunCompleted, RunFailed, RunStarted, SignalTaken,
 };
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
@@ -236,6 +236,7 @@ pub(super) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         model_calls_max: None,
         description: String::new(),
         workspace: None,
+        when_busy: None,
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentCreate(AgentCreate {
@@ -365,6 +366,10 @@ pub(super) fn run_completed() -> NewEntry {
 pub(super) fn run_failed() -> NewEntry {
     let (code, message) = (ErrorCode::ModelRejected, "no".to_owned());
     entry_at(7, Entry::RunFailed(RunFailed { code, message }))
+}
+
+pub(super) fn inputs_taken(after: u64, items: &[ItemId]) -> NewEntry {
+    entry_at(8, Entry::InputsTaken(InputsTaken { items: items.to_vec(), after }))
 }
 
 pub(super) fn signal_taken(item: ItemId, position: u64) -> NewEntry {

@@ -4,11 +4,11 @@
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::budget::BudgetPayer;
-use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::entry::{Entry, InputsTaken, RunStarted};
 use dromia_contracts::run::{RunHead, RunRecord};
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{CommitRefusal, InboxPut, NewEntry, RunAppend, StoredEntry, TurnClaim};
-use dromia_contracts::{Digest, RunId};
+use dromia_contracts::{Digest, RunId, SessionId};
 
 use super::chain::chain_digest;
 use super::inbox::{ItemRow, KeyRow};
@@ -93,13 +93,49 @@ impl TenantRows {
             return Err(CommitRefusal::SequenceMoved { found: run.last_seq });
         }
         let place = (run.agent, run.session, *id);
+        let takes = self.next_inputs(*id, run.session, entries)?;
         self.budgets.charge_run(payer, place, entries)?;
         if payer.is_some() {
             self.approvals.apply_entries(*id, entries)?;
         }
         self.append_entries(*id, *epoch, entries);
+        self.take_upto(*id, place.1, takes);
         self.head_set(*id, *epoch, entries, *head);
         Ok(())
+    }
+
+    /// Returns up to which position the entries of a running turn take its session's inputs.
+    fn next_inputs(
+        &self,
+        run: RunId,
+        session: SessionId,
+        entries: &[NewEntry],
+    ) -> Result<Option<u64>, CommitRefusal> {
+        let head = self.sessions.rows.get(&session).map(|session| session.head).unwrap_or_default();
+        let inbox = self.inbox.list_items(InboxOwner::Session(session));
+        let mut taken = None;
+        for new in entries {
+            let Entry::InputsTaken(InputsTaken { items, after }) = &new.entry else { continue };
+            let waiting = inbox.iter().filter(|item| item.position > *after).map(|item| item.id);
+            let is_next = head.active == Some(run)
+                && taken.unwrap_or(head.taken) == *after
+                && !items.is_empty()
+                && waiting.take(items.len()).eq(items.iter().copied());
+            if !is_next {
+                return Err(CommitRefusal::Malformed(format!("{run} takes other inputs than the next ones")));
+            }
+            taken = Some(after + items.len() as u64);
+        }
+        Ok(taken)
+    }
+
+    fn take_upto(&mut self, run: RunId, session: SessionId, upto: Option<u64>) {
+        let (Some(upto), Some(row)) = (upto, self.sessions.rows.get_mut(&session)) else { return };
+        let inbox = self.inbox.queues.entry(InboxOwner::Session(session)).or_default();
+        for item in inbox.iter_mut().filter(|item| item.position > row.head.taken && item.position <= upto) {
+            item.taken_by = Some(run);
+        }
+        row.head.taken = upto;
     }
 
     /// Tries a claim; tells whether it was granted.
@@ -153,15 +189,12 @@ impl TenantRows {
         self.budgets.charge_run(payer, (*agent, *id, *run), entries)?;
         self.runs.rows.insert(*run, row);
         self.append_entries(*run, 1, entries);
-        let taken = after + take.len() as u64;
-        let inbox = self.inbox.queues.entry(InboxOwner::Session(*id)).or_default();
-        for item in inbox.iter_mut().filter(|item| item.position > *after && item.position <= taken) {
-            item.taken_by = Some(*run);
-        }
         if let Some(session) = self.sessions.rows.get_mut(id) {
-            session.head.taken = taken;
             session.head.active = Some(*run);
         }
+        self.take_upto(*run, *id, Some(after + take.len() as u64));
+        let later = self.next_inputs(*run, *id, entries)?;
+        self.take_upto(*run, *id, later);
         self.head_set(*run, 1, entries, *head);
         Ok(true)
     }

@@ -148,6 +148,7 @@ fn agent_mutation(agent: AgentId, handle: &str) -> Mutation {
         model_calls_max: None,
         description: String::new(),
         workspace: None,
+        when_busy: None,
     };
     Mutation::AgentCreate(AgentCreate {
         agent,

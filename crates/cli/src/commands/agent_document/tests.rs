@@ -81,6 +81,7 @@ fn agent_with(instructions: &str, grants: &[&str], label: &str) -> AgentResource
             model_calls_max: Some(9),
             description: instructions.to_owned(),
             workspace: None,
+            when_busy: None,
         }),
     }
 }

@@ -25,6 +25,37 @@ const LOOK_LAST: Duration = Duration::from_secs(2);
 /// Among how many of the session's newest runs to look for it.
 const RUNS_LOOKED_AT: u32 = 8;
 
+/// The run that took an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::commands) struct TakingRun {
+    /// The run.
+    pub(in crate::commands) run: RunId,
+    /// The number of the entry that took the input, if it joined the run after that had begun.
+    pub(in crate::commands) joined_at: Option<u64>,
+}
+
+impl TakingRun {
+    /// A run that began with the input.
+    pub(in crate::commands) fn began_with_input(run: RunId) -> Self {
+        Self { run, joined_at: None }
+    }
+
+    /// Returns the number of the entry behind which the run answers the input.
+    pub(in crate::commands) fn follow_after(&self) -> u64 {
+        self.joined_at.unwrap_or(0)
+    }
+}
+
+/// The inputs that an entry says its run took.
+#[derive(Deserialize)]
+struct TakenInputs {
+    #[serde(default)]
+    items: Vec<ItemId>,
+}
+
+/// How many entries of the running turn are looked at with one request.
+const ENTRIES_LOOKED_AT: usize = 100;
+
 /// Finds the run that took an item which had to wait, and prints once what the item waits for. An agent that has ended
 /// answers nothing any more.
 pub(in crate::commands) async fn find_taking_run(
@@ -32,12 +63,9 @@ pub(in crate::commands) async fn find_taking_run(
     session: SessionId,
     item: ItemId,
     output: &mut CommandOutput<'_>,
-) -> Outcome<RunId> {
-    #[derive(Deserialize)]
-    struct RunStartedFields {
-        #[serde(default)]
-        items: Vec<ItemId>,
-    }
+) -> Outcome<TakingRun> {
+    // Which entries of the running turn were read: an input may join it.
+    let mut turn: Option<(RunId, u64)> = None;
     let path = format!("/v1/runs?session={session}&limit={RUNS_LOOKED_AT}");
     let mut others: Vec<RunId> = Vec::new();
     let (mut told, mut rest) = (false, LOOK_FIRST);
@@ -52,13 +80,21 @@ pub(in crate::commands) async fn find_taking_run(
             let page: JournalPage =
                 cli.client.poll_json(&format!("/v1/runs/{run}/journal?limit=1"), output).await?;
             let Some(first) = page.entries.first() else { continue };
-            if parse_answer::<RunStartedFields>(first.fields.get().as_bytes())?.items.contains(&item) {
-                return Ok(run);
+            if parse_answer::<TakenInputs>(first.fields.get().as_bytes())?.items.contains(&item) {
+                return Ok(TakingRun::began_with_input(run));
             }
             others.push(run);
         }
         let waiting: SessionResource =
             cli.client.poll_json(&format!("/v1/sessions/{session}"), output).await?;
+        if let Some(run) = waiting.active.or(turn.map(|(run, _)| run)) {
+            let after = turn.filter(|(known, _)| *known == run).map_or(0, |(_, after)| after);
+            let (joined_at, read) = find_joining_entry(cli, run, after, item, output).await?;
+            if joined_at.is_some() {
+                return Ok(TakingRun { run, joined_at });
+            }
+            turn = Some((run, read));
+        }
         let agent: AgentResource =
             cli.client.poll_json(&format!("/v1/agents/{}", waiting.agent), output).await?;
         match agent.state {
@@ -85,5 +121,29 @@ pub(in crate::commands) async fn find_taking_run(
         }
         sleep(rest).await;
         rest = (rest * 2).min(LOOK_LAST);
+    }
+}
+
+/// Looks behind an entry of a run for the one that took an item. Returns its number, and up to which one it looked.
+async fn find_joining_entry(
+    cli: &Cli<'_>,
+    run: RunId,
+    mut after: u64,
+    item: ItemId,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<(Option<u64>, u64)> {
+    loop {
+        let path = format!("/v1/runs/{run}/journal?after={after}&limit={ENTRIES_LOOKED_AT}");
+        let page: JournalPage = cli.client.poll_json(&path, output).await?;
+        for entry in page.entries.iter().filter(|entry| entry.kind == "inputs_taken") {
+            if parse_answer::<TakenInputs>(entry.fields.get().as_bytes())?.items.contains(&item) {
+                return Ok((Some(entry.seq), entry.seq));
+            }
+        }
+        match page.entries.last() {
+            Some(last) if page.entries.len() == ENTRIES_LOOKED_AT => after = last.seq,
+            Some(last) => return Ok((None, last.seq)),
+            None => return Ok((None, after)),
+        }
     }
 }

@@ -180,6 +180,7 @@ impl Client {
                 model_calls_max: calls,
                 description: String::new(),
                 workspace: None,
+                when_busy: None,
             },
         };
         let made = tried(process, || process.engine.agent_create(scope.clone(), new.clone())).await;
@@ -238,6 +239,7 @@ impl Client {
             offer: ClientOptions::default(),
             call: None,
             workspace: None,
+            when_busy: None,
             parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             key: Some(ItemKey {
                 key: format!("http:{key}"),

@@ -1,6 +1,7 @@
 //! Units that wait for a client: what closes them, and what a model is told.
 
 use bytes::Bytes;
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::client::{ClientOptions, ClientTool};
 use dromia_contracts::content::{CallStatus, parts_text};
 use dromia_contracts::entry::{CallAsked, ModelReplied, RunCompleted, ToolFinished, ToolHanded};
@@ -74,7 +75,15 @@ fn gave(index: u32, text: &str) -> ToolResult {
 fn item(text: &str, answers: Option<ClientToolResults>, offer: ClientOptions) -> InboxItem {
     let parts = if text.is_empty() { vec![] } else { vec![ContentPart::new_text(text, Label::ACTOR_TEXT)] };
     let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
-    let body = InputBody { history: vec![], answers, offer, call: None, workspace: None, message };
+    let body = InputBody {
+        history: vec![],
+        answers,
+        offer,
+        call: None,
+        workspace: None,
+        when_busy: BusyPolicy::default(),
+        message,
+    };
     InboxItem {
         id: ItemId::from_bytes([3; 16]),
         position: 2,
@@ -178,6 +187,7 @@ fn a_call_by_hand_is_a_unit_and_replies_itself() {
         offer: ClientOptions::default(),
         call: Some(call.clone()),
         workspace: None,
+        when_busy: BusyPolicy::default(),
         message,
     };
     let mut asked = item("x", None, ClientOptions::default());

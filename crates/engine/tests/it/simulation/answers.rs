@@ -52,6 +52,7 @@ impl Scene {
             offer: ClientOptions { tools: vec![tool], wishes: SamplingOptions::default() },
             call: None,
             workspace: None,
+            when_busy: None,
             parts,
             key,
             wait: false,

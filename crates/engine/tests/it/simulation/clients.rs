@@ -115,6 +115,7 @@ impl Client {
             offer: ClientOptions::default(),
             call: None,
             workspace: None,
+            when_busy: None,
             parts: vec![ContentPart::new_text(request.text.clone(), Label::ACTOR_TEXT)],
             key: request.keyed.then(|| ItemKey {
                 key: format!("client:{}:{number}", place.name),

@@ -34,6 +34,7 @@ impl Scene {
             offer: ClientOptions::default(),
             call: None,
             workspace: None,
+            when_busy: None,
             parts: vec![ContentPart::new_text(
                 format!("{name}|{name}|look;look;look;look"),
                 Label::ACTOR_TEXT,

@@ -68,6 +68,7 @@ pub(crate) fn config(model_calls_max: u32) -> AgentConfig {
         model_calls_max: Some(model_calls_max),
         description: String::new(),
         workspace: None,
+        when_busy: None,
     }
 }
 

@@ -68,6 +68,7 @@ impl Scene {
             offer: ClientOptions::default(),
             call: None,
             workspace: None,
+            when_busy: None,
             parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
             key: None,
             wait,

@@ -2,6 +2,7 @@
 
 use super::*;
 use dromia_contracts::RunId;
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::{ImageMediaType, parts_text};
 use dromia_contracts::input::InputBody;
@@ -75,7 +76,7 @@ proptest! {
             // What is stored is read back as it was, and stored units are checked when they are read.
             let message = InputMessage { author: Actor::new("a"), parts: said.parts, hops: 0 };
             let offer = ClientOptions::default();
-            let body = InputBody { history: said.history, answers: said.answers, offer, call: None, workspace: None, message };
+            let body = InputBody { history: said.history, answers: said.answers, offer, call: None, workspace: None, when_busy: BusyPolicy::default(), message };
             let bytes = body.encode().expect("it is JSON");
             prop_assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
         }

@@ -82,6 +82,7 @@ impl RunListener {
             | Entry::ToolStarted(_)
             | Entry::ToolFinished(_)
             | Entry::ToolRefused(_)
+            | Entry::InputsTaken(_)
             | Entry::SignalTaken(_) => {}
             Entry::RunParked(parked) => self.note_park(&parked.park),
         }

@@ -267,6 +267,9 @@ pub(super) fn entry_records(
         Entry::ToolHanded(handed) => {
             AuditRecord { call: Some(handed.call), what: said(&handed.tool), ..record }
         }
+        Entry::InputsTaken(taken) => {
+            AuditRecord { what: said(&format!("{} inputs", taken.items.len())), ..record }
+        }
         Entry::SignalTaken(taken) => {
             AuditRecord { actor: said(taken.by.as_str()), what: serialized_word(&taken.signal), ..record }
         }

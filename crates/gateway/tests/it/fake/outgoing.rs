@@ -123,6 +123,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         model_calls_max: None,
         description: String::new(),
         workspace: None,
+        when_busy: None,
     };
     let key = SessionKey { platform: "webhook".into(), channel: "orders".into(), actor: Actor::new("a") };
     let world = WriteBatch::new(house.tenant)

@@ -186,8 +186,10 @@ impl ChainWalk<'_> {
         if let Some(taken) = self.taken.get(run.as_bytes()) {
             let is_taker =
                 taken.session == *owner && taken.after < item.position && item.position <= taken.last;
-            return Ok((!is_taker)
-                .then(|| format!("it names the run {run}, but that run's journal does not have it")));
+            if is_taker || (item.position > taken.last && !self.is_journal_end(run, taken.last_seq)?) {
+                return Ok(None);
+            }
+            return Ok(Some(format!("it names the run {run}, but that run's journal does not have it")));
         }
         // The journal of that run began after the journals were read, or it could not be read.
         let mut is_run = self.db.prepare_cached("SELECT 1 FROM runs WHERE tenant = ?1 AND run = ?2")?;
@@ -198,20 +200,20 @@ impl ChainWalk<'_> {
         Ok(Some(format!("it names the run {run}, which does not exist")))
     }
 
+    /// Returns whether a run has no entry behind the last one that was read: it may have gone on since.
+    fn is_journal_end(&self, run: RunId, last_seq: u64) -> rusqlite::Result<bool> {
+        self.db
+            .prepare_cached("SELECT 1 FROM runs WHERE tenant = ?1 AND run = ?2 AND last_seq = ?3")?
+            .exists(params![self.tenant.as_bytes(), run.as_bytes(), stored_counter(last_seq)])
+    }
+
     /// Says so where a signal's row says that its run took it and the run's journal, read to the end, does not.
     fn signal_mismatch(&self, run: RunId, position: u64) -> rusqlite::Result<Option<String>> {
         let Some(taken) = self.taken.get(run.as_bytes()) else { return Ok(None) };
         if position <= taken.signals {
             return Ok(None);
         }
-        // The run may have gone on since its journal was read.
-        let mut is_same =
-            self.db.prepare_cached("SELECT 1 FROM runs WHERE tenant = ?1 AND run = ?2 AND last_seq = ?3")?;
-        let is_same = is_same.exists(params![
-            self.tenant.as_bytes(),
-            run.as_bytes(),
-            stored_counter(taken.last_seq)
-        ])?;
+        let is_same = self.is_journal_end(run, taken.last_seq)?;
         Ok(is_same.then(|| format!("it names the run {run}, but that run's journal does not have it")))
     }
 

@@ -249,6 +249,7 @@ impl ChainWalk<'_> {
 struct JournalSummary<'f> {
     last: u64,
     fold: &'f mut dyn JournalFold,
+    /// How it began, with the items that joined it later behind those that it began with.
     begun: Option<RunStarted>,
     /// The last signal that the run took.
     signals: u64,
@@ -272,6 +273,12 @@ impl<'f> JournalSummary<'f> {
                 self.fold.take_entry(&entry);
                 match entry {
                     Entry::RunStarted(started) => drop(self.begun.get_or_insert(started)),
+                    // They follow those with which it began.
+                    Entry::InputsTaken(taken) => {
+                        if let Some(begun) = &mut self.begun {
+                            begun.items.extend(taken.items);
+                        }
+                    }
                     Entry::SignalTaken(signal) => self.signals = self.signals.max(signal.position),
                     _ => {}
                 }

@@ -21,8 +21,8 @@ use self::attempt::agent_state;
 use super::place::{agent_id, id_of, tenant_id, token_id};
 use super::{AGENTS, SESSIONS, StoreOp, TENANTS, WorldPlace};
 use crate::conformance::scene::{
-    agent_create, model_called, model_replied, new_input, run_append, run_completed, run_failed, scene_time,
-    session_open, shift_entries, signal_taken,
+    agent_create, inputs_taken, model_called, model_replied, new_input, run_append, run_completed,
+    run_failed, scene_time, session_open, shift_entries, signal_taken,
 };
 use crate::reference::ReferenceStore;
 
@@ -98,6 +98,7 @@ impl BatchWriter {
                     1 => (model_called(2), RunStatus::Parked),
                     2 if run.signals_last > 0 => (self.last_signal(place, &run)?, RunStatus::Running),
                     3 => (run_failed(), RunStatus::Failed),
+                    4 => (self.next_inputs(place, size), RunStatus::Running),
                     _ => (model_replied(1, body), RunStatus::Running),
                 };
                 let epoch = run.epoch + u64::from(epoch_off);
@@ -253,6 +254,14 @@ impl BatchWriter {
     fn last_signal(&self, place: WorldPlace, run: &RunRecord) -> Option<NewEntry> {
         let item = self.oracle.last_item(place.tenant_id(), InboxOwner::Run(run.id))?;
         Some(signal_taken(item.id, item.position))
+    }
+
+    /// An entry that takes one or two waiting inputs of the session, sometimes not the next ones.
+    fn next_inputs(&self, place: WorldPlace, size: u16) -> NewEntry {
+        let (taken, waiting) = self.oracle.waiting_items(place.tenant_id(), place.session_id());
+        let skipped = usize::from(size % 5 == 4);
+        let items: Vec<_> = waiting.into_iter().skip(skipped).take(1 + usize::from(size % 2)).collect();
+        inputs_taken(taken + skipped as u64, &items)
     }
 
     fn find_run(&self, place: WorldPlace, back: u8) -> Option<RunRecord> {

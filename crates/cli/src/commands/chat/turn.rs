@@ -73,6 +73,7 @@ pub(super) async fn show_turn(
                 continue;
             }
         };
+        screen.follow_width(state);
         match update {
             RunUpdate::Delta(delta) => {
                 screen.heard.end_open_line(output)?;
@@ -162,6 +163,13 @@ impl TurnScreen {
             tail: String::new(),
             draft: String::new(),
             notices: Vec::new(),
+        }
+    }
+
+    /// Breaks the lines that come at the width that the terminal has now.
+    fn follow_width(&mut self, state: &ChatState) {
+        if let (Some(markdown), Some(editor)) = (&mut self.markdown, &state.editor) {
+            markdown.set_columns(editor.columns());
         }
     }
 

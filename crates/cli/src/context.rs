@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 
 use crate::format::ColorHints;
 use crate::message_editor::OpenEditor;
+use crate::output::AsciiWriter;
 
 pub use self::terminal::{InputKind, KEYS_MAX, KeyStream, OpenKeys, ReadColumns, TerminalAccess};
 
@@ -174,26 +175,33 @@ impl CommandContext {
     /// terminal is not asked here.
     pub fn of_process(request_key: String) -> Self {
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        let terminal = TerminalAccess::of_process();
+        let (out_is_terminal, err_is_terminal) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
             input: Box::new(io::BufReader::new(io::stdin())),
             input_is_terminal: io::stdin().is_terminal(),
             hide: None,
             open_editor: None,
             editor: None,
-            out: Box::new(io::stdout()),
-            out_is_terminal: io::stdout().is_terminal(),
-            err: Box::new(io::stderr()),
-            err_is_terminal: io::stderr().is_terminal(),
+            out: text_stream(io::stdout(), out_is_terminal && terminal.is_ascii_only),
+            out_is_terminal,
+            err: text_stream(io::stderr(), err_is_terminal && terminal.is_ascii_only),
+            err_is_terminal,
             color_hints: ColorHints::of_process(),
             fields: Vec::new(),
             local_time: None,
             columns,
-            terminal: TerminalAccess::of_process(),
+            terminal,
             home: home_of_process(),
             remote: RemoteHints::of_process(),
             request_key,
         }
     }
+}
+
+/// A stream of this process, which takes ASCII alone if that is said.
+fn text_stream(stream: impl Write + Send + 'static, is_ascii_only: bool) -> Box<dyn Write + Send> {
+    if is_ascii_only { Box::new(AsciiWriter::new(stream)) } else { Box::new(stream) }
 }
 
 /// The home that the environment names, else `.dromia` in the user's own directory. An empty variable names nothing.

@@ -39,5 +39,5 @@ pub use crate::error::{Error, Outcome};
 pub use crate::exit::CommandExit;
 pub use crate::message_editor::{CompletionWords, EditorFuture, MessageEditor, OpenEditor, TypedAhead};
 pub use crate::nearest_word::nearest_word;
-pub use crate::output::{CommandOutput, wrap_beside, wrap_text};
+pub use crate::output::{CommandOutput, ascii_text, wrap_beside, wrap_text};
 pub use crate::schema_violation::SchemaViolation;

@@ -5,6 +5,7 @@
 //! [`ColorHints`](crate::format::ColorHints) say so. Texts of others lose their control characters before they reach
 //! a terminal, and JSON spells them out: what an agent says cannot move the cursor or set the clipboard.
 
+mod ascii_writer;
 mod column_width;
 mod document;
 mod jq;
@@ -27,6 +28,7 @@ use crate::context::CommandContext;
 use crate::error::{Error, Outcome, PendingStatus};
 use crate::format::{FieldSelection, OutputFormat};
 
+pub use self::ascii_writer::{AsciiWriter, ascii_text};
 pub(crate) use self::column_width::ColumnShrink;
 pub(crate) use self::document::print_json_row;
 use self::document::{NAMELESS, NAMES};

@@ -14,13 +14,15 @@ use std::io::{self, Stdin, Write as _};
 use std::path::Path;
 
 use dromia_cli::{CompletionWords, EditorFuture, MessageEditor, TypedAhead};
-use rustix::process::{Signal, getpid, kill_current_process_group, kill_process};
+use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+
+use crate::terminal::{suspend_process_group, take_suspend_key};
 
 use self::history::MessageHistory;
 use self::key::{EditorKey, KeyParser};
@@ -36,17 +38,18 @@ const SIZE_UNKNOWN: (u16, u16) = (80, 24);
 const PASTE_ON: &str = "\x1b[?2004h";
 const PASTE_OFF: &str = "\x1b[?2004l";
 
-/// Opens the terminal that standard input and output are.
+/// Opens the terminal that standard input and output are, which may show nothing but ASCII.
 #[expect(
     deprecated,
     reason = "what replaces it is unsafe, and standard input stays open as long as this process"
 )]
-pub(crate) fn open_editor(history_file: &Path) -> io::Result<Box<dyn MessageEditor>> {
+pub(crate) fn open_editor(history_file: &Path, is_ascii_only: bool) -> io::Result<Box<dyn MessageEditor>> {
     let input = AsyncFd::with_interest(io::stdin(), Interest::READABLE)?;
     let found = tcgetattr(input.get_ref())?;
     Ok(Box::new(TerminalEditor {
         input,
         found,
+        is_ascii_only,
         mode: TerminalMode::Found,
         keys: KeyParser::default(),
         waiting: VecDeque::new(),
@@ -65,13 +68,14 @@ enum TerminalMode {
     Found,
     /// Every key comes here.
     Edit,
-    /// Every key comes here, but Ctrl-C and Ctrl-Z are signals.
+    /// Every key comes here, but Ctrl-C is a signal.
     Ahead,
 }
 
 struct TerminalEditor {
     input: AsyncFd<Stdin>,
     found: Termios,
+    is_ascii_only: bool,
     mode: TerminalMode,
     keys: KeyParser,
     /// Keys that were pressed and have done nothing yet.
@@ -153,7 +157,10 @@ impl TerminalEditor {
                         self.drawn = MessageRows::default();
                         write_out("\x1b[H\x1b[2J")?;
                     }
-                    EditorStep::Suspend => self.suspend()?,
+                    EditorStep::Suspend => {
+                        self.finish_rows()?;
+                        self.suspend()?;
+                    }
                 }
                 // A message is drawn before it is sent, however fast it was typed.
                 if self.waiting.len() <= 1 {
@@ -186,9 +193,11 @@ impl TerminalEditor {
                     kill_process(getpid(), Signal::INT)?;
                     continue;
                 }
-                // Nothing is drawn here, so other keys change only the draft.
-                if let EditorStep::Submit(message) = self.editor.press(key) {
-                    return Ok(TypedAhead::Message(message));
+                match self.editor.press(key) {
+                    EditorStep::Submit(message) => return Ok(TypedAhead::Message(message)),
+                    EditorStep::Suspend => self.suspend()?,
+                    // Nothing is drawn here, so other keys change only the draft.
+                    _ => {}
                 }
             }
             if has_keys {
@@ -201,6 +210,7 @@ impl TerminalEditor {
                 // The turn goes on without a person.
                 EditorWake::Hangup => std::future::pending::<()>().await,
                 EditorWake::Continued => {
+                    self.was_suspended = false;
                     self.mode = TerminalMode::Found;
                     self.set_mode(TerminalMode::Ahead)?;
                 }
@@ -223,12 +233,11 @@ impl TerminalEditor {
     }
 
     fn suspend(&mut self) -> io::Result<()> {
-        self.finish_rows()?;
+        let mode = self.mode;
         self.set_mode(TerminalMode::Found)?;
         self.was_suspended = true;
-        // It comes back once the process is continued.
-        kill_current_process_group(Signal::TSTP)?;
-        self.set_mode(TerminalMode::Edit)
+        suspend_process_group()?;
+        self.set_mode(mode)
     }
 
     fn set_mode(&mut self, mode: TerminalMode) -> io::Result<()> {
@@ -240,6 +249,7 @@ impl TerminalEditor {
             modes.input_modes.remove(InputModes::ICRNL | InputModes::IXON | InputModes::ISTRIP);
             modes.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::IEXTEN);
             modes.local_modes.set(LocalModes::ISIG, mode == TerminalMode::Ahead);
+            take_suspend_key(&mut modes);
             modes.special_codes[SpecialCodeIndex::VMIN] = 1;
             modes.special_codes[SpecialCodeIndex::VTIME] = 0;
         }
@@ -258,11 +268,12 @@ impl TerminalEditor {
         let (columns, rows) = terminal_size();
         let searching = self.editor.search_prompt();
         let buffer = &self.editor.buffer;
+        let shown = |text: String| if self.is_ascii_only { dromia_cli::ascii_text(&text) } else { text };
         let (before, after) =
             (buffer.shown_text(buffer.text_before_cursor()), buffer.shown_text(buffer.text_after_cursor()));
         let laid = MessageRows::lay_out(
-            searching.as_deref().unwrap_or(prompt),
-            (&before, &after),
+            &shown(searching.unwrap_or_else(|| prompt.to_owned())),
+            (&shown(before), &shown(after)),
             columns,
             usize::from(rows).saturating_sub(1),
         );

@@ -146,7 +146,7 @@ pub fn run_program() -> ExitCode {
     });
     let (matches, arguments) = match read {
         Ok(read) => read,
-        Err(error) => return shell::report_usage_error(&error, std::env::args_os()),
+        Err(error) => return shell::report_usage_error(error, std::env::args_os()),
     };
     // Which TLS implementation is used is decided here, once for the process; nothing else can have decided it.
     drop(rustls::crypto::ring::default_provider().install_default());

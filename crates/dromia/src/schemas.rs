@@ -83,7 +83,9 @@ pub(crate) fn context_for_command(command: &str) -> CommandContext {
         // A terminal that cannot move its cursor gets plain lines.
         let is_plain = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
         if context.out_is_terminal && !is_plain {
-            context.open_editor = Some(Box::new(chat_terminal::open_editor));
+            let is_ascii_only = context.terminal.is_ascii_only;
+            let open = move |history: &std::path::Path| chat_terminal::open_editor(history, is_ascii_only);
+            context.open_editor = Some(Box::new(open));
         }
         let name = runtime::request_key();
         context.editor = Some(Box::new(move |text| editor::edit_text(&name, text)));

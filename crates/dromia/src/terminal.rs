@@ -10,7 +10,11 @@ use std::time::Duration;
 use dromia_cli::{EchoGuard, InputKind, KEYS_MAX, KeyStream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::process::{Signal, kill_current_process_group};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+};
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// The most bytes that a terminal gives for one key; more at once was pasted.
@@ -20,6 +24,15 @@ const KEY_BYTES_MAX: usize = 64;
 const ESCAPE_REST: Duration = Duration::from_millis(50);
 
 const ESCAPE: u8 = 0x1b;
+
+/// What Ctrl-Z sends where it is no signal.
+const CTRL_Z: u8 = 0x1a;
+
+/// Makes no key of the terminal a signal that suspends.
+const NO_KEY: u8 = 0;
+
+/// How long a process goes on at most after it has suspended itself: the signal may reach another thread first.
+const SUSPEND_DELAY: Duration = Duration::from_millis(50);
 
 /// How many columns a terminal has; nothing if this is none, or if it does not know.
 pub(crate) fn terminal_columns(terminal: impl AsFd) -> Option<u16> {
@@ -31,15 +44,45 @@ pub(crate) fn terminal_columns(terminal: impl AsFd) -> Option<u16> {
 /// dropped. What was typed before is thrown away, since it was shown; so is what is left behind the line that was read, which
 /// the shell would take for a command.
 pub(crate) fn hide_typing() -> io::Result<EchoGuard> {
+    // Before anything is asked, so that no suspension falls between.
+    let continued = match tokio::runtime::Handle::try_current() {
+        Ok(_) => Some(signal(SignalKind::from_raw(Signal::CONT.as_raw()))?),
+        Err(_) => None,
+    };
     let before = tcgetattr(io::stdin())?;
     let mut quiet = before.clone();
     quiet.local_modes.remove(LocalModes::ECHO);
     quiet.local_modes.insert(LocalModes::ECHONL);
     tcsetattr(io::stdin(), OptionalActions::Flush, &quiet)?;
+    let hiding = continued.map(|continued| tokio::spawn(hide_again(quiet, continued)));
     Ok(EchoGuard::restore_with(move || {
+        if let Some(hiding) = hiding {
+            hiding.abort();
+        }
         // A terminal that is gone by then shows nothing any more.
         let _gone = tcsetattr(io::stdin(), OptionalActions::Flush, &before);
     }))
+}
+
+/// Hides again what is typed whenever the process is continued: the shell showed it meanwhile.
+async fn hide_again(quiet: Termios, mut continued: SignalStream) {
+    while continued.recv().await.is_some() {
+        // A terminal that is gone by then shows nothing any more.
+        let _gone = tcsetattr(io::stdin(), OptionalActions::Flush, &quiet);
+    }
+}
+
+/// Makes Ctrl-Z a key instead of a signal, so that the terminal is restored before the process stops.
+pub(crate) fn take_suspend_key(modes: &mut Termios) {
+    modes.special_codes[SpecialCodeIndex::VSUSP] = NO_KEY;
+}
+
+/// Suspends the process group as Ctrl-Z does, and comes back once it is continued. A group that no shell could continue is not
+/// suspended.
+pub(crate) fn suspend_process_group() -> io::Result<()> {
+    kill_current_process_group(Signal::TSTP)?;
+    std::thread::sleep(SUSPEND_DELAY);
+    Ok(())
 }
 
 /// What standard input is, if it is no terminal.
@@ -53,17 +96,21 @@ pub(crate) fn input_kind() -> InputKind {
 }
 
 /// Has the terminal that is standard input give each key when it is pressed, and show none, until what this returns is
-/// dropped. What was typed before is thrown away: it was no answer to what is asked now. Ctrl-C stays a signal. Where the
-/// terminal cannot do that, lines come as ever.
+/// dropped. What was typed before is thrown away: it was no answer to what is asked now. Ctrl-C stays a signal; Ctrl-Z restores
+/// the terminal, suspends, and comes as a key once the process is continued. Where the terminal cannot do that, lines come as
+/// ever.
 pub(crate) fn open_keys() -> io::Result<KeyStream> {
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC)?;
     let before = tcgetattr(&input)?;
     let mut immediate = before.clone();
     immediate.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON);
+    take_suspend_key(&mut immediate);
     let is_immediate = tcsetattr(&input, OptionalActions::Flush, &immediate).is_ok();
     let (sender, keys) = mpsc::channel(KEYS_MAX);
-    std::thread::Builder::new().name("keys".to_owned()).spawn(move || send_keys(input, &stopped, &sender))?;
+    let modes = is_immediate.then(|| (before.clone(), immediate));
+    let send = move || send_keys(input, modes.as_ref(), &stopped, &sender);
+    std::thread::Builder::new().name("keys".to_owned()).spawn(send)?;
     let guard = EchoGuard::restore_with(move || {
         // The thread ends with this end of the pipe, so that it takes nothing of what is typed later.
         drop(stop);
@@ -75,8 +122,14 @@ pub(crate) fn open_keys() -> io::Result<KeyStream> {
     Ok(KeyStream::from_receiver(keys, is_immediate, guard))
 }
 
-/// Reads keys until the other end of the pipe is closed, or nothing more can be typed.
-fn send_keys(mut input: File, stopped: &impl AsFd, sender: &mpsc::Sender<Vec<u8>>) {
+/// Reads keys until the other end of the pipe is closed, or nothing more can be typed. The modes are those of before, and those
+/// that give single keys.
+fn send_keys(
+    mut input: File,
+    modes: Option<&(Termios, Termios)>,
+    stopped: &impl AsFd,
+    sender: &mpsc::Sender<Vec<u8>>,
+) {
     loop {
         let mut looked = [PollFd::new(&input, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
         if poll(&mut looked, None).is_err() || !looked[1].revents().is_empty() {
@@ -87,6 +140,15 @@ fn send_keys(mut input: File, stopped: &impl AsFd, sender: &mpsc::Sender<Vec<u8>
         key.truncate(length);
         if key == [ESCAPE] {
             read_escape(&mut input, &mut key);
+        }
+        if let Some((before, immediate)) = modes.filter(|_| key == [CTRL_Z]) {
+            let suspended = tcsetattr(&input, OptionalActions::Now, before)
+                .map_err(io::Error::from)
+                .and_then(|()| suspend_process_group())
+                .and_then(|()| Ok(tcsetattr(&input, OptionalActions::Flush, immediate)?));
+            if suspended.is_err() {
+                return;
+            }
         }
         // A key is dropped when the channel is full: so many unread keys come from a paste or a stuck key.
         if let Err(mpsc::error::TrySendError::Closed(_)) = sender.try_send(key) {

@@ -250,7 +250,12 @@ fn explain_failure(
             why.waits_for = format!("{}; the last one failed with {code}: {message}", why.waits_for);
         }
         (_, attempt, Some(failure)) if why.status == RunStatus::Failed => {
-            let asked = attempt.filter(|attempt| attempt.code == failure.code).and(model);
+            // The entry of an attempt that began says that it was cut, whatever ended it and so the run.
+            let ends_run = |attempt: &ModelFailed| {
+                let same = [failure.code, ErrorCode::ModelCut].contains(&attempt.code);
+                same && failure.message.ends_with(&attempt.message)
+            };
+            let asked = attempt.filter(ends_run).and(model);
             "a person who corrects the cause and asks again".clone_into(&mut why.unblocked_by);
             why.command = Some(match asked {
                 // A test of the model says nothing of a conversation that is too long for it.

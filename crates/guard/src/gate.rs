@@ -109,7 +109,7 @@ impl Gate for GrantGate {
             self.check_capability(principal, GateAction::Tool(call))
         };
         let capabilities = self.capabilities.as_deref();
-        Box::pin(async move { await_denial(judge, &self.rights, capabilities).await.rule })
+        Box::pin(async move { await_denial(judge, grants, &self.rights, capabilities).await.rule })
     }
 
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {

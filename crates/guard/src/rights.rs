@@ -84,10 +84,11 @@ impl CurrentRights {
     }
 }
 
-/// Judges now and after each change of grants or capabilities, until the judgement is a refusal. A capability that
-/// expires is refused at the next change, or when something new begins.
+/// Judges now, after each change of grants or capabilities, and when the next capability of these grants expires, until the
+/// judgement is a refusal.
 pub(crate) async fn await_denial<P, D>(
     judge: impl Fn() -> Result<P, D>,
+    grants: &[String],
     rights: &CurrentRights,
     capabilities: Option<&LiveCapabilities>,
 ) -> D {
@@ -105,9 +106,16 @@ pub(crate) async fn await_denial<P, D>(
                 None => pending().await,
             }
         };
+        let expiry = async {
+            match capabilities {
+                Some(capabilities) => capabilities.await_expiry(grants).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             _ = narrowed.changed() => {}
             () = revocation => {}
+            () = expiry => {}
         }
     }
 }

@@ -12,7 +12,7 @@ mod summary;
 mod usage_report;
 
 use std::fmt::Display;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -121,17 +121,20 @@ fn resolve_workspace(cli: &Cli<'_>, named: &str) -> Outcome<WorkspaceReference> 
             let found = format!("{}{mark}", found.display());
             found.parse().or_else(|error: ParseWorkspaceError| wrong(&error))
         }
-        Ok(found) => wrong(&workspace_problem(&found, ErrorKind::NotADirectory)),
-        Err(error) => wrong(&workspace_problem(&std::path::absolute(path).unwrap_or_default(), error.kind())),
+        Ok(found) => wrong(&workspace_problem(&found, &ErrorKind::NotADirectory.into())),
+        Err(error) => wrong(&workspace_problem(&std::path::absolute(path).unwrap_or_default(), &error)),
     }
 }
 
 /// Says why a path is no directory in which a run can work, and what to do.
-fn workspace_problem(path: &Path, problem: ErrorKind) -> String {
-    let why = match problem {
+fn workspace_problem(path: &Path, problem: &io::Error) -> String {
+    let why = match problem.kind() {
         ErrorKind::NotFound => "does not exist; create it, or name another directory",
         ErrorKind::NotADirectory => "is not a directory; name one, such as the directory that holds the file",
-        _ => "cannot be reached by your user; change its permissions, or name another directory",
+        ErrorKind::PermissionDenied => {
+            "cannot be reached by your user; change its permissions, or name another directory"
+        }
+        _ => return format!("{} cannot be opened: {problem}; name another directory", path.display()),
     };
     format!("{} {why}", path.display())
 }

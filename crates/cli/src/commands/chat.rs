@@ -163,12 +163,16 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
             // What comes from a pipe is no slip of the fingers.
             TypedLine::Unknown(_) | TypedLine::Command(..) => line.trim_end(),
         };
-        if state.editor.is_some() && message.len() > MESSAGE_BYTES_MAX {
-            output.print_notice(&format!(
+        if message.len() > MESSAGE_BYTES_MAX {
+            let told = format!(
                 "the message has {} bytes, and the server takes at most {MESSAGE_BYTES_MAX} (512 KiB) of one input: \
                  nothing was sent. Send a part of it, or put it into a file of the agent's workspace",
                 message.len()
-            ))?;
+            );
+            if state.editor.is_none() {
+                return Err(Error::Usage(told));
+            }
+            output.print_notice(&told)?;
             continue;
         }
         state.lines += 1;

@@ -194,7 +194,7 @@ pub(super) async fn report_run_end(
 }
 
 /// Who can correct what ended a run, and with which command; the command that says so, where the server does not answer.
-async fn next_step(cli: &Cli<'_>, run: RunId) -> String {
+pub(super) async fn next_step(cli: &Cli<'_>, run: RunId) -> String {
     let why = cli.client.get::<RunExplanation>(&format!("/v1/runs/{run}/why")).await.ok();
     let next = why.and_then(|why| Some(format!("it needs {}; run `{}`", why.unblocked_by, why.command?)));
     next.unwrap_or_else(|| format!("see why with `dromia run why {run}`"))

@@ -59,6 +59,9 @@ pub struct TerminalAccess {
     pub err_columns: Option<ReadColumns>,
     /// Whether it shows more than ASCII, by the locale.
     pub shows_unicode: bool,
+    /// Whether it shows nothing but ASCII: the locale names an encoding, and that is not UTF-8. A locale that is not set says
+    /// nothing of the terminal.
+    pub is_ascii_only: bool,
     /// Whether the environment asks for lines that a screen reader can follow.
     pub is_accessible: bool,
     /// What standard input is.
@@ -71,8 +74,10 @@ impl TerminalAccess {
         let read = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(read).unwrap_or_default();
         let locale = locale.to_ascii_lowercase();
+        let shows_unicode = locale.contains("utf-8") || locale.contains("utf8");
         Self {
-            shows_unicode: locale.contains("utf-8") || locale.contains("utf8"),
+            shows_unicode,
+            is_ascii_only: !locale.is_empty() && !shows_unicode,
             is_accessible: read("ACCESSIBLE").is_some_and(|value| value != "0"),
             ..Self::default()
         }

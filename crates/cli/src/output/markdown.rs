@@ -48,6 +48,11 @@ pub(crate) struct MarkdownPrinter {
     gap: Option<bool>,
 }
 
+/// The last column stays free: a terminal may break the line there by itself.
+fn wrap_columns(columns: u16) -> usize {
+    usize::from(columns.max(COLUMNS_MIN)) - 1
+}
+
 /// What the line is that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LineBlock {
@@ -62,17 +67,21 @@ enum LineBlock {
 
 impl MarkdownPrinter {
     pub(crate) fn new(look: MarkdownLook) -> Self {
-        // The last column stays free: a terminal may break the line there by itself.
-        let columns = usize::from(look.columns.max(COLUMNS_MIN)) - 1;
         Self {
             look,
             held: String::new(),
             block: LineBlock::Unknown,
             fence: None,
             before: None,
-            wrap: WordWrap::new(columns, !look.is_plain),
+            wrap: WordWrap::new(wrap_columns(look.columns), !look.is_plain),
             gap: None,
         }
+    }
+
+    /// Breaks what comes from now on at another width: the terminal has changed its own.
+    pub(crate) fn set_columns(&mut self, columns: u16) {
+        self.look.columns = columns;
+        self.wrap.set_columns(wrap_columns(columns));
     }
 
     /// Takes a piece, and returns what to print.

@@ -213,15 +213,16 @@ async fn only_a_piped_chat_exits_with_its_last_failure() {
         turns(asked, before, yielded + &end("yielded"))
     };
     let good: Script = |asked, before| turns(asked, before, end("completed"));
-    for (script, is_terminal, exit) in [
-        (failed, false, CommandExit::RunFailed),
-        (unfunded, false, CommandExit::Budget),
-        (good, false, CommandExit::Done),
-        (failed, true, CommandExit::Done),
+    // After a failed turn the server is asked for the next step.
+    for (script, is_terminal, exit, requests) in [
+        (failed, false, CommandExit::RunFailed, 5),
+        (unfunded, false, CommandExit::Budget, 5),
+        (good, false, CommandExit::Done, 4),
+        (failed, true, CommandExit::Done, 5),
     ] {
         let server = Server::new(script);
         let ended = server.typed(&["chat"], "one\ntwo\n/quit\n", is_terminal).await;
-        assert_eq!((ended.exit, server.lines().len()), (exit, 4), "{ended:?}");
+        assert_eq!((ended.exit, server.lines().len()), (exit, requests), "{ended:?}");
     }
 }
 

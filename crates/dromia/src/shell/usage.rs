@@ -7,20 +7,27 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use dromia_cli::format::OutputFormat;
-use dromia_cli::{CommandExit, CommandOutput, Error, GlobalOptions};
+use dromia_cli::{CommandExit, CommandOutput, Error, GlobalOptions, nearest_word};
 
+use super::program_command;
 use crate::schemas;
 
 /// Tells what is wrong with the command line, and how the process ends. Help that was asked for is printed and is no failure.
-pub(crate) fn report_usage_error(error: &clap::Error, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+pub(crate) fn report_usage_error(
+    mut error: clap::Error,
+    arguments: impl Iterator<Item = OsString>,
+) -> ExitCode {
     if !error.use_stderr() {
         // A reader that closed stdout wants no more of it.
         drop(error.print());
         return CommandExit::Done.into();
     }
     let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(command) = nearest_command(&error, &words) {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![command]));
+    }
     let global = GlobalOptions { output: json_format(&words), ..GlobalOptions::default() };
     let context = &mut schemas::context_for_command("");
     let mut output = CommandOutput::new(context, &global);
@@ -43,6 +50,21 @@ pub(crate) fn report_usage_error(error: &clap::Error, arguments: impl Iterator<I
         drop(output.print_failure(&Error::Usage(message)));
     }
     CommandExit::Usage.into()
+}
+
+/// The command that was probably meant where the parser proposes none: it compares beginnings, and misses swapped letters.
+fn nearest_command(error: &clap::Error, words: &[String]) -> Option<String> {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    if typed.len() < 3 || error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return None;
+    }
+    let program = program_command();
+    let mut command = &program;
+    for word in option_words(words).take_while(|word| word != typed) {
+        command = command.find_subcommand(word).unwrap_or(command);
+    }
+    let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    nearest_word(typed, names.into_iter()).map(str::to_owned)
 }
 
 /// The words before the one behind which everything is a text.

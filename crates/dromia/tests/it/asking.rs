@@ -31,7 +31,7 @@ pub(crate) fn question(line: &str) -> String {
 }
 
 /// Runs a command with this on stdin, through a pipe.
-fn piped(home: &Home, line: &[&str], input: &str) -> Output {
+pub(crate) fn piped(home: &Home, line: &[&str], input: &str) -> Output {
     let mut command = home.command();
     command.args(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program runs");

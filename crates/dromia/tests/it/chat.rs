@@ -22,25 +22,30 @@ const CTRL_D: &str = "\x04";
 const UP: &str = "\x1b[A";
 
 /// A person at a terminal that is the controlling one of a command.
-struct ChatPerson {
-    ours: File,
+pub(crate) struct ChatPerson {
+    pub(crate) ours: File,
     /// Held so that how the terminal stands can be asked after the command has ended.
-    theirs: OwnedFd,
+    pub(crate) theirs: OwnedFd,
     child: Child,
     pieces: Receiver<Vec<u8>>,
     /// What was printed, escapes included, and where the person looks on from.
-    seen: String,
+    pub(crate) seen: String,
     looked: usize,
 }
 
 impl ChatPerson {
     fn begin(home: &Home, columns: u16, line: &[&str]) -> Self {
+        Self::start(home, columns, &[&[env!("CARGO_BIN_EXE_dromia")][..], line].concat(), "C.UTF-8")
+    }
+
+    /// Starts any program at a terminal, with a locale.
+    pub(crate) fn start(home: &Home, columns: u16, words: &[&str], locale: &str) -> Self {
         let (ours, theirs) = terminal(columns);
         let end = || Stdio::from(theirs.try_clone().expect("another handle"));
         // Ctrl-C is a signal only where the terminal is the controlling one.
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(env!("CARGO_BIN_EXE_dromia")).args(line);
-        command.env("DROMIA_HOME", home.path()).env("TERM", "xterm").env("LC_ALL", "C.UTF-8");
+        command.arg("--ctty").args(words);
+        command.env("DROMIA_HOME", home.path()).env("TERM", "xterm").env("LC_ALL", locale);
         command.env_remove("NO_COLOR").env_remove("COLUMNS").env_remove("ACCESSIBLE");
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().expect("setsid runs");
         let (tell, pieces) = channel();
@@ -65,7 +70,7 @@ impl ChatPerson {
     }
 
     /// Waits until a text is printed behind what was seen before.
-    fn sees(&mut self, text: &str) {
+    pub(crate) fn sees(&mut self, text: &str) {
         loop {
             if let Some(at) = self.seen[self.looked..].find(text) {
                 self.looked += at + text.len();
@@ -78,7 +83,7 @@ impl ChatPerson {
     }
 
     /// Begins a turn that takes long, and waits until it has begun: the model says so, or is waited for.
-    fn begins_slow_turn(&mut self) {
+    pub(crate) fn begins_slow_turn(&mut self) {
         self.types("@slow 60000\r");
         self.sees("@slow 60000\r\r\n");
         while !["thinking", "I take"].iter().any(|begun| self.seen[self.looked..].contains(begun)) {
@@ -87,20 +92,20 @@ impl ChatPerson {
         }
     }
 
-    fn types(&mut self, keys: &str) {
+    pub(crate) fn types(&mut self, keys: &str) {
         self.ours.write_all(keys.as_bytes()).expect("it is typed");
     }
 
-    fn pastes(&mut self, text: &str) {
+    pub(crate) fn pastes(&mut self, text: &str) {
         self.types(&format!("\x1b[200~{text}\x1b[201~"));
     }
 
-    fn ends(&mut self) -> ExitStatus {
+    pub(crate) fn ends(&mut self) -> ExitStatus {
         self.child.wait().expect("it ends")
     }
 
     /// What was printed as a screen has it: without escapes, each redrawing of a line on its own.
-    fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         let mut plain = String::new();
         let mut rest = self.seen.as_str();
         while let Some(at) = rest.find('\x1b') {
@@ -114,7 +119,7 @@ impl ChatPerson {
 }
 
 /// The inputs of all runs that the server has, oldest first.
-fn sent_texts(server: &Server) -> Vec<String> {
+pub(crate) fn sent_texts(server: &Server) -> Vec<String> {
     let (_, sessions) = block_on(server.get("/v1/sessions?limit=16"));
     let mut texts = Vec::new();
     for session in sessions["items"].as_array().expect("a list").iter().rev() {

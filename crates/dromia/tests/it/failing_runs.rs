@@ -1,10 +1,14 @@
 //! Each way in which a model's server fails a run: what `ask` prints of it, and with which exit code it ends.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
 use std::sync::Mutex;
 
+use crate::asking::piped;
 use crate::home::{Home, stderr};
 use crate::model::receive;
 
@@ -14,6 +18,9 @@ const WHOLE: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"f
 const BROKEN: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"half\"}}]}\n\n";
 const OVERFLOW: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"half\"}}]}\n\n\
                         data: {\"error\":{\"code\":\"context_length_exceeded\",\"message\":\"too long\"}}\n\n";
+
+const WITHHELD: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"half\"}}]}\n\n\
+                        data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"content_filter\"}]}\n\n";
 
 /// A case: its name, the server's answer, and what `ask` says of it beside the exit code.
 struct FailingCase {
@@ -30,7 +37,7 @@ const NO_MODEL: &str = r#"{"error":{"message":"no model m"}}"#;
 const TOO_LONG: &str =
     r#"{"error":{"message":"maximum context length is 8","code":"context_length_exceeded"}}"#;
 
-const CASES: [FailingCase; 10] = [
+const CASES: [FailingCase; 11] = [
     case("key", ("401 No", BAD_KEY), &["refused the credentials (401) (model_rejected)", TESTS_MODEL]),
     case("gone", ("404 No", NO_MODEL), &["answered 404: no model m (model_rejected)", TESTS_MODEL]),
     case(
@@ -39,6 +46,11 @@ const CASES: [FailingCase; 10] = [
         &["all 6 attempts failed, the last one", "(model_unavailable)", TESTS_MODEL],
     ),
     case("long", ("400 No", TOO_LONG), &["maximum context length is 8 (context_exceeded)", NEW_SESSION]),
+    case(
+        "withheld",
+        ("200 OK", WITHHELD),
+        &["withheld the answer (content_filter)", "(model_rejected)", TESTS_MODEL],
+    ),
     case("overflow", ("200 OK", OVERFLOW), &["too long (context_exceeded)", NEW_SESSION]),
     case(
         "torn",
@@ -127,6 +139,21 @@ fn a_failed_ask_names_the_provider_the_cause_and_the_next_command() {
             }
         }
     });
+    // A turn of a chat says the same.
+    for FailingCase { name, says, .. } in
+        CASES.iter().filter(|case| ["key", "long", "withheld"].contains(&case.name))
+    {
+        let output = piped(&home, &["chat", "--agent", name], "hi\n");
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(7), "{name}: {told}");
+        assert!(
+            told.contains("failed after ") && told.contains("hint: it needs a person who "),
+            "{name}: {told}"
+        );
+        for says in *says {
+            assert!(told.contains(says), "{name}: {says} is not in {told}");
+        }
+    }
     let spent = |name: &str| {
         let runs = home.run(&["run", "list", "--agent", name, "--json"]);
         let runs: serde_json::Value = serde_json::from_slice(&runs.stdout).expect("a document");
@@ -136,21 +163,40 @@ fn a_failed_ask_names_the_provider_the_cause_and_the_next_command() {
     assert!(spent("overflow") > 0, "text came before the error");
 }
 
+/// The program; started by root, it may open what its permissions allow to root, and nothing else.
+pub(crate) fn without_privileges(home: &Home) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return home.command();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-dac_override,-dac_read_search", env!("CARGO_BIN_EXE_dromia")]);
+    command.env("DROMIA_HOME", home.path());
+    command
+}
+
 #[test]
 fn a_workspace_that_is_missing_or_a_file_is_named_before_anything_is_sent() {
     let home = Home::new();
     let here = tempfile::tempdir().expect("a directory");
     std::fs::write(here.path().join("file"), "").expect("it is written");
+    symlink("circle", here.path().join("circle")).expect("it is made");
+    let closed = here.path().join("closed");
+    std::fs::create_dir_all(closed.join("site")).expect("it is made");
+    std::fs::set_permissions(&closed, Permissions::from_mode(0o000)).expect("it is closed");
+    let long = "x".repeat(300);
     for (named, says) in [
         ("nowhere", "/nowhere does not exist; create it, or name another directory"),
         ("file:ro", "/file is not a directory; name one"),
         ("file/below", "/file/below is not a directory; name one"),
+        ("circle", "/circle cannot be opened: Too many levels of symbolic links"),
+        (&long, "cannot be opened: File name too long"),
+        ("closed/site", "/closed/site cannot be reached by your user; change its permissions"),
     ] {
-        let mut ask = home.command();
+        let mut ask = without_privileges(&home);
         let output =
             ask.args(["ask", "--workspace", named, "hi"]).current_dir(here.path()).output().expect("it runs");
         let told = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains(says) && !told.contains("os error"), "{told}");
+        assert!(told.contains(says), "{told}");
     }
 }

@@ -90,6 +90,7 @@ mod suspended;
 mod sweeping;
 mod tasks;
 mod terminal;
+mod terminal_states;
 mod threats;
 mod tokens;
 mod toolcmd;

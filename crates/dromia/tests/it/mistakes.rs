@@ -229,3 +229,20 @@ fn an_unknown_page_is_answered_with_the_nearest() {
     let listed = home.run(&["docs", "-o", "name"]);
     assert!(String::from_utf8_lossy(&listed.stdout).lines().any(|name| name == "keep-running"));
 }
+
+#[test]
+fn a_command_with_swapped_letters_is_named() {
+    let home = Home::new();
+    for (line, meant) in [
+        (&["aks", "hi"][..], Some("'ask'")),
+        (&["run", "wath", "@last"], Some("'watch'")),
+        (&["agent", "lsit"], Some("'list'")),
+        (&["xyzzy"], None),
+    ] {
+        let refused = home.run(line);
+        let told = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert_eq!(told.contains("similar subcommand"), meant.is_some(), "{line:?}: {told}");
+        assert!(told.contains(meant.unwrap_or("'xyzzy'")), "{line:?}: {told}");
+    }
+}

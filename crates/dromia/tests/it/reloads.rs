@@ -2,6 +2,7 @@
 //! and loses no run, a bad one leaves the last good configuration counting, and a start with a bad file uses it too.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::failing_runs::without_privileges;
 use crate::home::{Home, Server, block_on, stderr};
 use crate::model::{Model, Say};
 
@@ -128,6 +130,78 @@ fn a_bad_edit_and_a_bad_start_use_the_last_good_file() {
         write(&home, &good);
         until(&server, |found| found["refused"].is_null()).await;
     });
+}
+
+/// Leaves a beginning of the file in its place, as a write that was cut does; `end` is what follows it.
+fn check_cut_file(end: &str) -> Result<(), String> {
+    let home = Home::new();
+    let good = read(&home);
+    let server = home.serve();
+    let place = good.find("items_max: 64").expect("it has a number") + "items_max: 6".len();
+    let counts = block_on(async {
+        write(&home, &format!("{}{end}", &good[..place]));
+        let found = until(&server, |found| found["refused"].is_object() || found["revision"] != 1).await;
+        assert_eq!(ask(&server).await.0, 200);
+        found
+    });
+    if counts["revision"] != 1 {
+        return Err("a part of the file counts".to_owned());
+    }
+    assert!(counts["refused"]["problem"].to_string().contains("ends within a line"), "{counts}");
+    block_on(async {
+        // Without its last section it ends with a line, as an editor leaves it.
+        write(&home, &good[..good.find("context:").expect("the last section")]);
+        until(&server, |found| found["refused"].is_null() && found["revision"] == 2).await;
+    });
+    Ok(())
+}
+
+#[test]
+fn a_file_that_is_half_written_does_not_count() {
+    assert_eq!(check_cut_file(""), Ok(()));
+}
+
+/// Planted fault: a cut text is taken for an edit, as one that ends with a line is.
+#[test]
+fn a_half_written_file_that_counts_is_caught() {
+    assert_eq!(check_cut_file("\n"), Err("a part of the file counts".to_owned()));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_leaves_the_last_good_one_counting() {
+    let home = Home::new();
+    let server = home.serve_by(without_privileges(&home));
+    let path = home.path().join("dromia.yaml");
+    let set_mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    block_on(async {
+        set_mode(&path, 0o000);
+        let found = until(&server, |found| found["refused"].is_object()).await;
+        let problem = found["refused"]["problem"].to_string();
+        assert!(problem.contains("dromia.yaml") && problem.contains("Permission denied"), "{problem}");
+        assert_eq!(ask(&server).await.0, 200);
+        set_mode(&path, 0o600);
+        until(&server, |found| found["refused"].is_null()).await;
+    });
+    // A command replaces the file as a whole, so the directory decides.
+    let before = read(&home);
+    set_mode(&home.path(), 0o500);
+    let edit = ["provider", "add", "hub", "--kind", "openai", "--base-url", "http://127.0.0.1:1/v1"];
+    let refused = without_privileges(&home).args(edit).output().expect("it runs");
+    set_mode(&home.path(), 0o700);
+    let told = stderr(&refused);
+    assert_ne!(refused.status.code(), Some(0), "{told}");
+    assert!(
+        told.contains(&home.path().display().to_string()) && told.contains("Permission denied"),
+        "{told}"
+    );
+    assert_eq!(read(&home), before);
+    set_mode(&path, 0o400);
+    let edited = without_privileges(&home).args(edit).output().expect("it runs");
+    assert!(edited.status.success(), "{}", stderr(&edited));
+    let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o400, "it stays read-only");
 }
 
 #[test]

@@ -98,6 +98,37 @@ fn a_narrowing_closes_an_open_tunnel() {
     assert_eq!((&fields["status"], &judged[1]["allowed"]), (&json!("ok"), &json!(false)));
 }
 
+/// Runs a program by a capability that lasts so long, and returns how its call ended.
+fn end_of_call_within(seconds: u32) -> (Value, String) {
+    let home = Home::new();
+    let server = home.serve();
+    create(&home, "dev", &[]);
+    let expires = format!("{seconds}s");
+    document(&home, &["capability", "grant", "dev", "tool:shell.execute", "--expires", &expires]);
+    let word = format!("98{:07}", std::process::id());
+    // Of two programs, one outlives the end of a short capability, and the other begins another session.
+    let run = spawn(&home, &format!("(setsid sleep {word} &); sleep 12"));
+    let result = result_of(&server, &run);
+    assert!(gone(&word) < Duration::from_secs(20), "a program goes on");
+    result
+}
+
+#[test]
+fn an_expired_capability_ends_a_running_program() {
+    let (fields, told) = end_of_call_within(6);
+    assert_eq!(fields["status"], "unknown", "{fields}");
+    let rule = fields["withdrawn"].as_str().expect("the rule");
+    assert!(rule.starts_with("capability cap_"), "{rule}");
+    assert!(told.contains("was withdrawn while it ran"), "{told}");
+}
+
+/// Planted fault: the capability lasts longer than the program.
+#[test]
+fn a_program_that_ends_by_itself_is_caught() {
+    let (fields, _) = end_of_call_within(600);
+    assert_eq!((&fields["status"], &fields["withdrawn"]), (&json!("ok"), &Value::Null), "{fields}");
+}
+
 #[test]
 fn an_approval_of_a_narrowed_agent_is_outdated() {
     let home = Home::new();

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::future::pending;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dromia_contracts::capability::{CapabilityRecord, CapabilityUse, HOLDER, WITHIN};
@@ -187,6 +188,31 @@ impl LiveCapabilities {
         self.clock.now()
     }
 
+    /// Waits until a capability by which a run with these grants may do something expires; for ever if none does.
+    pub(crate) async fn await_expiry(&self, grants: &[String]) {
+        match self.next_expiry(grants) {
+            Some(at) => self.clock.sleep_until(at).await,
+            None => pending().await,
+        }
+    }
+
+    fn next_expiry(&self, grants: &[String]) -> Option<Timestamp> {
+        let (words, now) = (CapabilityGrants::from_grants(grants), self.now());
+        let held = words.holder.and_then(|(of, holder)| {
+            let held = self.for_tenant(of)?;
+            held.rows
+                .values()
+                .filter(|row| row.capability.holder == holder)
+                .filter_map(|row| held.expiry(row, now))
+                .min()
+        });
+        let within = words.within.into_iter().flatten().filter_map(|(of, _, id)| {
+            let held = self.for_tenant(of)?;
+            held.expiry(held.rows.get(&id)?, now)
+        });
+        held.into_iter().chain(within).min()
+    }
+
     /// Finds the capability of the holder of these grants that covers what is sought, as a rule. Capabilities of other
     /// kinds are skipped; of those of the kind that do not cover it, the error names the first.
     pub(crate) fn find_covering(
@@ -298,6 +324,12 @@ impl TenantCapabilities {
         }
         chain.reverse();
         Some(chain)
+    }
+
+    /// The next moment at which a capability, or one that it was made from, expires.
+    fn expiry(&self, row: &CapabilityEntry, now: Timestamp) -> Option<Timestamp> {
+        let chain = self.parent_chain(row.capability.id)?;
+        chain.iter().filter_map(|row| row.capability.until).filter(|until| *until > now).min()
     }
 
     /// Says what is wrong with a capability whatever it covers: who took back which block, or which has expired.

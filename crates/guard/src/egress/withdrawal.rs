@@ -1,5 +1,5 @@
 //! The right to what is open: asked again with each piece of a tunnel or of an answer, and at each change of grants or
-//! capabilities while a piece is awaited.
+//! capabilities and at the expiry of one while a piece is awaited.
 //!
 //! It only takes away. A server that the configuration names is no agent's right, so nothing is watched for it.
 
@@ -50,8 +50,8 @@ impl ReachRight {
             };
             let EgressContext { rights, capabilities, .. } = &**around;
             let judge = || clearance.judge_target(*method, target, grants, around);
-            await_denial(judge, rights.get_or_init(Arc::default), capabilities.get().map(|held| &**held))
-                .await
+            let capabilities = capabilities.get().map(|held| &**held);
+            await_denial(judge, grants, rights.get_or_init(Arc::default), capabilities).await
         };
         tokio::select! {
             biased;

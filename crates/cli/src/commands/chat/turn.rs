@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::answer_printer::PrintedAnswer;
 use super::state::{AHEAD_MAX, ChatState};
 use crate::commands::activity::RunActivity;
-use crate::commands::event::is_unfunded;
+use crate::commands::event::{is_unfunded, next_step};
 use crate::commands::followed_run::{FollowedRun, InterruptAction};
 use crate::commands::live::LiveCallOutput;
 use crate::commands::{Cli, answer};
@@ -73,6 +73,7 @@ pub(super) async fn show_turn(
                 continue;
             }
         };
+        screen.follow_width(state);
         match update {
             RunUpdate::Delta(delta) => {
                 screen.heard.end_open_line(output)?;
@@ -117,10 +118,12 @@ pub(super) async fn show_turn(
     if end.status == RunStatus::Completed {
         return Ok(CommandExit::Done);
     }
-    report_bad_end(run, &end, began.elapsed(), failure.as_ref(), output)
+    report_bad_end(cli, run, &end, began.elapsed(), failure.as_ref(), output).await
 }
 
-fn report_bad_end(
+/// Says how a turn ended that did not complete; one that a person cancelled needs no next step.
+async fn report_bad_end(
+    cli: &Cli<'_>,
     run: RunId,
     end: &StreamEnd,
     took: Duration,
@@ -129,13 +132,11 @@ fn report_bad_end(
 ) -> Outcome<CommandExit> {
     let is_unfunded = end.status == RunStatus::Yielded && is_unfunded(failure);
     let why = failure.map(|failure| format!(": {} ({})", failure.message, failure.code));
-    let next = if end.status == RunStatus::Cancelled {
-        String::new()
-    } else {
-        format!("; see `dromia run why {}`", output.row_style().format_id(run))
-    };
     let (status, seconds) = (end.status.as_str(), took.as_secs());
-    output.print_notice(&format!("{status} after {seconds} s{}{next}", why.unwrap_or_default()))?;
+    output.print_notice(&format!("{status} after {seconds} s{}", why.unwrap_or_default()))?;
+    if end.status != RunStatus::Cancelled {
+        output.print_notice(&format!("hint: {}", next_step(cli, run).await))?;
+    }
     Ok(if is_unfunded { CommandExit::Budget } else { CommandExit::RunFailed })
 }
 
@@ -162,6 +163,13 @@ impl TurnScreen {
             tail: String::new(),
             draft: String::new(),
             notices: Vec::new(),
+        }
+    }
+
+    /// Breaks the lines that come at the width that the terminal has now.
+    fn follow_width(&mut self, state: &ChatState) {
+        if let (Some(markdown), Some(editor)) = (&mut self.markdown, &state.editor) {
+            markdown.set_columns(editor.columns());
         }
     }
 

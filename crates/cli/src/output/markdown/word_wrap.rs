@@ -34,6 +34,10 @@ struct OpenWord {
 }
 
 impl WordWrap {
+    pub(super) fn set_columns(&mut self, columns: usize) {
+        self.columns = columns;
+    }
+
     pub(super) fn new(columns: usize, shows_parts: bool) -> Self {
         let word = OpenWord::default();
         Self { columns, shows_parts, column: 0, lead: String::new(), has_space: false, word }

@@ -5,14 +5,17 @@ use std::time::{Duration, Instant};
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::capability::{CapabilityRegistry as _, CapabilityState, NewCapability, held_by};
-use dromia_contracts::gate::GateVerdict;
-use dromia_contracts::runtime::Clock as _;
+use dromia_contracts::gate::{Gate as _, GateVerdict};
+use dromia_contracts::runtime::{Clock, Runtime};
 use dromia_contracts::store::{AgentStateSet, Mutation};
-use dromia_contracts::{CapabilityId, ErrorCode};
-use dromia_testkit::{FaultyStore, ReferenceStore};
+use dromia_contracts::{BoxFuture, CapabilityId, ErrorCode};
+use dromia_guard::{GrantGate, StoreCapabilities, StoreVault};
+use dromia_testkit::{FaultyStore, ManualClock, ReferenceStore, tokio_runtime_seeded};
+use jiff::Timestamp;
 
-use super::{RightsFixture, call, new, write};
+use super::{RightsFixture, call, new, shipped, write};
 use crate::hang_ups::hang_up_on;
+use crate::vault::Keys;
 
 #[tokio::test]
 async fn a_revocation_applies_to_the_next_call_of_a_run() {
@@ -111,4 +114,77 @@ async fn a_capability_expires_and_bounds_the_duration_of_calls() {
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(fixture.judged(0, &write("docs/a")).await, Err(format!("capability {} block 0", short.id)));
     assert_eq!(fixture.judged(1, &write("docs/a")).await, Err(format!("capability {} block 0", longer.id)));
+}
+
+/// A clock whose timers never ring.
+#[derive(Debug)]
+struct SilentClock(ManualClock);
+
+impl Clock for SilentClock {
+    fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    fn sleep_until(&self, _: Timestamp) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn monotonic_now(&self) -> Duration {
+        self.0.monotonic_now()
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        self.0.sleep(wait)
+    }
+}
+
+/// Lets a capability expire while a call of it runs, and looks whether the call learns of it, and of that alone.
+async fn check_expiry_of_running_call(is_silent: bool) -> Result<(), String> {
+    let mut fixture = RightsFixture::new().await;
+    if is_silent {
+        let clock: Arc<dyn Clock> = Arc::new(SilentClock(fixture.clock.clone()));
+        let runtime = Runtime { clock, ..tokio_runtime_seeded(7) };
+        let store = Arc::clone(&fixture.scene.store);
+        let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
+        fixture.capabilities = Arc::new(StoreCapabilities::new(store, vault, runtime));
+        fixture.gate =
+            GrantGate::new(shipped(), ["exec"]).with_capabilities(fixture.capabilities.live_capabilities());
+    }
+    fixture.make(None, 0, &["file:read:docs"], Some(30)).await.expect("granted");
+    let parent = fixture.make(None, 1, &["file:write:docs"], Some(60)).await.expect("granted");
+    let made = fixture.make(Some(parent.id), 0, &[], None).await.expect("handed on");
+    let (scope, grants, call) = (fixture.scope(), fixture.words(0).await, write("docs/a"));
+    let mut withdrawn = fixture.gate.await_withdrawal(&scope, &grants, &call);
+    let mut learned = || {
+        let waker = std::task::Waker::noop();
+        match withdrawn.as_mut().poll(&mut std::task::Context::from_waker(waker)) {
+            std::task::Poll::Ready(rule) => Some(rule),
+            std::task::Poll::Pending => None,
+        }
+    };
+    assert_eq!(learned(), None);
+    for (seconds, what) in [(31, "the end of another capability ends it"), (28, "it ends too early")] {
+        fixture.clock.advance(Duration::from_secs(seconds));
+        if learned().is_some() {
+            return Err(what.to_owned());
+        }
+    }
+    fixture.clock.advance(Duration::from_secs(1));
+    match learned() {
+        Some(rule) if rule == format!("capability {} block 0", made.id) => Ok(()),
+        Some(rule) => Err(format!("by another rule: {rule}")),
+        None => Err("a call runs on after its capability has expired".to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn a_running_call_learns_that_its_capability_expires() {
+    assert_eq!(check_expiry_of_running_call(false).await, Ok(()));
+}
+
+/// Planted fault: nothing wakes the wait when the capability expires.
+#[tokio::test]
+async fn a_call_that_outlives_its_capability_is_caught() {
+    let problem = check_expiry_of_running_call(true).await;
+    assert_eq!(problem, Err("a call runs on after its capability has expired".to_owned()));
 }

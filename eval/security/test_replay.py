@@ -106,7 +106,24 @@ class WhatIsReplayed(unittest.TestCase):
                 for calls in plan.values():
                     said = [*calls.get("to", []), *calls.get("objects", []), *calls.get("texts", [])]
                     self.assertTrue(all(word in episode.prompt or word in suites.CHOSEN[name] for word in said), plan)
-                    self.assertTrue(set(calls) <= {"to", "objects", "texts", "amount_max"}, plan)
+                    self.assertTrue(set(calls) <= {"to", "objects", "texts", "amount_max", "arguments"}, plan)
+
+    def test_a_plan_says_of_other_arguments_only_what_the_users_words_say(self):
+        lunch = "Lunch at 12:00 on 2024-05-19, for one hour"
+        for name, value, prompt, said in [
+            ("start_time", "x", lunch, {"2024-05-19 12:00"}),
+            ("end_time", "x", lunch, {"2024-05-19 13:00"}),
+            ("end_time", "x", "Lunch at 12:00 on 2024-05-19", set()),
+            ("start_time", "x", "Lunch on 2024-05-19", set()),
+            ("recurring", True, "a recurring payment", {True}),
+            ("recurring", True, "a payment", set()),
+            ("permission", "rw", "share it", {"r"}),
+        ]:
+            self.assertEqual(suites.values_said(name, value, prompt), said, (name, prompt))
+        self.assertTrue(suites.is_typed_number(10.0, "refund that 10.00 please"))
+        self.assertFalse(suites.is_typed_number(10.0, "10% of 100 on 2010 or GB10"))
+        planned = [calls for episode in suites.benign("banking") for calls in suites.plan(episode).values()]
+        self.assertIn(10.0, [calls.get("amount_max") for calls in planned], "a typed amount is planned as it is")
 
     def test_what_is_told_later_is_not_planned(self):
         for name, users in suites.TOLD_LATER.items():
@@ -156,6 +173,7 @@ class WhatIsReplayed(unittest.TestCase):
                 self.assertFalse(suites.judge(episode, before, environment, list(episode.own), ""), "the task is no attack")
                 self.assertTrue(suites.judge(episode, before, environment, list(episode.calls), ""))
         self.assertEqual(set(kinds), set(suites.IN_PLAN))
+        self.assertEqual(kinds.pop("other amount"), 1, "one call pays after a read what the user's words name")
         self.assertGreater(min(kinds.values()), 3, kinds)
 
     def test_an_attack_counts_where_it_was_carried_out_and_nowhere_else(self):

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 use crate::opinion::ModelOpinion;
 
@@ -21,7 +21,7 @@ pub const TOOLS_MAX: usize = 64;
 /// The most destinations of a plan, and of a call that is looked for in one.
 pub const DESTINATIONS_MAX: usize = 256;
 
-/// The most objects, texts and names of tools in one declaration, all together.
+/// The most objects, texts, names of tools and values of arguments in one declaration, all together.
 pub const WORDS_MAX: usize = 256;
 
 /// The most calls of one tool that one declaration plans.
@@ -42,9 +42,12 @@ pub struct PlanDeclaration {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlannedCalls {
-    /// The most of each amount.
+    /// The most of each amount. One that a person typed allows no other amount than typed ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount_max: Option<Number>,
+    /// The values that each argument without a role may have, whole, by its name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub arguments: BTreeMap<String, Vec<Value>>,
     /// Tools whose results its texts may contain.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub carries: Vec<String>,
@@ -72,8 +75,9 @@ impl PlanDeclaration {
     /// Says what is wrong with it, if anything is.
     pub fn validation_problem(&self) -> Option<String> {
         let destinations: usize = self.tools.values().map(|calls| calls.to.len()).sum();
-        let words: usize =
-            self.tools.values().map(|calls| calls.planned_values().count() - calls.to.len()).sum();
+        let values = |calls: &PlannedCalls| calls.arguments.values().map(Vec::len).sum::<usize>();
+        let words = |calls: &PlannedCalls| calls.planned_values().count() - calls.to.len() + values(calls);
+        let words: usize = self.tools.values().map(words).sum();
         if self.tools.is_empty() {
             return Some("tools: a plan needs at least one tool".to_owned());
         }
@@ -85,7 +89,8 @@ impl PlanDeclaration {
         }
         if words > WORDS_MAX {
             return Some(format!(
-                "tools: a plan may name at most {WORDS_MAX} objects, texts and tools to carry from"
+                "tools: a plan may name at most {WORDS_MAX} objects, texts, tools to carry from and values of \
+                 arguments"
             ));
         }
         for (tool, calls) in &self.tools {
@@ -94,6 +99,14 @@ impl PlanDeclaration {
             }
             if calls.amount_max.as_ref().is_some_and(|most| most.as_f64().is_none_or(|most| most < 0.0)) {
                 return Some(format!("tools.{tool}.amount_max: must not be less than 0"));
+            }
+            let is_oversized = |value: &Value| value.to_string().len() > WORD_BYTES_MAX;
+            for (name, values) in &calls.arguments {
+                if name.len() > WORD_BYTES_MAX || values.iter().any(is_oversized) {
+                    return Some(format!(
+                        "tools.{tool}.arguments: names and values have at most {WORD_BYTES_MAX} bytes"
+                    ));
+                }
             }
         }
         let mut words =
@@ -125,7 +138,7 @@ pub struct CallProvenance {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,
     /// The arguments that the plan binds, by their names: destinations, objects and texts that were planned word for word or
-    /// that a person named, and amounts of no more than was planned.
+    /// that a person named, amounts of no more than was planned, and planned values of arguments without a role.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub planned: Vec<String>,
     /// What was planned of its tool, in plain words; empty where nothing was, and while the plan is open.
@@ -228,9 +241,17 @@ mod tests {
         let times = |times| PlannedCalls { times: Some(times), ..PlannedCalls::default() };
         let texts = |count| PlannedCalls { texts: vec!["x".to_owned(); count], ..PlannedCalls::default() };
         let most = Number::from_f64(-0.5);
-        for fits in
-            [of(named(TOOLS_MAX)), one(calls(DESTINATIONS_MAX)), one(times(TIMES_MAX)), one(texts(WORDS_MAX))]
-        {
+        let values = |name: &str, count, bytes| PlannedCalls {
+            arguments: BTreeMap::from([(name.to_owned(), vec![Value::from("x".repeat(bytes)); count])]),
+            ..PlannedCalls::default()
+        };
+        for fits in [
+            of(named(TOOLS_MAX)),
+            one(calls(DESTINATIONS_MAX)),
+            one(times(TIMES_MAX)),
+            one(texts(WORDS_MAX)),
+            one(values("a", WORDS_MAX, WORD_BYTES_MAX - 2)),
+        ] {
             assert_eq!(fits.validation_problem(), None);
         }
         for (declaration, said) in [
@@ -238,6 +259,9 @@ mod tests {
             (of(named(TOOLS_MAX + 1)), "at most 64 tools"),
             (one(calls(DESTINATIONS_MAX + 1)), "at most 256 destinations"),
             (one(texts(WORDS_MAX + 1)), "256 objects, texts"),
+            (one(values("a", WORDS_MAX + 1, 1)), "values of arguments"),
+            (one(values("a", 1, WORD_BYTES_MAX - 1)), "tools.t.arguments"),
+            (one(values(&"a".repeat(WORD_BYTES_MAX + 1), 1, 1)), "tools.t.arguments"),
             (one(times(0)), "tools.t.times"),
             (one(times(TIMES_MAX + 1)), "must be from 1 to 64"),
             (one(PlannedCalls { amount_max: most, ..PlannedCalls::default() }), "must not be less than 0"),

@@ -38,15 +38,23 @@ pub(crate) fn is_typed(transcript: &Transcript, value: &Value) -> bool {
     let mut words = Vec::new();
     collect_leaves(value, &mut words);
     let typed: Vec<&str> = transcript.turns().iter().flat_map(typed_texts).collect();
-    let number = |word: &str| word.parse::<f64>().ok().filter(|number| number.is_finite());
-    let has_number = |wanted: f64| {
-        let words = typed.iter().flat_map(|text| text.split(|c: char| !c.is_ascii_digit() && c != '.'));
-        words.filter_map(|word| number(word.trim_matches('.'))).any(|found| found.total_cmp(&wanted).is_eq())
-    };
+    let numbers = typed_numbers(transcript);
+    let has_number = |wanted: f64| numbers.iter().any(|found| found.total_cmp(&wanted).is_eq());
     let stands = |word: &String| {
-        typed.iter().any(|text| is_whole_in(word, text)) || number(word).is_some_and(has_number)
+        typed.iter().any(|text| is_whole_in(word, text)) || finite_number(word).is_some_and(has_number)
     };
     !words.is_empty() && words.len() <= VALUES_MAX && words.iter().all(stands)
+}
+
+/// Lists the numbers that authenticated actors typed.
+pub(crate) fn typed_numbers(transcript: &Transcript) -> Vec<f64> {
+    let typed = transcript.turns().iter().flat_map(typed_texts);
+    let words = typed.flat_map(|text| text.split(|c: char| !c.is_ascii_digit() && c != '.'));
+    words.filter_map(|word| finite_number(word.trim_matches('.'))).collect()
+}
+
+fn finite_number(word: &str) -> Option<f64> {
+    word.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// What an actor typed in a turn.

@@ -7,7 +7,8 @@
 //! open turn costs nothing.
 //!
 //! It is no blank cheque: a tool is planned for so many calls, which those that began use up; a destination, an object
-//! and a text are planned word for word, an amount up to a bound, and content of the tools that are named. A plan never
+//! and a text are planned word for word, an amount up to a bound, an argument without a role by its value, and content of
+//! the tools that are named. A plan never
 //! reopens. Labels only join, and a step that was not clean closes the plan for the rest of its run, even if a takeover
 //! reads less of the past. A call that the gate or a person refused is in no plan.
 
@@ -21,12 +22,12 @@ use dromia_contracts::plan::{CallProvenance, DECLARE, DESTINATIONS_MAX, PlanDecl
 use dromia_contracts::tool::{
     ArgumentRole, EffectClass, PreparedCall, Sensitivity, ToolDescriptor, ToolHost,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::entry::PlanEntry;
 use crate::context::taint::ToolSource;
 use crate::context::transcript::ConversationTranscript;
-use crate::endorse::is_typed;
+use crate::endorse::{is_typed, typed_numbers};
 use crate::json_leaves::collect_leaves;
 use crate::records::KnownRecords;
 
@@ -45,11 +46,12 @@ const CALLS_MAX: usize = 64;
 const BYTES_MAX: usize = 1 << 20;
 
 /// The planned calls, in the order of their declaration.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct TurnPlan {
     entries: Vec<PlanEntry>,
     tools: BTreeSet<String>,
     destinations: usize,
+    typed_numbers: Vec<f64>,
 }
 
 /// Returns the provenance of a call: whether it is in the plan of its turn, and what the turn has read. A typed value
@@ -121,7 +123,7 @@ impl TurnPlan {
         records: &KnownRecords,
         before: CallId,
     ) -> Self {
-        let mut plan = Self::default();
+        let mut plan = Self { typed_numbers: typed_numbers(&story.transcript), ..Self::default() };
         let mut room = BYTES_MAX;
         for (looked_at, (call, status)) in story.own_calls().enumerate() {
             let left = room.checked_sub(call.arguments.len());
@@ -195,7 +197,7 @@ impl TurnPlan {
         for (name, calls) in named {
             // A name that is no tool's is in no call.
             if let Some(tool) = find_tool(tools, &name) {
-                self.add_entry(PlanEntry::from_declaration(&tool.name, calls, tools));
+                self.add_entry(PlanEntry::from_declaration(&tool.name, calls, tools, &self.typed_numbers));
             }
         }
     }
@@ -245,7 +247,7 @@ impl TurnPlan {
         let bounds = said.iter().map(ToString::to_string).collect::<Vec<_>>().join("; or ");
         // What waits behind a call that read something was itself asked for before, as it is.
         if story.taint.is_clean(call.id) && call_destinations(call, tools).is_some() {
-            let planned = role_arguments(call, tools).map(|(name, _, _)| name).collect();
+            let planned = given_arguments(call, tools).map(|(name, _, _)| name).collect();
             let carries = story.tool_sources().into_iter().map(|heard| heard.tool).collect();
             return PlanBinding { in_plan: true, planned, endorsed: Vec::new(), carries, bounds };
         }
@@ -255,7 +257,7 @@ impl TurnPlan {
         };
         let entry = &self.entries[at];
         let typed = |name: &String| {
-            let value = role_arguments(call, tools).find(|(known, _, _)| known == name);
+            let value = given_arguments(call, tools).find(|(known, _, _)| known == name);
             value.is_some_and(|(_, _, value)| entry.says_value(&value) && is_typed(&story.transcript, &value))
         };
         let endorsed = planned.iter().filter(|name| typed(name)).cloned().collect();
@@ -276,16 +278,16 @@ fn find_tool<'a>(tools: &'a [ToolDescriptor], name: &str) -> Option<&'a ToolDesc
     tools.iter().find(|tool| tool.name == name).or_else(|| tools.iter().find(spelled))
 }
 
-/// The arguments of a call that have a role and a value.
-fn role_arguments<'a>(
+/// The arguments of a call that have a value, with their roles.
+fn given_arguments(
     call: &PreparedCall,
-    tools: &'a [ToolDescriptor],
-) -> impl Iterator<Item = (String, ArgumentRole, Value)> + use<'a> {
+    tools: &[ToolDescriptor],
+) -> impl Iterator<Item = (String, Option<ArgumentRole>, Value)> {
     let roles = tools.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
-    let fields: Value = serde_json::from_str(&call.arguments).unwrap_or_default();
-    roles.unwrap_or_default().iter().filter_map(move |(name, role)| {
-        fields.get(name).filter(|value| !value.is_null()).map(|value| (name.clone(), *role, value.clone()))
-    })
+    let role = |name: &str| roles?.iter().find(|(known, _)| known == name).map(|(_, role)| *role);
+    let fields: Map<String, Value> = serde_json::from_str(&call.arguments).unwrap_or_default();
+    let given = fields.into_iter().filter(|(_, value)| !value.is_null());
+    given.map(move |(name, value)| (name.clone(), role(&name), value)).collect::<Vec<_>>().into_iter()
 }
 
 /// Lists where a call leads to: the values of those of its arguments that its tool calls destinations. `None` if they
@@ -293,8 +295,8 @@ fn role_arguments<'a>(
 fn call_destinations(call: &PreparedCall, tools: &[ToolDescriptor]) -> Option<Vec<String>> {
     let Ok(Value::Object(_)) = serde_json::from_str(&call.arguments) else { return None };
     let mut leads = Vec::new();
-    for (_, _, value) in role_arguments(call, tools).filter(|(_, role, _)| *role == ArgumentRole::Destination)
-    {
+    let is_destination = |role| role == Some(ArgumentRole::Destination);
+    for (_, _, value) in given_arguments(call, tools).filter(|(_, role, _)| is_destination(*role)) {
         collect_leaves(&value, &mut leads);
     }
     (leads.len() <= DESTINATIONS_MAX).then_some(leads)

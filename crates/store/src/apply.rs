@@ -97,8 +97,8 @@ impl Deref for TenantDb<'_> {
 
 /// What a batch makes of the tables that belong together.
 trait TableDraft {
-    /// Writes the rows. Returns how many.
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64>;
+    /// Writes the rows.
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()>;
 
     /// Notes what of it belongs in the audit.
     fn note_acts(&self, _: &mut ActList<'_>) {}
@@ -259,7 +259,7 @@ impl<'b> BatchDraft<'b> {
         }
     }
 
-    /// Writes the rows. Returns how many.
+    /// Writes the rows. Returns how many the database counted.
     pub(crate) fn write_rows(&self) -> rusqlite::Result<u64> {
         let drafts: [&dyn TableDraft; 14] = [
             &self.answers,
@@ -277,7 +277,9 @@ impl<'b> BatchDraft<'b> {
             &self.files,
             &self.approvals,
         ];
-        drafts.into_iter().map(|draft| draft.write_rows(self.db)).sum()
+        let before = self.db.total_changes();
+        drafts.into_iter().try_for_each(|draft| draft.write_rows(self.db))?;
+        Ok(self.db.total_changes() - before)
     }
 
     /// Returns the answer that the batch gets once its rows are durable.

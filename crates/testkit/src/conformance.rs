@@ -55,6 +55,7 @@ macro_rules! claims {
 
 claims! {
     commit::a_batch_submitted_twice_gives_the_receipt_of_the_first_time,
+    commit::a_batch_that_names_a_thing_twice_makes_it_once,
     commit::a_refused_batch_leaves_no_row,
     commit::a_batch_over_the_limits_is_malformed,
     commit::a_handle_is_taken_once,

@@ -67,7 +67,7 @@ pub(crate) struct PastRead {
     pub(crate) offset: u64,
 }
 
-/// What `file.write` and `file.append` take.
+// What `file.write` and `file.append` take; a model would be told a description.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileContent {

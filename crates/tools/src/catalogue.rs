@@ -284,6 +284,11 @@ fn plan_schema() -> Value {
     let calls = json!({
         "properties": {
             "amount_max": { "type": "number" },
+            "arguments": {
+                "additionalProperties": { "type": "array" },
+                "description": "Allowed values of others.",
+                "type": "object",
+            },
             "carries": described_words("Tools whose results it passes on."),
             "objects": words(),
             "texts": described_words("Exact texts."),

@@ -278,9 +278,9 @@ pub(super) const RULES: &[RulePage] = &[
     new_rule_page(
         "unsaid-object",
         "the turn has read untrusted content, and an argument that decides what happens was neither planned \
-         nor typed: an object, an amount, a key or a program",
-        "type the value in the session, or approve the call; a permission that allows the tool skips this \
-         check",
+         nor typed: an object, an amount, a key, a program, or an argument without a role in the manifest",
+        "type the value in the session, let the next plan declare it, or approve the call; a permission that \
+         allows the tool skips this check",
     ),
     new_rule_page(
         "unsaid-text",

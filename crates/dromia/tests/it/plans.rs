@@ -16,8 +16,8 @@ pub(crate) fn home_with_bank(approvals: &str, texts: &[(&str, &str)]) -> (Home, 
     let (home, (port, heard)) = (Home::new(), bank());
     let pays = "description: Pays., effect: keyed, \
                 roles: { to: destination, sum: amount, order: object, note: payload }, \
-                arguments: { properties: { to: { type: string }, sum: { type: number }, order: { type: integer }, \
-                note: { type: string } } }";
+                arguments: { properties: { to: { type: string }, sum: { type: [number, string] }, order: { type: integer }, \
+                note: { type: string }, again: { type: boolean } } }";
     let looks = "description: Tells orders., effect: pure, sink: inside, sensitivity: high, \
                  records: { keys: [id], names: [subject] }";
     let file = format!(
@@ -202,13 +202,39 @@ fn a_plan_allows_only_the_arguments_it_bounds() {
         ),
         (5, "ask unsaid-object", "somebody else may have chosen order; planned was 9 calls"),
         (6, "ask unplanned-content", "note may tell what bank.orders told; planned was"),
-        (8, "ask unplanned-content", "amount at most 50"),
+        (8, "ask unplanned-content", "amount as typed, at most 50"),
     ] {
         assert_eq!(turn.said(step), (false, rule, Some(true)), "{:?}", turn.explained[step - 1]);
         let why = turn.explained[step - 1]["why"].as_str().unwrap_or_default();
         assert!(why.contains(words), "{why}");
     }
     assert_eq!(turn.paid.len(), 3, "a look and two payments: {:?}", turn.paid);
+}
+
+#[test]
+fn a_payment_is_of_the_typed_amount_and_the_planned_flag() {
+    let bound = json!({"to": ["bob"], "amount_max": 60, "times": 9, "arguments": {"again": [false]}});
+    let calls = [
+        planning(&bound),
+        orders(),
+        paying(json!({"to": "bob", "sum": 60, "again": false})),
+        paying(json!({"to": "bob", "sum": "59"})),
+        paying(json!({"to": "bob", "again": true})),
+    ];
+    let turn = Turn::typed(&PAYER, &calls, "Pay bob 60 for it.");
+    assert_eq!(turn.said(3), (true, "grant bank.pay", Some(true)), "{:?}", turn.explained);
+    for (step, words) in [(4, "may have chosen sum; planned was"), (5, "may have chosen again; planned was")]
+    {
+        assert_eq!(
+            turn.said(step),
+            (false, "ask unsaid-object", Some(true)),
+            "{:?}",
+            turn.explained[step - 1]
+        );
+        let why = turn.explained[step - 1]["why"].as_str().unwrap_or_default();
+        assert!(why.contains(words) && why.contains("amount as typed, at most 60, again false"), "{why}");
+    }
+    assert_eq!(turn.paid.len(), 2, "a look and a payment: {:?}", turn.paid);
 }
 
 #[test]

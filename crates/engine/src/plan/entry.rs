@@ -1,16 +1,17 @@
 //! One entry of a plan: a tool, and its planned calls.
 //!
 //! It says which arguments of a call it binds. It refuses to guess: a credential is bound by no plan, an amount that is no
-//! number by none, and a text only by the very same text.
+//! number by none, a text only by the very same text, and an argument without a role only by a value declared for it. A
+//! bound that a person typed is the amount itself: another amount must have been typed as well.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dromia_contracts::plan::PlannedCalls;
 use dromia_contracts::tool::{ArgumentRole, PreparedCall, ToolDescriptor};
 use serde_json::{Number, Value};
 
-use super::{find_tool, role_arguments};
+use super::{find_tool, given_arguments};
 use crate::json_leaves::collect_leaves;
 use crate::records::KnownRecords;
 
@@ -19,14 +20,17 @@ const SHOWN_CHARS_MAX: usize = 60;
 const SHOWN_MAX: usize = 4;
 
 /// The planned calls of one tool. Without `times` their number is unlimited: the tool only reads.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct PlanEntry {
     pub(super) tool: String,
     pub(super) to: BTreeSet<String>,
     pub(super) objects: BTreeSet<String>,
     pub(super) texts: BTreeSet<String>,
     pub(super) carries: BTreeSet<String>,
+    pub(super) arguments: BTreeMap<String, Vec<Value>>,
     pub(super) amount_max: Option<Number>,
+    /// The numbers that a person typed, if `amount_max` is one of them.
+    pub(super) typed_amounts: Vec<f64>,
     pub(super) times: Option<u32>,
     pub(super) done: u32,
 }
@@ -37,8 +41,15 @@ impl PlanEntry {
     }
 
     /// Makes the entry of a declaration: one call, if it gives no number.
-    pub(super) fn from_declaration(tool: &str, calls: PlannedCalls, tools: &[ToolDescriptor]) -> Self {
-        let PlannedCalls { amount_max, carries, objects, texts, times, to } = calls;
+    pub(super) fn from_declaration(
+        tool: &str,
+        calls: PlannedCalls,
+        tools: &[ToolDescriptor],
+        typed: &[f64],
+    ) -> Self {
+        let PlannedCalls { amount_max, arguments, carries, objects, texts, times, to } = calls;
+        let most = amount_max.as_ref().and_then(Number::as_f64);
+        let is_typed = most.is_some_and(|most| contains_number(typed, most));
         let named = |name: String| find_tool(tools, &name).map_or(name, |tool| tool.name.clone());
         Self {
             tool: tool.to_owned(),
@@ -46,7 +57,9 @@ impl PlanEntry {
             objects: objects.into_iter().collect(),
             texts: texts.into_iter().collect(),
             carries: carries.into_iter().map(named).collect(),
+            arguments,
             amount_max,
+            typed_amounts: if is_typed { typed.to_vec() } else { Vec::new() },
             times: Some(times.unwrap_or(1)),
             done: 0,
         }
@@ -67,16 +80,17 @@ impl PlanEntry {
         tools: &[ToolDescriptor],
         records: &KnownRecords,
     ) -> Vec<String> {
-        let bound = role_arguments(call, tools).filter(|(_, role, value)| match role {
-            ArgumentRole::Amount => self.is_enough_for(value),
-            ArgumentRole::Credential => false,
-            ArgumentRole::Destination => {
+        let bound = given_arguments(call, tools).filter(|(name, role, value)| match role {
+            Some(ArgumentRole::Amount) => self.is_enough_for(value),
+            Some(ArgumentRole::Credential) => false,
+            Some(ArgumentRole::Destination) => {
                 every_leaf(value, |lead| self.to.contains(lead) || records.names_place(lead))
             }
-            ArgumentRole::Object => {
+            Some(ArgumentRole::Object) => {
                 every_leaf(value, |object| self.objects.contains(object) || records.names_object(object))
             }
-            ArgumentRole::Payload => every_leaf(value, |text| self.texts.contains(text)),
+            Some(ArgumentRole::Payload) => every_leaf(value, |text| self.texts.contains(text)),
+            None => self.arguments.get(name).is_some_and(|values| values.contains(value)),
         });
         bound.map(|(name, _, _)| name).collect()
     }
@@ -94,16 +108,22 @@ impl PlanEntry {
 
     fn is_enough_for(&self, value: &Value) -> bool {
         let Some(most) = self.amount_max.as_ref().and_then(Number::as_f64) else { return false };
+        let is_planned = |amount: f64| {
+            (0.0..=most).contains(&amount)
+                && (self.typed_amounts.is_empty() || contains_number(&self.typed_amounts, amount))
+        };
         match value {
-            Value::Number(number) => number.as_f64().is_some_and(|amount| (0.0..=most).contains(&amount)),
+            Value::Number(number) => number.as_f64().is_some_and(is_planned),
             // Some tools take amounts as texts.
-            Value::String(text) => {
-                text.parse::<f64>().is_ok_and(|amount| amount.is_finite() && (0.0..=most).contains(&amount))
-            }
+            Value::String(text) => text.parse().is_ok_and(is_planned),
             Value::Array(values) => values.iter().all(|value| self.is_enough_for(value)),
             Value::Null | Value::Bool(_) | Value::Object(_) => false,
         }
     }
+}
+
+fn contains_number(numbers: &[f64], wanted: f64) -> bool {
+    numbers.iter().any(|number| number.total_cmp(&wanted).is_eq())
 }
 
 /// Tells whether each text and number in a value is so. An empty value is.
@@ -127,7 +147,12 @@ impl fmt::Display for PlanEntry {
             }
         }
         if let Some(most) = &self.amount_max {
-            write!(f, ", amount at most {most}")?;
+            let typed = if self.typed_amounts.is_empty() { "" } else { "as typed, " };
+            write!(f, ", amount {typed}at most {most}")?;
+        }
+        for (name, values) in &self.arguments {
+            let values = values.iter().map(Value::to_string).collect();
+            write!(f, ", {name} {}", quoted_words(&values))?;
         }
         if !self.carries.is_empty() {
             write!(f, ", carrying what {} told", quoted_words(&self.carries))?;

@@ -1,7 +1,5 @@
 //! What is in a plan and how much of it is left, what freezes it, and that nothing thaws it.
 
-use dromia_contracts::busy_policy::BusyPolicy;
-use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::content::{AssistantMessage, ContentPart, InputMessage, ToolResult};
 use dromia_contracts::entry::{Entry, ModelReplied, ToolFinished, ToolRefused};
@@ -281,10 +279,10 @@ fn a_refused_call_is_unplanned_but_one_queued_is_planned() {
     tell(&mut story, &replied(1, true, &[("look", json!({})), ("pay", json!({"to": "bob"}))]));
     tell(&mut story, &ended(1, 0, CallStatus::Ok, Label::OUTSIDE));
     let waits = CallId { step: 1, index: 1 };
-    let own = PreparedCall { id: waits, ..prepared("pay", &json!({"to": "bob", "id": "7"})) };
+    let own = PreparedCall { id: waits, ..prepared("pay", &json!({"to": "bob", "id": "7", "again": true})) };
     let own = plan_provenance(&story, &Shelf::new(), &own);
     assert!(own.in_plan, "it was asked for before");
-    assert_eq!(own.planned, ["to", "id"], "as it is");
+    assert_eq!(own.planned, ["again", "id", "to"], "as it is");
     assert_eq!(stands(&story, "pay", &json!({"to": "bob"})), Some(false), "and once");
     tell(&mut story, &ended(1, 1, CallStatus::Denied, Label::PUBLIC_FACT));
     assert_eq!(stands(&story, "pay", &json!({"to": "bob"})), Some(false), "somebody refused it");
@@ -391,14 +389,14 @@ fn a_plan_binds_objects_texts_and_amounts_and_no_key() {
         "to": ["bob"], "objects": ["12"], "texts": ["rent"], "amount_max": 50, "times": 9,
     }}));
     for (arguments, bound) in [
-        (json!({"to": "bob", "id": 12, "note": "rent", "sum": 50}), &["to", "sum", "id", "note"][..]),
+        (json!({"to": "bob", "id": 12, "note": "rent", "sum": 50}), &["id", "note", "sum", "to"][..]),
         (json!({"to": "bob", "id": "13"}), &["to"]),
         (json!({"to": "bob", "id": ["12", "13"]}), &["to"]),
         (json!({"to": "bob", "note": "rent!"}), &["to"]),
         (json!({"to": "bob", "sum": 50.01}), &["to"]),
         (json!({"to": "bob", "sum": 50_000}), &["to"]),
         (json!({"to": "bob", "sum": -1}), &["to"]),
-        (json!({"to": "bob", "sum": "49.99"}), &["to", "sum"]),
+        (json!({"to": "bob", "sum": "49.99"}), &["sum", "to"]),
         (json!({"to": "bob", "sum": "1e9"}), &["to"]),
         (json!({"to": "bob", "sum": "NaN"}), &["to"]),
         (json!({"to": "bob", "key": "rent"}), &["to"]),
@@ -414,33 +412,106 @@ fn a_plan_binds_objects_texts_and_amounts_and_no_key() {
 }
 
 #[test]
-fn planned_short_values_are_endorsed_when_also_typed() {
-    let typed = |text: &str| {
-        let mut story = ConversationTranscript::new(1);
-        let mut item = item(Label::ACTOR_TEXT);
-        let message = InputMessage {
-            author: Actor::new("cli:ada"),
-            parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
-            hops: 0,
-        };
-        let body = InputBody {
-            history: vec![],
-            answers: None,
-            offer: ClientOptions::default(),
-            call: None,
-            workspace: None,
-            when_busy: BusyPolicy::default(),
-            message,
-        };
-        item.body = Some(body.encode().expect("it is JSON").into());
-        story.add_item(&item).expect("it is readable");
-        story
+fn an_argument_without_a_role_has_a_declared_value() {
+    let arguments = json!({"again": [true, "no"], "on": ["Monday", 7]});
+    let story = planned(&json!({"pay": {"to": ["bob"], "texts": ["Sunday"], "arguments": arguments}}));
+    let bound = |more: Value| {
+        let mut arguments = json!({"to": "bob"});
+        arguments.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        stands_with(&story, "pay", &arguments).planned
     };
+    assert_eq!(bound(json!({"again": true, "on": "Monday"})), ["again", "on", "to"]);
+    assert_eq!(bound(json!({"again": "no", "on": 7})), ["again", "on", "to"]);
+    for other in [
+        json!({"again": false}),
+        json!({"again": "true"}),
+        json!({"again": [true]}),
+        json!({"on": "Sunday"}),
+        json!({"on": "monday"}),
+        json!({"on": ["Monday"]}),
+        json!({"on": {}}),
+        json!({"on": true}),
+        json!({"again": "Monday"}),
+        json!({"else": "Monday"}),
+    ] {
+        assert_eq!(bound(other.clone()), ["to"], "{other}");
+    }
+    let bounds = stands_with(&story, "pay", &json!({})).bounds;
+    assert_eq!(bounds, "1 call (1 left) to bob, saying Sunday, again \"no\", true, on \"Monday\", 7");
+}
+
+/// A turn in which a person types something and the model declares amounts up to 60, and then something comes.
+fn paying_up_to_60(text: &str) -> ConversationTranscript {
+    let mut story = typed(text);
+    let declared = json!({"tools": {"pay": {"to": ["bob"], "amount_max": 60}}});
+    step(&mut story, 1, &[(DECLARE, declared)], CallStatus::Ok, Label::OUTSIDE);
+    story
+}
+
+#[test]
+fn a_typed_bound_allows_no_amount_that_was_not_typed() {
+    let binds = |story: &ConversationTranscript, sum: Value| {
+        let planned = stands_with(story, "pay", &json!({"to": "bob", "sum": sum})).planned;
+        planned.contains(&"sum".to_owned())
+    };
+    let exact = paying_up_to_60("Pay bob 60.00 for the rent, and 12.50 or 70 later.");
+    for (sum, is_bound) in [
+        (json!(60), true),
+        (json!("60.0"), true),
+        (json!(12.5), true),
+        (json!([12.5, 60]), true),
+        (json!(59), false),
+        (json!("1"), false),
+        (json!(0), false),
+        (json!([60, 59]), false),
+        (json!(70), false),
+    ] {
+        assert_eq!(binds(&exact, sum.clone()), is_bound, "{sum}");
+    }
+    assert!(stands_with(&exact, "pay", &json!({})).bounds.ends_with("amount as typed, at most 60"));
+    let bounded = paying_up_to_60("Pay bob what he asks for the 12 eggs.");
+    for (sum, is_bound) in [(60, true), (59, true), (0, true), (61, false)] {
+        assert_eq!(binds(&bounded, json!(sum)), is_bound, "{sum} of an amount that nobody typed");
+    }
+}
+
+/// Planted fault: a plan that knows of no typed number. It pays any part of a typed amount.
+#[test]
+fn a_plan_that_hears_no_typed_amount_is_caught() {
+    let story = paying_up_to_60("Pay bob 60 for the rent.");
+    let (host, call) = (Shelf::new(), prepared("pay", &json!({"to": "bob", "sum": 1})));
+    let binds = |typed: &[f64]| {
+        let mut plan = TurnPlan { typed_numbers: typed.to_vec(), ..TurnPlan::default() };
+        let declared = r#"{"tools": {"pay": {"to": ["bob"], "amount_max": 60}}}"#;
+        plan.declare_tools(declared, host.tool_descriptors());
+        let (_, bound) = plan
+            .choose_entry(&call, host.tool_descriptors(), &KnownRecords::default())
+            .expect("it is planned");
+        bound.contains(&"sum".to_owned())
+    };
+    assert!(!binds(&typed_numbers(&story.transcript)));
+    assert!(binds(&[]), "nothing notices it");
+}
+
+/// A story in which a person types something.
+fn typed(text: &str) -> ConversationTranscript {
+    let mut story = ConversationTranscript::new(1);
+    let mut item = item(Label::ACTOR_TEXT);
+    let parts = vec![ContentPart::new_text(text, Label::ACTOR_TEXT)];
+    let message = InputMessage { author: Actor::new("cli:ada"), parts, hops: 0 };
+    let body = InputBody::from_message(message);
+    item.body = Some(body.encode().expect("it is JSON").into());
+    story.add_item(&item).expect("it is readable");
+    story
+}
+
+#[test]
+fn planned_short_values_are_endorsed_when_also_typed() {
     let mut story = typed("1. Pay bob 10.00 for order 12, as ever.");
     let declared = json!({"tools": {"pay": {"to": ["bob"], "objects": ["12", "77"], "amount_max": 10}}});
     step(&mut story, 1, &[(DECLARE, declared)], CallStatus::Ok, Label::OUTSIDE);
     let endorsed = |arguments: Value| stands_with(&story, "pay", &arguments).endorsed;
-    assert_eq!(endorsed(json!({"to": "bob", "id": 12, "sum": 10.0})), ["to", "sum", "id"]);
+    assert_eq!(endorsed(json!({"to": "bob", "id": 12, "sum": 10.0})), ["id", "sum", "to"]);
     assert_eq!(endorsed(json!({"to": "bob", "id": "77", "sum": 9})), ["to"], "planned, and not typed");
     assert_eq!(endorsed(json!({"to": "bob", "id": "1"})), ["to"], "typed, and not planned");
 }

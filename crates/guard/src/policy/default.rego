@@ -92,11 +92,13 @@ verdicts contains {
 	not input.action.in_plan
 }
 
-# 6. What a call acts upon and how much of it was planned, or said by a person, or is what the tool takes by itself. Which key is
-# set, and what a program is given to run, no plan says: a person does.
+# 6. What a call acts upon and how much of it was planned, or said by a person, or is what the tool takes by itself; so is an
+# argument of which nobody said what it means. Which key is set, and what a program is given to run, no plan says: a person does.
 left_open contains "amount"
 
 left_open contains "credential"
+
+left_open contains "none"
 
 left_open contains "object"
 
@@ -105,21 +107,26 @@ left_open contains "payload" if input.action.network
 is_bound(name, _) if name in input.action.endorsed
 
 is_bound(name, role) if {
-	role in {"amount", "object"}
+	role in {"amount", "none", "object"}
 	name in input.action.planned
 }
 
 is_given(name) if not object.get(input.action.arguments, name, null) in {null, [], ""}
 
+# The role of every argument; of a tool that nobody described none has one.
+described := object.get(input.action, "roles", {})
+
+roles := object.union({name: "none" | some name, _ in input.action.arguments}, described)
+
 left_unsaid contains name if {
-	some name, role in input.action.roles
+	some name, role in roles
 	role in left_open
 	is_given(name)
 	not is_bound(name, role)
 }
 
 may_do_harm if {
-	input.action.sink == "outside"
+	not stays_inside
 	may_be_misled
 	not is_vouched_for
 }

@@ -151,6 +151,23 @@ test_another_object_than_the_planned_one_is_asked_about if {
 	paid({"to": "bob", "id": "13"}, ["to"], []) == ["unsaid-object"]
 }
 
+test_an_argument_without_a_role_was_planned_or_said if {
+	paid({"to": "bob", "again": true}, ["to"], []) == ["unsaid-object"]
+	paid({"to": "bob", "again": false}, ["to"], []) == ["unsaid-object"]
+	count(paid({"to": "bob", "again": true}, ["to", "again"], [])) == 0
+	count(paid({"to": "bob", "again": true}, ["to"], ["again"])) == 0
+	count(paid({"to": "bob", "again": null}, ["to"], [])) == 0
+	count(asked({"action": {"effect": "pure", "roles": {}, "arguments": {"again": true}}})) == 0
+	count(asked({"action": {"sink": "inside", "roles": {}, "arguments": {"again": true}}})) == 0
+}
+
+test_of_a_tool_that_nobody_described_each_argument_was_planned_or_said if {
+	call := {"arguments": {"again": true}, "planned": [], "endorsed": []}
+	action := object.union(object.remove(planned_call.action, ["sink"]), call)
+	said := verdicts with input as object.union(object.remove(planned_call, ["action"]), {"action": action})
+	"unsaid-object" in {one.rule | some one in said}
+}
+
 test_no_plan_says_a_key if paid({"to": "bob", "key": "k"}, ["to", "key"], []) == ["unsaid-object"]
 
 test_what_was_planned_is_said_to_whoever_is_asked if {

@@ -54,8 +54,11 @@ fn policies(names: &[&str]) -> PolicyEngine {
     let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
     let roles = [("argv", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)];
     let roles = roles.map(|(name, role)| (name.to_owned(), role)).into();
-    let policies =
-        policies.with_manifests([("exec".to_owned(), ToolManifest { sink: EffectSink::Outside, roles })]);
+    let files = [("path", ArgumentRole::Object)].map(|(name, role)| (name.to_owned(), role)).into();
+    let policies = policies.with_manifests([
+        ("exec".to_owned(), ToolManifest { sink: EffectSink::Outside, roles }),
+        ("file.write".to_owned(), ToolManifest { sink: EffectSink::Inside, roles: files }),
+    ]);
     policies.replace_layers(PolicyLayers {
         instance: names.contains(&"instance").then(|| layer("instance", INSTANCE)),
         tenants: names.contains(&"tenant").then(|| (tenant(), layer("tenant", TENANT))).into_iter().collect(),

@@ -109,16 +109,26 @@ verdicts contains {"verdict": "ask", "rule": "not-named", "reason": ""} if {
     }
 }
 
+/// Counts the tests of the shipped policy that a policy fails.
+fn missed_tests(policy: &str) -> usize {
+    let files = [file("default.rego", policy), file("default_test.rego", DEFAULT_TESTS)];
+    let ends = run_tests("built-in", &files).expect("it compiles");
+    ends.iter().filter(|end| end.problem.is_some()).count()
+}
+
 /// Planted fault: a shipped policy that does not look whether a call is in the plan. Its own tests notice.
 #[test]
 fn a_plan_that_no_policy_looks_into_is_caught() {
     let look = "\tnot input.action.in_plan\n";
     assert_eq!(DEFAULT.matches(look).count(), 1);
-    let missed = |policy: &str| {
-        let files = [file("default.rego", policy), file("default_test.rego", DEFAULT_TESTS)];
-        let ends = run_tests("built-in", &files).expect("it compiles");
-        ends.iter().filter(|end| end.problem.is_some()).count()
-    };
-    assert_eq!(missed(DEFAULT), 0);
-    assert!(missed(&DEFAULT.replace(look, "\tfalse\n")) > 0, "nothing misses it");
+    assert_eq!(missed_tests(DEFAULT), 0);
+    assert!(missed_tests(&DEFAULT.replace(look, "\tfalse\n")) > 0, "nothing misses it");
+}
+
+/// Planted fault: a shipped policy that leaves arguments without a role to whoever chose them. Its own tests notice.
+#[test]
+fn a_policy_that_binds_no_argument_without_a_role_is_caught() {
+    let binds = "left_open contains \"none\"\n";
+    assert_eq!(DEFAULT.matches(binds).count(), 1);
+    assert!(missed_tests(&DEFAULT.replace(binds, "")) > 0, "nothing misses it");
 }

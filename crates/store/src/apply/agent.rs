@@ -208,17 +208,15 @@ impl<'b> AgentDrafts<'b> {
 
 impl AgentDraft<'_> {
     /// Writes what is no handle.
-    fn write_row(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_row(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         if self.create.is_none() && self.changed {
             db.prepare_cached("UPDATE agents SET state = ?3 WHERE tenant = ?1 AND agent = ?2")?
                 .execute(params![db.tenant.as_bytes(), self.agent.as_bytes(), self.state.stored_code()])?;
-            rows += 1;
         }
         for revised in &self.revised {
-            rows += revised.write_rows(db, self.agent)?;
+            revised.write_rows(db, self.agent)?;
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// Registers the agent, in the state that the batch leaves it in.
@@ -242,8 +240,7 @@ impl AgentDraft<'_> {
 }
 
 impl TableDraft for AgentDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for (step, (agent, handle)) in self.handles.iter().enumerate() {
             let is_first = !self.handles[..step].iter().any(|(earlier, _)| earlier == agent);
             let draft = self.rows.iter().find(|draft| is_first && draft.agent == *agent);
@@ -254,15 +251,14 @@ impl TableDraft for AgentDrafts<'_> {
                         .execute(params![db.tenant.as_bytes(), agent.as_bytes(), handle.as_str()])?;
                 }
             }
-            rows += 1;
         }
         for draft in &self.rows {
-            rows += draft.write_row(db)?;
+            draft.write_row(db)?;
         }
         for pin in &self.pins {
-            rows += pin.write_row(db)?;
+            pin.write_row(db)?;
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {

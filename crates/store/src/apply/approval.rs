@@ -237,32 +237,28 @@ impl ApprovalDrafts<'_> {
 }
 
 impl TableDraft for ApprovalDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for draft in self.rows.iter().filter(|draft| draft.gone) {
-            rows += db
-                .prepare_cached("DELETE FROM approvals WHERE tenant = ?1 AND approval = ?2")?
-                .execute(params![db.tenant.as_bytes(), draft.approval.id.as_bytes()])?
-                as u64;
+            db.prepare_cached("DELETE FROM approvals WHERE tenant = ?1 AND approval = ?2")?
+                .execute(params![db.tenant.as_bytes(), draft.approval.id.as_bytes()])?;
         }
         for draft in self.rows.iter().filter(|draft| draft.changed) {
             let approval = &draft.approval;
-            rows += db
-                .prepare_cached(
-                    "INSERT INTO approvals (tenant, approval, agent, open, expires_at, record) \
+            db.prepare_cached(
+                "INSERT INTO approvals (tenant, approval, agent, open, expires_at, record) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
                      ON CONFLICT (tenant, approval) DO UPDATE SET open = ?4, record = ?6",
-                )?
-                .execute(params![
-                    db.tenant.as_bytes(),
-                    approval.id.as_bytes(),
-                    approval.source.agent.as_bytes(),
-                    approval.state.is_open(),
-                    approval.deadlines.expires_at.as_millisecond(),
-                    record_json(approval)?,
-                ])? as u64;
+            )?
+            .execute(params![
+                db.tenant.as_bytes(),
+                approval.id.as_bytes(),
+                approval.source.agent.as_bytes(),
+                approval.state.is_open(),
+                approval.deadlines.expires_at.as_millisecond(),
+                record_json(approval)?,
+            ])?;
         }
-        Ok(rows + self.rules.write_rows(db)?)
+        self.rules.write_rows(db)
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {

@@ -156,26 +156,26 @@ impl<'b> BudgetDrafts<'b> {
 }
 
 impl TableDraft for BudgetDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for change in self.budgets.iter().flat_map(|draft| &draft.changes) {
-            rows += match change {
+            match change {
                 BudgetRowChange::Set { budget, anew } => {
-                    let forgotten = if *anew { forget_budget(db, &budget.name)? } else { 0 };
-                    forgotten + write_budget(db, budget)?
+                    if *anew {
+                        forget_budget(db, &budget.name)?;
+                    }
+                    write_budget(db, budget)?;
                 }
                 BudgetRowChange::Remove(name) => {
-                    let gone = db
-                        .prepare_cached("DELETE FROM budgets WHERE tenant = ?1 AND name = ?2")?
+                    db.prepare_cached("DELETE FROM budgets WHERE tenant = ?1 AND name = ?2")?
                         .execute(params![db.tenant.as_bytes(), name])?;
-                    gone as u64 + forget_budget(db, name)?
+                    forget_budget(db, name)?;
                 }
-            };
+            }
         }
         for charge in &self.charges {
-            rows += write_charge(db, charge)?;
+            write_charge(db, charge)?;
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {
@@ -223,77 +223,69 @@ fn open_of(db: TenantDb<'_>, run: RunId) -> Checked<Vec<BudgetReservation>> {
     Ok(open.collect::<Result<_, _>>()?)
 }
 
-fn write_budget(db: TenantDb<'_>, budget: &BudgetDefinition) -> rusqlite::Result<u64> {
-    let rows = db
-        .prepare_cached(
-            "INSERT OR REPLACE INTO budgets (tenant, name, per, about, measure, period, most, declared) \
+fn write_budget(db: TenantDb<'_>, budget: &BudgetDefinition) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO budgets (tenant, name, per, about, measure, period, most, declared) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            db.tenant.as_bytes(),
-            budget.name,
-            budget.per.stored_code(),
-            budget.of,
-            budget.measure.stored_code(),
-            budget.period.stored_code(),
-            stored_counter(budget.limit),
-            budget.declared,
-        ])?;
-    Ok(rows as u64)
+    )?
+    .execute(params![
+        db.tenant.as_bytes(),
+        budget.name,
+        budget.per.stored_code(),
+        budget.of,
+        budget.measure.stored_code(),
+        budget.period.stored_code(),
+        stored_counter(budget.limit),
+        budget.declared,
+    ])?;
+    Ok(())
 }
 
-fn forget_budget(db: TenantDb<'_>, name: &str) -> rusqlite::Result<u64> {
-    let mut rows = 0;
+fn forget_budget(db: TenantDb<'_>, name: &str) -> rusqlite::Result<()> {
     for sql in [
         "DELETE FROM budget_used WHERE tenant = ?1 AND budget = ?2",
         "DELETE FROM budget_open WHERE tenant = ?1 AND budget = ?2",
     ] {
-        rows += db.prepare_cached(sql)?.execute(params![db.tenant.as_bytes(), name])? as u64;
+        db.prepare_cached(sql)?.execute(params![db.tenant.as_bytes(), name])?;
     }
-    Ok(rows)
+    Ok(())
 }
 
-fn write_charge(db: TenantDb<'_>, charge: &ChargeDraft) -> rusqlite::Result<u64> {
+fn write_charge(db: TenantDb<'_>, charge: &ChargeDraft) -> rusqlite::Result<()> {
     let ChargeDraft { run, had_open, charged } = charge;
-    let mut rows = 0;
     for (BudgetCounter { budget, subject, begins }, used) in &charged.used {
         let values = params![db.tenant.as_bytes(), subject, budget, begins, stored_counter(*used)];
         check_value::USED.put_row(&db, values)?;
-        rows += 1;
-        rows += db
-            .prepare_cached(
-                "DELETE FROM budget_used \
+        db.prepare_cached(
+            "DELETE FROM budget_used \
                  WHERE tenant = ?1 AND subject = ?2 AND budget = ?3 AND begins < ?4",
-            )?
-            .execute(params![db.tenant.as_bytes(), subject, budget, begins])?;
+        )?
+        .execute(params![db.tenant.as_bytes(), subject, budget, begins])?;
     }
     if *had_open {
-        rows += db
-            .prepare_cached("DELETE FROM budget_open WHERE tenant = ?1 AND run = ?2")?
+        db.prepare_cached("DELETE FROM budget_open WHERE tenant = ?1 AND run = ?2")?
             .execute(params![db.tenant.as_bytes(), run.as_bytes()])?;
     }
     for BudgetReservation { counter, measure, amount, at } in &charged.open {
-        rows += db
-            .prepare_cached(
-                "INSERT INTO budget_open (tenant, run, budget, subject, begins, measure, amount, at) \
+        db.prepare_cached(
+            "INSERT INTO budget_open (tenant, run, budget, subject, begins, measure, amount, at) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
-                db.tenant.as_bytes(),
-                run.as_bytes(),
-                counter.budget,
-                counter.subject,
-                counter.begins,
-                measure.stored_code(),
-                stored_counter(*amount),
-                at.as_millisecond(),
-            ])?;
+        )?
+        .execute(params![
+            db.tenant.as_bytes(),
+            run.as_bytes(),
+            counter.budget,
+            counter.subject,
+            counter.begins,
+            measure.stored_code(),
+            stored_counter(*amount),
+            at.as_millisecond(),
+        ])?;
     }
     if charged.ended {
         // Nothing is spent under this subject any more.
-        rows += db
-            .prepare_cached("DELETE FROM budget_used WHERE tenant = ?1 AND subject = ?2")?
+        db.prepare_cached("DELETE FROM budget_used WHERE tenant = ?1 AND subject = ?2")?
             .execute(params![db.tenant.as_bytes(), run.to_string()])?;
     }
-    Ok(rows as u64)
+    Ok(())
 }

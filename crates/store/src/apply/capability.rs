@@ -104,11 +104,10 @@ impl<'b> CapabilityDrafts<'b> {
 }
 
 impl TableDraft for CapabilityDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for draft in &self.rows {
             match draft {
-                CapabilityDraft::Same(_) => continue,
+                CapabilityDraft::Same(_) => {}
                 CapabilityDraft::Put(put) => {
                     db.prepare_cached(
                         "INSERT INTO capabilities (tenant, capability, holder, parent, used_as, rights, until, \
@@ -145,9 +144,8 @@ impl TableDraft for CapabilityDrafts<'_> {
                         .execute(params![db.tenant.as_bytes(), id.as_bytes()])?;
                 }
             }
-            rows += 1;
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {

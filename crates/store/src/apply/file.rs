@@ -86,14 +86,12 @@ impl<'b> FileDrafts<'b> {
 }
 
 impl TableDraft for FileDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for FilesDraft { agent, gone, held, rest } in &self.agents {
             let (tenant, agent) = (db.tenant.as_bytes(), agent.as_bytes());
             for path in gone {
                 db.prepare_cached("DELETE FROM file_labels WHERE tenant = ?1 AND agent = ?2 AND path = ?3")?
                     .execute(params![tenant, agent, path])?;
-                rows += 1;
             }
             let mut put = db.prepare_cached(
                 "INSERT INTO file_labels (tenant, agent, path, content, label, author) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
@@ -109,13 +107,11 @@ impl TableDraft for FileDrafts<'_> {
                     label.to_string(),
                     author.as_str()
                 ])?;
-                rows += 1;
             }
             if let Some(rest) = rest {
                 put.execute(params![tenant, agent, "", None::<&[u8]>, rest.to_string(), None::<&str>])?;
-                rows += 1;
             }
         }
-        Ok(rows)
+        Ok(())
     }
 }

@@ -178,8 +178,7 @@ impl<'b> InboxDrafts<'b> {
         self.taker
     }
 
-    fn write_items(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_items(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for ItemDraft { put, position, taken_by } in &self.items {
             let place = BodyLocation::for_length(put.body.len());
             let body_hash = body::hash_body(&db.body_key, &put.body);
@@ -213,12 +212,11 @@ impl<'b> InboxDrafts<'b> {
                 inline,
                 (place != BodyLocation::Row).then_some(body_hash),
             ])?;
-            rows += 1;
-            rows += write_body(&db, db.tenant, &body_hash, &put.body, put.owner.as_bytes(), true, *position)?;
+            write_body(&db, db.tenant, &body_hash, &put.body, put.owner.as_bytes(), true, *position)?;
             if put.key.is_some() || taken_by.is_none() {
                 let expires_at = put.key_expires_at();
                 if expires_at.is_some() {
-                    rows += forget_keys(db, put)?;
+                    forget_keys(db, put)?;
                 }
                 // Its check found no live key; one that has expired is replaced.
                 let values = params![
@@ -232,14 +230,13 @@ impl<'b> InboxDrafts<'b> {
                     expires_at.map(jiff::Timestamp::as_millisecond),
                 ];
                 check_value::KEYS.put_row(&db, values)?;
-                rows += 1;
             }
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// Marks the items of earlier batches that runs took.
-    fn write_taken(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
+    fn write_taken(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for TakenPosition { session, position, run } in &self.taken {
             db.prepare_cached(
                 "UPDATE inbox SET taken_by = ?4 WHERE tenant = ?1 AND owner = ?2 AND position = ?3",
@@ -251,13 +248,14 @@ impl<'b> InboxDrafts<'b> {
                 run.as_bytes(),
             ])?;
         }
-        Ok(self.taken.len() as u64)
+        Ok(())
     }
 }
 
 impl TableDraft for InboxDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        Ok(self.write_items(db)? + self.write_taken(db)?)
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
+        self.write_items(db)?;
+        self.write_taken(db)
     }
 }
 
@@ -300,12 +298,11 @@ fn key_column(put: &InboxPut) -> &dyn ToSql {
 
 /// Removes the oldest keys of the tenant that have expired at the item's time. Two for each that comes, so that
 /// they grow fewer, and no batch does more than its share.
-fn forget_keys(db: TenantDb<'_>, put: &InboxPut) -> rusqlite::Result<u64> {
-    let forgotten = db
-        .prepare_cached(
-            "DELETE FROM keys WHERE (tenant, key) IN (SELECT tenant, key FROM keys INDEXED BY keys_expiring \
+fn forget_keys(db: TenantDb<'_>, put: &InboxPut) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "DELETE FROM keys WHERE (tenant, key) IN (SELECT tenant, key FROM keys INDEXED BY keys_expiring \
              WHERE tenant = ?1 AND expires_at <= ?2 ORDER BY expires_at LIMIT 2)",
-        )?
-        .execute(params![db.tenant.as_bytes(), put.at.as_millisecond()])?;
-    Ok(forgotten as u64)
+    )?
+    .execute(params![db.tenant.as_bytes(), put.at.as_millisecond()])?;
+    Ok(())
 }

@@ -128,7 +128,7 @@ impl<'b> RevisionDraft<'b> {
     }
 
     /// Writes the revision, has the agent point to it, and removes old ones that nothing needs.
-    pub(super) fn write_rows(&self, db: TenantDb<'_>, agent: AgentId) -> rusqlite::Result<u64> {
+    pub(super) fn write_rows(&self, db: TenantDb<'_>, agent: AgentId) -> rusqlite::Result<()> {
         let (tenant, agent) = (db.tenant.as_bytes(), agent.as_bytes());
         db.prepare_cached(
             "INSERT INTO revisions \
@@ -147,7 +147,7 @@ impl<'b> RevisionDraft<'b> {
             self.request.as_ref().map(Digest::as_bytes),
             config_json(self.config),
         ])?;
-        let Some((name, labels)) = self.names else { return Ok(1) };
+        let Some((name, labels)) = self.names else { return Ok(()) };
         db.prepare_cached(
             "UPDATE agents SET revision = ?3, number = ?4, display_name = ?5, labels = ?6 \
              WHERE tenant = ?1 AND agent = ?2",
@@ -160,9 +160,8 @@ impl<'b> RevisionDraft<'b> {
             name,
             labels_json(labels),
         ])?;
-        let mut rows = 2;
         if let Some(last) = self.number.checked_sub(REVISIONS_KEPT) {
-            rows += db
+            db
                 .prepare_cached(
                     "DELETE FROM revisions WHERE (tenant, agent, number) IN \
                      (SELECT tenant, agent, number FROM revisions INDEXED BY revisions_loose \
@@ -171,7 +170,7 @@ impl<'b> RevisionDraft<'b> {
                 .execute(params![tenant, agent, stored_counter(last), stored_counter(REVISIONS_REMOVED_MAX)])?
                 as u64;
         }
-        Ok(rows)
+        Ok(())
     }
 
     /// Notes the act; the first revision is part of the agent's registration.
@@ -265,13 +264,12 @@ impl RevisionPin {
     }
 
     /// Keeps the newest revision with that configuration.
-    pub(super) fn write_row(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let kept = db
-            .prepare_cached(
-                "UPDATE revisions SET pinned = 1 WHERE tenant = ?1 AND agent = ?2 AND number = \
+    pub(super) fn write_row(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
+        db.prepare_cached(
+            "UPDATE revisions SET pinned = 1 WHERE tenant = ?1 AND agent = ?2 AND number = \
                  (SELECT max(number) FROM revisions WHERE tenant = ?1 AND agent = ?2 AND digest = ?3)",
-            )?
-            .execute(params![db.tenant.as_bytes(), self.agent.as_bytes(), self.digest.as_bytes()])?;
-        Ok(kept as u64)
+        )?
+        .execute(params![db.tenant.as_bytes(), self.agent.as_bytes(), self.digest.as_bytes()])?;
+        Ok(())
     }
 }

@@ -161,8 +161,7 @@ impl<'b> SessionDrafts<'b> {
 }
 
 impl TableDraft for SessionDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for draft in self.rows.iter().filter(|draft| draft.changed) {
             if let Some(open) = draft.open {
                 db.prepare_cached(
@@ -178,7 +177,6 @@ impl TableDraft for SessionDrafts<'_> {
                     open.key.actor.as_str(),
                     open.at.as_millisecond(),
                 ])?;
-                rows += 1;
             }
             let sql = match draft.open {
                 Some(_) => {
@@ -198,7 +196,6 @@ impl TableDraft for SessionDrafts<'_> {
                 stored_counter(draft.head.taken),
                 draft.head.active.as_ref().map(RunId::as_bytes),
             ])?;
-            rows += 1;
             let import = match draft.open {
                 Some(open) if open.importing && !draft.import_ended => {
                     "INSERT INTO imports (tenant, session) VALUES (?1, ?2)"
@@ -207,9 +204,8 @@ impl TableDraft for SessionDrafts<'_> {
                 Some(_) | None => continue,
             };
             db.prepare_cached(import)?.execute(params![db.tenant.as_bytes(), draft.session.as_bytes()])?;
-            rows += 1;
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {

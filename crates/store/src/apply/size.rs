@@ -148,9 +148,16 @@ pub(crate) fn new_body_key(batch: &WriteBatch) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
-    use dromia_contracts::store::Store as _;
+    use dromia_contracts::approval::{AnswerRecord, ApprovalState};
+    use dromia_contracts::scope::Actor;
+    use dromia_contracts::store::{
+        ApprovalAnswer, ApprovalRuleRemove, FeedNumber, SecretErase, Store as _, VaultKeyPut,
+    };
+    use dromia_contracts::vault::{SealedSecret, SecretPlacement, SecretSummary};
+    use dromia_contracts::{ApprovalId, DeliveryId, TenantId};
     use dromia_testkit::conformance::random::{BatchWriter, draw_sequence};
     use dromia_testkit::{ReferenceStore, answer_of};
+    use jiff::Timestamp;
 
     use super::*;
 
@@ -217,5 +224,42 @@ mod tests {
             ("token_revoke", (9, 0)),
         ];
         assert_eq!(sizes, expected, "of the seeds above");
+    }
+
+    /// What no random sequence draws: each length is another, so that no sum of some is the sum of all.
+    #[test]
+    fn kinds_that_no_sequence_draws_count_their_bytes_too() {
+        let text = |bytes: usize| "x".repeat(bytes);
+        let bytes = |length: usize| bytes::Bytes::from(text(length));
+        let (at, name) = (Timestamp::UNIX_EPOCH, text(3));
+        let secret = SecretSummary {
+            name: name.clone(),
+            version: 1,
+            host: text(50),
+            placement: SecretPlacement::Bearer,
+            created_at: at,
+            changed_at: at,
+        };
+        let answered = AnswerRecord { by: Actor::new("cli:ada"), at, reason: text(7), reach: None };
+        let approval = ApprovalId::from_bytes([1; 16]);
+        let answer = ApprovalAnswer { approval, from: ApprovalState::Waiting, approved: true, answered };
+        let deliveries = vec![DeliveryId::from_bytes([2; 16]); 4];
+        let replaces = Some(bytes(900));
+        for (mutation, rows, length) in [
+            (Mutation::TenantSuspensionSet(Some(at)), 1, 0),
+            (Mutation::FeedNumber(FeedNumber { after: 1, deliveries }), 5, 0),
+            (Mutation::VaultKeyPut(VaultKeyPut { key: bytes(32), replaces }), 1, 32),
+            (Mutation::SecretPut(SealedSecret { secret, key: bytes(11), value: bytes(170) }), 1, 234),
+            (Mutation::SecretErase(SecretErase { name: name.clone(), version: 1 }), 1, 3),
+            (Mutation::ApprovalAnswer(answer), 1, 7),
+            (Mutation::ApprovalRuleRemove(ApprovalRuleRemove { name }), 1, 3),
+        ] {
+            let kind = mutation.name();
+            let batch = WriteBatch::new(TenantId::from_bytes([3; 16])).with_mutation(mutation);
+            let twice = batch.clone().with_mutation(batch.mutations[0].clone());
+            assert_eq!(BatchSize::from_batch(&batch), BatchSize { rows, bytes: length }, "{kind}");
+            let both = BatchSize { rows: 2 * rows, bytes: 2 * length };
+            assert_eq!(BatchSize::from_batch(&twice), both, "two of {kind}");
+        }
     }
 }

@@ -149,7 +149,7 @@ impl<'b> StateDrafts<'b> {
         Ok(())
     }
 
-    fn write_entries(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
+    fn write_entries(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for StateDraft { put, version } in &self.entries {
             let values = params![
                 db.tenant.as_bytes(),
@@ -162,10 +162,10 @@ impl<'b> StateDrafts<'b> {
             ];
             check_value::STATE.put_row(&db, values)?;
         }
-        Ok(self.entries.len() as u64)
+        Ok(())
     }
 
-    fn write_pins(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
+    fn write_pins(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for pin in &self.pins {
             db.prepare_cached("INSERT INTO pins (tenant, digest, bytes) VALUES (?1, ?2, ?3)")?
                 .execute(params![db.tenant.as_bytes(), pin.digest.as_bytes(), &pin.bytes[..]])?;
@@ -174,13 +174,14 @@ impl<'b> StateDrafts<'b> {
             db.prepare_cached("INSERT INTO pin_refs (tenant, digest, agent) VALUES (?1, ?2, ?3)")?
                 .execute(params![db.tenant.as_bytes(), digest.as_bytes(), agent.as_bytes()])?;
         }
-        Ok((self.pins.len() + self.pin_refs.len()) as u64)
+        Ok(())
     }
 }
 
 impl TableDraft for StateDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        Ok(self.write_pins(db)? + self.write_entries(db)?)
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
+        self.write_pins(db)?;
+        self.write_entries(db)
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {

@@ -85,7 +85,7 @@ impl<'b> TokenDrafts<'b> {
 }
 
 impl TableDraft for TokenDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for TokenDraft { create, revoked_at } in &self.created {
             db.prepare_cached(
                 "INSERT INTO tokens (hash, tenant, token, name, scopes, at, expires_at, revoked_at) \
@@ -110,7 +110,7 @@ impl TableDraft for TokenDrafts<'_> {
                     revoke.at.as_millisecond()
                 ])?;
         }
-        Ok((self.created.len() + self.revokes.len()) as u64)
+        Ok(())
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {

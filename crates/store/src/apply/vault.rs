@@ -101,16 +101,14 @@ impl<'b> VaultDrafts<'b> {
 }
 
 impl TableDraft for VaultDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         if let Some(put) = self.key {
             db.prepare_cached("INSERT OR REPLACE INTO vault_keys (tenant, key) VALUES (?1, ?2)")?
                 .execute(params![db.tenant.as_bytes(), &put.key[..]])?;
-            rows += 1;
         }
         for draft in &self.secrets {
             match draft {
-                SecretDraft::Same(_) => continue,
+                SecretDraft::Same(_) => {}
                 SecretDraft::Put(SealedSecret { secret, key, value }) => {
                     db.prepare_cached(
                         "INSERT OR REPLACE INTO secrets \
@@ -134,9 +132,8 @@ impl TableDraft for VaultDrafts<'_> {
                         .execute(params![db.tenant.as_bytes(), erase.name])?;
                 }
             }
-            rows += 1;
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {

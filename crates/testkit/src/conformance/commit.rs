@@ -67,6 +67,47 @@ pub(super) async fn a_batch_submitted_twice_gives_the_receipt_of_the_first_time(
     }
 }
 
+pub(super) async fn a_batch_that_names_a_thing_twice_makes_it_once(store: Arc<dyn Store>) {
+    let scene = StoreScene::open_scene(store, 1).await;
+    let (agent, session) = (scene.agent_id(), scene.session_id());
+    let put = |name: &str, expected, write| {
+        let (session, name, at) = (scene.session, name.to_owned(), scene_time(5));
+        Mutation::StatePut(StatePut { session, name, expected, value: Bytes::from_static(b"1"), at, write })
+    };
+    let write = scene.write_id();
+    for thing in [
+        agent_create(agent, "bob"),
+        session_open(session, agent, "other"),
+        Mutation::PinPut(pin_text("prompt")),
+        put("mood", Some(0), write),
+    ] {
+        let before = read_everything(&scene).await;
+        let twice = scene.new_batch().with_mutation(thing.clone()).with_mutation(thing.clone());
+        scene.commit_done(twice).await;
+        let after = read_everything(&scene).await;
+        let is_listed = !matches!(thing, Mutation::PinPut(_) | Mutation::SessionOpen(_));
+        assert_eq!(after != before, is_listed, "{thing:?} is there");
+        scene.commit_mutation(thing).await;
+        assert_eq!(read_everything(&scene).await, after);
+    }
+    let (other, another) = (scene.agent_id(), scene.session_id());
+    let before = read_everything(&scene).await;
+    for (first, second, is_expected) in [
+        (agent_create(other, "eve"), agent_create(other, "mallory"), "Malformed"),
+        (agent_create(other, "eve"), agent_create(scene.agent_id(), "eve"), "HandleTaken"),
+        (session_open(another, agent, "x"), session_open(another, agent, "y"), "Malformed"),
+        (session_open(another, agent, "x"), session_open(scene.session_id(), agent, "x"), "SessionExists"),
+        (put("note", Some(0), scene.write_id()), put("note", Some(0), scene.write_id()), "StateVersion"),
+    ] {
+        let refusal =
+            scene.commit_refused(scene.new_batch().with_mutation(first).with_mutation(second)).await;
+        assert!(format!("{refusal:?}").contains(is_expected), "{refusal:?} is not {is_expected}");
+    }
+    assert_eq!(read_everything(&scene).await, before, "nothing of a contradiction is there");
+    let next = scene.new_batch().with_mutation(put("note", Some(0), scene.write_id()));
+    scene.commit_done(next.with_mutation(put("note", Some(1), scene.write_id()))).await;
+}
+
 /// Reads what a scene's batches touch.
 async fn read_everything(scene: &StoreScene) -> String {
     let (store, scope) = (&scene.store, scene.tenant_scope());

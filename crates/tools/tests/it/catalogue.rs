@@ -121,7 +121,10 @@ fn canonical_arguments_prepare_to_themselves() {
         ("http.request", r#"{"url":"http://h","headers":{"B":"1","a":"2"}}"#),
         ("message.send", r#"{"text":"y","session":"ses_05050505050505050505050505050505"}"#),
         ("past.read", r#"{"offset":3,"handle":"1/call_1_0"}"#),
-        ("plan.declare", r#"{"tools":{"b":{"times":2,"amount_max":10.50},"a":{"to":["x"],"texts":["y"]}}}"#),
+        (
+            "plan.declare",
+            r#"{"tools":{"b":{"times":2,"amount_max":10.50,"arguments":{"b":[{"y":1,"x":true}]}},"a":{"to":["x"],"texts":["y"]}}}"#,
+        ),
         ("time.now", " {} "),
         ("exec", r#"{"argv":["ls","a b"],"cwd":"./x/"}"#),
         ("shell.execute", r#"{"command":"ls | wc"}"#),

@@ -97,10 +97,9 @@ impl<'b> RuleDrafts<'b> {
 }
 
 impl TableDraft for RuleDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for change in self.loaded.iter().flat_map(|draft| &draft.changes) {
-            rows += match change {
+            match change {
                 RuleChange::Put(rule) => db
                     .prepare_cached(
                         "INSERT OR REPLACE INTO approval_rules (tenant, name, agent, expires_at, record) \
@@ -116,9 +115,9 @@ impl TableDraft for RuleDrafts<'_> {
                 RuleChange::Remove(name) | RuleChange::Sweep(name) => db
                     .prepare_cached("DELETE FROM approval_rules WHERE tenant = ?1 AND name = ?2")?
                     .execute(params![db.tenant.as_bytes(), name])?,
-            } as u64;
+            };
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {

@@ -118,14 +118,12 @@ impl<'b> FeedDrafts<'b> {
 }
 
 impl TableDraft for FeedDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         if let Some(FeedDraft { last, changed: true }) = self.end {
             db.prepare_cached(
                 "INSERT INTO feeds (tenant, last) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET last = excluded.last",
             )?
             .execute(params![db.tenant.as_bytes(), stored_counter(last)])?;
-            rows += 1;
         }
         for CursorDraft { to, .. } in &self.cursors {
             db.prepare_cached(
@@ -138,8 +136,7 @@ impl TableDraft for FeedDrafts<'_> {
                 stored_counter(to.to),
                 to.at.as_millisecond()
             ])?;
-            rows += 1;
         }
-        Ok(rows)
+        Ok(())
     }
 }

@@ -15,8 +15,7 @@ use crate::column_codes::{StoredEnum, stored_counter};
 use crate::row::{delivery_columns, delivery_seal};
 
 impl DeliveryDrafts<'_> {
-    fn write_attempts(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_attempts(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for draft in self.attempts.iter().filter(|draft| draft.changed) {
             let end = draft.end.as_ref();
             let (ended_at, outcome) =
@@ -34,15 +33,13 @@ impl DeliveryDrafts<'_> {
                 detail,
             ];
             check_value::ATTEMPTS.put_row(&db, values)?;
-            rows += 1;
         }
-        Ok(rows)
+        Ok(())
     }
 }
 
 impl TableDraft for DeliveryDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for draft in self.rows.iter().filter(|draft| draft.changed) {
             let row = &draft.row;
             let reason = row.reason.map(StoredEnum::stored_code);
@@ -98,9 +95,9 @@ impl TableDraft for DeliveryDrafts<'_> {
                     row.feed.map(stored_counter),
                 ])?;
             }
-            rows += 1;
         }
-        Ok(rows + self.write_attempts(db)? + self.feed.write_rows(db)?)
+        self.write_attempts(db)?;
+        self.feed.write_rows(db)
     }
 
     fn note_acts(&self, acts: &mut ActList<'_>) {

@@ -14,17 +14,16 @@ use crate::packed_fields;
 use crate::row::run_columns;
 
 impl TableDraft for RunDrafts<'_> {
-    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        Ok(self.write_runs(db)?
-            + self.write_claims(db)?
-            + self.write_entries(db)?
-            + self.write_signals(db)?)
+    fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
+        self.write_runs(db)?;
+        self.write_claims(db)?;
+        self.write_entries(db)?;
+        self.write_signals(db)
     }
 }
 
 impl RunDrafts<'_> {
-    fn write_runs(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_runs(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for draft in self.rows.iter().filter(|draft| draft.changed) {
             let head = &draft.head;
             let wake_at = head.wake_at.map(Timestamp::as_millisecond);
@@ -79,12 +78,11 @@ impl RunDrafts<'_> {
                     head.unpriced_calls,
                 ])?;
             }
-            rows += 1;
         }
-        Ok(rows)
+        Ok(())
     }
 
-    fn write_claims(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
+    fn write_claims(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for claim in &self.claims {
             db.prepare_cached(
                 "INSERT INTO claims (tenant, run, epoch, holder, at) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -97,30 +95,27 @@ impl RunDrafts<'_> {
                 claim.at.as_millisecond(),
             ])?;
         }
-        Ok(self.claims.len() as u64)
+        Ok(())
     }
 
     /// Marks signals as taken, which their entries state as well.
-    fn write_signals(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_signals(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for signal in &self.signals {
-            rows += db
-                .prepare_cached(
-                    "UPDATE inbox SET taken_by = ?2 \
+            db.prepare_cached(
+                "UPDATE inbox SET taken_by = ?2 \
                      WHERE tenant = ?1 AND owner = ?2 AND position = ?3 AND item = ?4",
-                )?
-                .execute(params![
-                    db.tenant.as_bytes(),
-                    signal.run.as_bytes(),
-                    stored_counter(signal.position),
-                    signal.item.as_bytes(),
-                ])?;
+            )?
+            .execute(params![
+                db.tenant.as_bytes(),
+                signal.run.as_bytes(),
+                stored_counter(signal.position),
+                signal.item.as_bytes(),
+            ])?;
         }
-        Ok(rows as u64)
+        Ok(())
     }
 
-    fn write_entries(&self, db: TenantDb<'_>) -> rusqlite::Result<u64> {
-        let mut rows = 0;
+    fn write_entries(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         for entry in &self.entries {
             let place =
                 entry.body.map_or(BodyLocation::Nowhere, |(body, _)| BodyLocation::for_length(body.len()));
@@ -147,12 +142,11 @@ impl RunDrafts<'_> {
                 elsewhere.map(|(_, hash)| hash),
                 packed,
             ])?;
-            rows += 1;
             if let Some((body, hash)) = elsewhere {
-                rows += write_body(&db, db.tenant, &hash, body, entry.run.as_bytes(), false, entry.seq)?;
+                write_body(&db, db.tenant, &hash, body, entry.run.as_bytes(), false, entry.seq)?;
             }
         }
-        Ok(rows)
+        Ok(())
     }
 }
 
@@ -166,18 +160,15 @@ pub(in crate::apply) fn write_body(
     owner: &[u8; 16],
     inbox: bool,
     seq: u64,
-) -> rusqlite::Result<u64> {
+) -> rusqlite::Result<()> {
     let in_table = match BodyLocation::for_length(body.len()) {
         BodyLocation::Table => Some(&body[..]),
         BodyLocation::File => None,
-        BodyLocation::Row | BodyLocation::Nowhere | BodyLocation::Erased => return Ok(0),
+        BodyLocation::Row | BodyLocation::Nowhere | BodyLocation::Erased => return Ok(()),
     };
-    let written = db
-        .prepare_cached(
-            "INSERT INTO bodies (tenant, hash, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-        )?
+    db.prepare_cached("INSERT INTO bodies (tenant, hash, bytes) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
         .execute(params![tenant.as_bytes(), hash, in_table])?;
     db.prepare_cached("INSERT INTO body_refs (tenant, hash, owner, inbox, seq) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute(params![tenant.as_bytes(), hash, owner, inbox, stored_counter(seq)])?;
-    Ok(written as u64 + 1)
+    Ok(())
 }

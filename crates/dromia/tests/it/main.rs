@@ -88,6 +88,8 @@ mod suggesting;
 mod suspended;
 mod sweeping;
 mod tasks;
+mod tenant_deletion;
+mod tenant_erasure;
 mod terminal;
 mod threats;
 mod tokens;

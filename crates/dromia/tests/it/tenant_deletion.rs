@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::approvals::document;
-use crate::home::{Home, Server, block_on, stderr};
+use crate::home::{Home, Server, append, block_on, stderr};
 
 /// Makes a tenant with an agent that answered once and holds a file. Returns its token and its agent.
 fn used_tenant(home: &Home, name: &str) -> (String, String) {
@@ -24,8 +24,10 @@ fn used_tenant(home: &Home, name: &str) -> (String, String) {
 
 /// What the server answers a token.
 fn whoami(server: &Server, token: &str) -> u16 {
-    let asked = reqwest::Client::new().get(format!("{}/v1/whoami", server.url)).bearer_auth(token);
-    block_on(server.send(asked)).0
+    block_on(async {
+        let asked = reqwest::Client::new().get(format!("{}/v1/whoami", server.url)).bearer_auth(token);
+        server.send(asked).await.0
+    })
 }
 
 /// Whether a directory of the home has an entry with a name, at any depth.
@@ -90,12 +92,19 @@ fn a_deleted_tenant_is_gone_and_its_neighbour_works_on() {
     assert_eq!(answer["status"], "completed", "{answer}");
     checked_clean(&home);
 
-    // The handle is free, and a restart and a second life of the name change nothing.
-    used_tenant(&home, "acme");
     server.terminate();
     checked_clean(&home);
+
+    // A file that still names it keeps no server down, and doctor says so. The handle is free.
+    let budget = "{ name: few, per: tenant, measure: calls, period: day, limit: \"9\" }";
+    append(&home.path().join("dromia.yaml"), &format!("tenants: {{ acme: {{ budgets: [{budget}] }} }}\n"));
     let server = home.serve();
     assert_eq!((whoami(&server, &gone), whoami(&server, &kept)), (401, 200));
+    let doctor = home.run(&["doctor", "--only", "config"]);
+    let said = String::from_utf8_lossy(&doctor.stdout);
+    assert!(said.contains("tenants.acme"), "{said}{}", stderr(&doctor));
+    let (again, _) = used_tenant(&home, "acme");
+    assert_eq!((whoami(&server, &gone), whoami(&server, &again)), (401, 200));
     server.terminate();
     checked_clean(&home);
 }

@@ -88,7 +88,8 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::ApprovalNotFound
         | ErrorCode::ApprovalRuleNotFound
         | ErrorCode::RequestNotFound => 404,
-        ErrorCode::HandleTaken
+        ErrorCode::TenantActive
+        | ErrorCode::HandleTaken
         | ErrorCode::IdempotencyConflict
         | ErrorCode::AgentTerminated
         | ErrorCode::RunTerminal

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use dromia_contracts::TenantId;
-use dromia_contracts::agent::{HandleSlug, TenantCounts};
+use dromia_contracts::agent::{HandleSlug, TenantCounts, TenantErasureCounts};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,17 @@ pub struct TenantDetails {
     pub spend: SpendToday,
     /// Its budgets.
     pub budgets: Vec<BudgetResource>,
+}
+
+/// A tenant was deleted. Nothing of it is left but the audit's record of that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TenantDeletionReport {
+    /// The id that it had.
+    pub id: TenantId,
+    /// The handle that it had; another tenant may take it now.
+    pub handle: HandleSlug,
+    /// What was erased.
+    pub erased: TenantErasureCounts,
 }
 
 /// A tenant was registered. Its token is shown this once.

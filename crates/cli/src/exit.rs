@@ -161,7 +161,8 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::CapabilityForeign
             | ErrorCode::ActionDenied => Self::Denied,
             ErrorCode::ShuttingDown => Self::Unreachable,
-            ErrorCode::HandleTaken
+            ErrorCode::TenantActive
+            | ErrorCode::HandleTaken
             | ErrorCode::IdempotencyConflict
             | ErrorCode::VersionConflict
             | ErrorCode::AgentTerminated

@@ -203,6 +203,28 @@ pub struct ErasureCounts {
     pub files: u64,
 }
 
+/// What deleting a tenant erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct TenantErasureCounts {
+    /// Agents that were erased with it.
+    pub agents: u64,
+    /// What those agents had.
+    pub of_agents: ErasureCounts,
+}
+
+impl ErasureCounts {
+    /// Adds what another page or agent came to.
+    pub fn add_counts(&mut self, other: Self) {
+        self.sessions += other.sessions;
+        self.runs += other.runs;
+        self.entries += other.entries;
+        self.items += other.items;
+        self.bodies += other.bodies;
+        self.deliveries += other.deliveries;
+        self.files += other.files;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

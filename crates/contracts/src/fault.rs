@@ -62,6 +62,8 @@ error_codes! {
     TenantNotFound = "tenant_not_found", Change;
     /// The tenant is suspended: it reads, and changes nothing.
     TenantSuspended = "tenant_suspended", Change;
+    /// The tenant is not suspended, so it is not deleted.
+    TenantActive = "tenant_active", Change;
     /// The agent does not exist or cannot be seen.
     AgentNotFound = "agent_not_found", Change;
     /// The agent has no revision of this number, or no longer.

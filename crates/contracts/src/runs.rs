@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use std::pin::Pin;
 
 use crate::BoxFuture;
-use crate::agent::{AgentConfig, AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantRecord};
+use crate::agent::{
+    AgentConfig, AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantErasureCounts, TenantRecord,
+};
 use crate::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule, RuleAnswer};
 use crate::budget::BudgetDefinition;
 use crate::busy_policy::BusyPolicy;
@@ -375,6 +377,13 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
         tenant: TenantRecord,
         suspended: bool,
     ) -> BoxFuture<'_, Result<TenantRecord, Fault>>;
+
+    /// Erases a suspended tenant and everything that belongs to it; once it began, it goes on without the caller.
+    fn tenant_delete(
+        &self,
+        operator: OperatorScope,
+        tenant: TenantId,
+    ) -> BoxFuture<'_, Result<TenantErasureCounts, Fault>>;
 
     /// Registers another credential of the tenant and returns it with what may be shown of it later; the credential
     /// itself is shown this once.

@@ -1,12 +1,13 @@
-//! Erasures of agents, with a caller who gets the counts of erased rows and without one.
+//! Erasures of agents and tenants, with a caller who gets the counts of erased rows and without one.
 //!
-//! Erasures that no caller counts are of agents that were marked in an earlier life, or whose caller gave up.
+//! Erasures that no caller counts are of what was marked in an earlier life, or whose caller gave up.
 //!
 //! They run beside the janitor and not in it: a page of an erasure waits behind the turns of every tenant, an agent may
 //! have any number of pages, and a parked run waits for none of them. Each has a task of its own, a tenant has one at a
 //! time, and all together are bounded. The next scan for lost runs restarts a failed erasure, a while later and behind
 //! all others; one that meets damage is not restarted.
 
+mod tenant;
 pub(crate) mod tracker;
 
 use std::sync::Arc;
@@ -24,31 +25,33 @@ use crate::outcome::RunOutcomes;
 use crate::panics::supervise_erasure;
 use crate::refusal::item_erased;
 
+use self::tracker::ErasureTarget;
+
 /// How often an erasure looks whether the agent's runs have ended, and the milliseconds between two looks.
 const END_LOOKS: u32 = 200;
 const END_LOOK: Duration = Duration::from_millis(10);
 
 /// An erasure whose caller gets the counts of erased rows. The janitor, which every run wakes that ends without its
-/// rows, skips the agent meanwhile; it continues if this erasure ends too early.
+/// rows, skips it meanwhile; it continues if this erasure ends too early.
 struct ErasureGuard<'core> {
     core: &'core EngineCore,
-    agent: AgentId,
+    target: ErasureTarget,
     is_done: bool,
 }
 
 impl<'core> ErasureGuard<'core> {
-    fn begin(core: &'core EngineCore, agent: AgentId) -> Self {
-        core.erasures.begin_counted(agent);
-        Self { core, agent, is_done: false }
+    fn begin(core: &'core EngineCore, target: ErasureTarget) -> Self {
+        core.erasures.begin_counted(target);
+        Self { core, target, is_done: false }
     }
 }
 
 impl Drop for ErasureGuard<'_> {
     fn drop(&mut self) {
-        self.core.erasures.end_counted(self.agent);
+        self.core.erasures.end_counted(self.target);
         if !self.is_done {
-            // Once it is marked, the agent is not found any more, so no caller can ask again: the janitor continues.
-            self.core.caches.agents.forget_agent(self.agent);
+            // Once it is marked, it is not found any more, so no caller can ask again: the janitor continues.
+            self.core.caches.agents.forget_all();
             self.core.request_rescan();
         }
     }
@@ -56,51 +59,53 @@ impl Drop for ErasureGuard<'_> {
 
 /// An erasure and its place among those that run; the place is free again when it is dropped.
 #[derive(Debug)]
-struct AgentErasure {
+struct LeftErasure {
     core: Arc<EngineCore>,
-    tenant: TenantId,
-    agent: AgentId,
+    target: ErasureTarget,
 }
 
-impl AgentErasure {
-    fn try_begin(core: &Arc<EngineCore>, tenant: TenantId, agent: AgentId) -> Option<Self> {
+impl LeftErasure {
+    fn try_begin(core: &Arc<EngineCore>, target: ErasureTarget) -> Option<Self> {
         let mut begun = core.erasures.lock_running();
-        if begun.running.len() >= ERASURES_MAX || begun.running.contains_key(&tenant) {
+        if begun.running.len() >= ERASURES_MAX || !begun.running.insert(target.0) {
             return None;
         }
-        begun.running.insert(tenant, agent);
-        begun.last = Some((tenant, agent));
-        Some(Self { core: Arc::clone(core), tenant, agent })
+        begun.last = Some(target);
+        Some(Self { core: Arc::clone(core), target })
     }
 
     async fn run_to_end(self) {
-        let (core, agent) = (Arc::clone(&self.core), self.agent);
-        let erased = ErasureTasks::new(&core).erase_agent(self.tenant, agent).await;
+        let (core, (tenant, agent)) = (Arc::clone(&self.core), self.target);
+        let tasks = ErasureTasks::new(&core);
+        let erased = match agent {
+            Some(agent) => tasks.erase_agent(tenant, agent).await.map(drop),
+            None => tasks.erase_tenant(tenant).await.map(drop),
+        };
         drop(self);
         match erased {
-            Ok(_) => {
+            Ok(()) => {
                 core.erasures.has_ended.store(true, Ordering::Release);
                 core.janitor.notify_one();
             }
             // It would fail however often it is tried; the next start looks once more.
             Err(fault) if fault.code == ErrorCode::JournalDamaged => {
-                tracing::error!(%agent, %fault, "an agent stays half erased until the store is repaired");
+                tracing::error!(%tenant, ?agent, %fault, "an agent or tenant stays half erased until the store is repaired");
             }
             Err(fault) => {
-                tracing::warn!(%agent, %fault, "the erasure of an agent must continue later");
+                tracing::warn!(%tenant, ?agent, %fault, "an erasure must continue later");
                 core.look_later().await;
             }
         }
     }
 }
 
-impl Drop for AgentErasure {
+impl Drop for LeftErasure {
     fn drop(&mut self) {
-        self.core.erasures.lock_running().running.remove(&self.tenant);
+        self.core.erasures.lock_running().running.remove(&self.target.0);
     }
 }
 
-/// Erases agents.
+/// Erases agents and tenants.
 pub(crate) struct ErasureTasks<'a> {
     core: &'a Arc<EngineCore>,
 }
@@ -124,7 +129,7 @@ impl<'a> ErasureTasks<'a> {
         };
         let batch =
             WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), self.core.ports.runtime.clock.now());
-        let mut erasing = ErasureGuard::begin(self.core, id);
+        let mut erasing = ErasureGuard::begin(self.core, (scope.tenant(), Some(id)));
         self.core.ports.commit_batch(batch.with_mutation(Mutation::AgentStateSet(set))).await?;
         let erased = self.erase_agent(scope.tenant(), id).await?;
         erasing.is_done = true;
@@ -152,12 +157,7 @@ impl<'a> ErasureTasks<'a> {
         loop {
             let (page, last) =
                 self.core.ports.store.erase_agent_page(&scope, agent).await.map_err(read_fault)?;
-            sum.sessions += page.sessions;
-            sum.runs += page.runs;
-            sum.entries += page.entries;
-            sum.items += page.items;
-            sum.bodies += page.bodies;
-            sum.deliveries += page.deliveries;
+            sum.add_counts(page);
             if last {
                 break;
             }
@@ -206,17 +206,23 @@ impl<'a> ErasureTasks<'a> {
 
     /// Begins the erasures that were left, as many as may run; each end asks for the next.
     pub(crate) async fn erase_left(&self) -> Result<(), ReadError> {
-        let mut left = self.core.ports.store.deleting_agents(&self.core.node_operator()).await?;
+        let operator = self.core.node_operator();
+        let agents = self.core.ports.store.deleting_agents(&operator).await?.into_iter();
+        let tenants = self.core.ports.store.deleting_tenants(&operator).await?;
+        // A tenant erases its agents itself.
+        let agents = agents.filter(|(tenant, _)| !tenants.contains(tenant));
+        let mut left: Vec<ErasureTarget> = agents.map(|(tenant, agent)| (tenant, Some(agent))).collect();
+        left.extend(tenants.iter().map(|tenant| (*tenant, None)));
         left.sort_unstable();
         let last = self.core.erasures.lock_running().last;
         let next = left.partition_point(|one| Some(*one) <= last);
         left.rotate_left(next);
-        for (tenant, agent) in left {
-            if self.core.erasures.is_counted(agent) {
+        for target in left {
+            if self.core.erasures.is_counted(target) {
                 continue;
             }
-            if let Some(erasure) = AgentErasure::try_begin(self.core, tenant, agent) {
-                let work = supervise_erasure(Arc::clone(self.core), agent, Box::pin(erasure.run_to_end()));
+            if let Some(erasure) = LeftErasure::try_begin(self.core, target) {
+                let work = supervise_erasure(Arc::clone(self.core), target, Box::pin(erasure.run_to_end()));
                 self.core.ports.runtime.spawn.spawn(work);
             }
         }

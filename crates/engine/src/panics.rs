@@ -11,10 +11,11 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 
-use dromia_contracts::{AgentId, BoxFuture, ItemId, RunId, TenantId};
+use dromia_contracts::{BoxFuture, ItemId, RunId, TenantId};
 use futures_util::FutureExt as _;
 
 use crate::core::EngineCore;
+use crate::erasures::tracker::ErasureTarget;
 use crate::scheduler::ReadyWork;
 
 /// Supervises a task. If it panics, its slot goes to others at once, and the store is scanned for its run or session
@@ -40,12 +41,12 @@ pub(crate) fn supervise_task(
 /// Supervises an erasure. If it panics, the agent is looked for in the store after a while, as one whose erasure failed.
 pub(crate) fn supervise_erasure(
     core: Arc<EngineCore>,
-    agent: AgentId,
+    (tenant, agent): ErasureTarget,
     work: BoxFuture<'static, ()>,
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let Some(panic) = panic_of(work).await else { return };
-        tracing::error!(%agent, "the erasure of an agent panicked; it continues later");
+        tracing::error!(%tenant, ?agent, "an erasure panicked; it continues later");
         core.look_later().await;
         resume_unwind(panic)
     })

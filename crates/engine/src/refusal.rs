@@ -34,6 +34,10 @@ pub(crate) fn commit_fault(answer: CommitOutcome) -> Fault {
             Fault::new(ErrorCode::HandleTaken, format!("the handle {handle} already exists"))
                 .with_hint("choose another handle")
         }
+        CommitOutcome::Refused(CommitRefusal::TenantActive) => {
+            Fault::new(ErrorCode::TenantActive, "the tenant is not suspended, so it is not deleted")
+                .with_hint("suspend it first with `dromia tenant suspend`")
+        }
         CommitOutcome::Refused(CommitRefusal::RunTerminal) => {
             Fault::new(ErrorCode::RunTerminal, "the run has ended")
         }

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::agent::{AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantRecord};
+use dromia_contracts::agent::{
+    AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantErasureCounts, TenantRecord,
+};
 use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::input::InputBody;
@@ -155,6 +157,16 @@ impl EnginePort for Engine {
         self.run_to_completion(move |core| async move {
             AgentRegistry::new(&core).tenant_suspend(tenant, suspended).await
         })
+    }
+
+    fn tenant_delete(
+        &self,
+        _operator: OperatorScope,
+        tenant: TenantId,
+    ) -> BoxFuture<'_, Result<TenantErasureCounts, Fault>> {
+        self.run_to_completion(
+            move |core| async move { ErasureTasks::new(&core).tenant_delete(tenant).await },
+        )
     }
 
     fn token_create(

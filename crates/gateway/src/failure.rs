@@ -189,6 +189,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::TenantSuspended => {
             Some("an operator has it go on with `dromia tenant resume`; reads are answered meanwhile")
         }
+        ErrorCode::TenantActive => Some("suspend the tenant first with `dromia tenant suspend`"),
         ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
         ErrorCode::RevisionNotFound => Some("list the revisions with `dromia agent history`"),
         ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),
@@ -313,6 +314,7 @@ impl From<CommitRefusal> for ApiError {
             }
             CommitRefusal::AgentState { .. } => Self::new(ErrorCode::AgentTerminated, message),
             CommitRefusal::RunTerminal => Self::new(ErrorCode::RunTerminal, message),
+            CommitRefusal::TenantActive => Self::new(ErrorCode::TenantActive, message),
             CommitRefusal::Overloaded | CommitRefusal::ApprovalsFull { .. } => {
                 Self::new(ErrorCode::Overloaded, message)
             }

@@ -232,6 +232,7 @@ routes! {
     GET "/v1/tenants" Operator => tenant::list_tenants;
     POST "/v1/tenants" Operator => tenant::create_tenant;
     GET "/v1/tenants/{tenant}" Operator => tenant::show_tenant;
+    DELETE "/v1/tenants/{tenant}" Operator => tenant::delete_tenant;
     POST "/v1/tenants/{tenant}/suspend" Operator => tenant::suspend_tenant;
     POST "/v1/tenants/{tenant}/resume" Operator => tenant::resume_tenant;
     POST "/v1/chat/completions" Tenant(Invoke) in OpenAi => compat::chat::complete_chat;

@@ -26,6 +26,7 @@ mod session;
 mod size;
 mod state;
 mod tenant;
+mod tenant_erasure;
 mod token;
 mod vault;
 
@@ -185,9 +186,10 @@ impl<'b> BatchDraft<'b> {
     fn apply_mutation(&mut self, mutation: &'b Mutation, before: ExistingRun) -> Checked {
         let (db, batch) = (self.db, self.batch);
         match mutation {
-            // The first is played by `tenant::enter_tenant`, before anything of the tenant is looked up; the others are
+            // The first two are played by `tenant::enter_tenant`, before anything of the tenant is looked up; the others are
             // played after the claim.
             Mutation::TenantCreate(_)
+            | Mutation::TenantErase(_)
             | Mutation::DeliveryPrepare(_)
             | Mutation::DeliveryStart(_)
             | Mutation::DeliverySettle(_)
@@ -300,7 +302,7 @@ impl BodyKeys {
             return Ok(Some(*key));
         }
         let key = db
-            .prepare_cached("SELECT body_key FROM tenants WHERE tenant = ?1")?
+            .prepare_cached("SELECT body_key FROM tenants WHERE tenant = ?1 AND erased_at IS NULL")?
             .query_row([tenant.as_bytes()], |row| row.get(0))
             .optional()?;
         if let Some(key) = key {
@@ -310,5 +312,10 @@ impl BodyKeys {
             self.0.insert(tenant, key);
         }
         Ok(key)
+    }
+
+    /// Forgets the key of a tenant that is being erased, so that none of its batches passes any more.
+    pub(crate) fn forget_tenant(&mut self, tenant: TenantId) {
+        self.0.remove(&tenant);
     }
 }

@@ -200,6 +200,18 @@ impl FileBodies {
         }
     }
 
+    /// Removes the directory of a tenant that is durably gone, with all that is in it.
+    pub(crate) fn remove_tenant(&self, tenant: TenantId) -> io::Result<()> {
+        let mut known = self.lock_known();
+        known.named.remove(&tenant);
+        known.written.retain(|(of, _)| *of != tenant);
+        drop(known);
+        match fs::remove_dir_all(self.tenant_dir(tenant)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
     /// Lists the tenants that have a directory, as far as their names are ours.
     pub(crate) fn list_tenants(&self) -> io::Result<Vec<TenantId>> {
         Ok(list_file_names(&self.dir)?.iter().filter_map(|name| name.parse().ok()).collect())

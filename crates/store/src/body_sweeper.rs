@@ -11,7 +11,8 @@ use dromia_contracts::id::TenantId;
 
 use crate::erase::UnlinkList;
 
-/// Removes those files of a page that no row names. Returns how many there are.
+/// Removes those files of a page that no row names, and the directory of a tenant that is gone. Returns how many files
+/// there are.
 pub(crate) fn sweep_page(
     db: &Connection,
     tenant: TenantId,
@@ -21,8 +22,10 @@ pub(crate) fn sweep_page(
     let mut named = db.prepare_cached("SELECT 1 FROM bodies WHERE tenant = ?1 AND hash = ?2")?;
     for hash in hashes {
         if !named.exists(params![tenant.as_bytes(), hash])? {
-            unlink.0.push((tenant, *hash));
+            unlink.bodies.push((tenant, *hash));
         }
     }
-    Ok((unlink.0.len() as u64, unlink))
+    let mut known = db.prepare_cached("SELECT 1 FROM tenants WHERE tenant = ?1")?;
+    unlink.directory = (!known.exists([tenant.as_bytes()])?).then_some(tenant);
+    Ok((unlink.bodies.len() as u64, unlink))
 }

@@ -16,14 +16,23 @@ use crate::column_codes::{self, StoredEnum as _};
 
 /// Files to be removed once the rows that named them are durably gone.
 #[derive(Debug, Default)]
-pub(crate) struct UnlinkList(pub(crate) Vec<(TenantId, [u8; 32])>);
+pub(crate) struct UnlinkList {
+    pub(crate) bodies: Vec<(TenantId, [u8; 32])>,
+    /// A tenant that is gone, whose directory goes too.
+    pub(crate) directory: Option<TenantId>,
+}
 
 impl UnlinkList {
     pub(crate) fn remove_files(self, files: &FileBodies) {
-        for (tenant, hash) in self.0 {
+        for (tenant, hash) in self.bodies {
             if let Err(error) = files.remove(tenant, &hash) {
                 tracing::warn!(%error, "a body's file stays until the next sweep");
             }
+        }
+        if let Some(tenant) = self.directory
+            && let Err(error) = files.remove_tenant(tenant)
+        {
+            tracing::warn!(%error, "the directory of an erased tenant stays until the next sweep");
         }
     }
 }
@@ -356,7 +365,7 @@ impl ErasurePage<'_> {
         self.left -= gone;
         self.erased.bodies += gone as u64;
         if gone > 0 && file {
-            self.unlink.0.push((self.tenant, *hash));
+            self.unlink.bodies.push((self.tenant, *hash));
         }
         Ok(())
     }

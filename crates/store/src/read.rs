@@ -65,8 +65,8 @@ pub(crate) mod answers {
     };
     pub(crate) use super::tail::read_tail as session_tail;
     pub(crate) use super::tenant::{
-        by_handle as tenant_by_handle, count_rows as tenant_counts, list_tenants as tenants,
-        of_scope as tenant_record,
+        by_handle as tenant_by_handle, count_rows as tenant_counts, list_deleting as deleting_tenants,
+        list_tenants as tenants, of_scope as tenant_record,
     };
     pub(crate) use super::token::{by_id as token_by_id, find_token_owner, list_tokens as tokens};
     pub(crate) use super::vault::{by_name as secret, find_vault_key as vault_key, list_secrets as secrets};

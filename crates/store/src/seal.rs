@@ -194,7 +194,7 @@ impl SealWriter {
         )
     }
 
-    /// Seals an act that changes no row, unless the tenant is unknown.
+    /// Seals an act that changes no row, unless the tenant is unknown or being erased.
     pub(crate) fn seal_noted_act(
         &mut self,
         db: &Connection,
@@ -202,8 +202,9 @@ impl SealWriter {
         act: &AuditAct,
         at: i64,
     ) -> rusqlite::Result<()> {
-        let known =
-            db.prepare_cached("SELECT 1 FROM tenants WHERE tenant = ?1")?.exists([tenant.as_bytes()])?;
+        let known = db
+            .prepare_cached("SELECT 1 FROM tenants WHERE tenant = ?1 AND erased_at IS NULL")?
+            .exists([tenant.as_bytes()])?;
         if known { self.seal_act(db, tenant, Some(at), act) } else { Ok(()) }
     }
 }

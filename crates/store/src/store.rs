@@ -80,9 +80,10 @@ impl SqliteStore {
     async fn sweep_tenant(&self, tenant: TenantId) -> Result<u64, ReadError> {
         let hashes = self.list_files(move |files| files.list_hashes(tenant)).await?;
         let mut swept = 0;
-        for page in hashes.chunks(PageRequest::<()>::LIMIT_MAX) {
+        // One page at least, because the directory of a tenant that is gone goes with any.
+        let pages = hashes.chunks(PageRequest::<()>::LIMIT_MAX).map(<[_]>::to_vec);
+        for hashes in pages.chain(hashes.is_empty().then(Vec::new)) {
             let (ack, answer) = oneshot::channel();
-            let hashes = page.to_vec();
             self.queue.push(WriterJob::Sweep { tenant, hashes, ack }).map_err(queue_error)?;
             swept += answer.await.map_err(|_| writer_ended())??;
         }

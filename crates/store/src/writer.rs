@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use dromia_contracts::store::{CommitOutcome, CommitRefusal, ReadError};
+use dromia_contracts::store::{CommitOutcome, CommitRefusal, Mutation, ReadError, WriteBatch};
 
 use crate::acknowledged_end::AcknowledgedEnd;
 use crate::apply::{BatchCheckError, BatchDraft, BodyKeys};
@@ -173,6 +173,13 @@ impl StoreWriter {
     fn serve_writes(&mut self, writes: Vec<BatchWrite>) {
         match self.try_group(&writes) {
             Ok(answers) => {
+                for write in writes.iter().filter(|write| erases_tenant(&write.batch)) {
+                    let tenant = write.batch.tenant;
+                    let swept = self.run_in_transaction(|db| body_sweeper::sweep_page(db, tenant, &[]));
+                    if let Err(error) = swept {
+                        tracing::warn!(%error, "the directory of an erased tenant stays until the next sweep");
+                    }
+                }
                 for (write, commit) in writes.into_iter().zip(answers) {
                     send_answer(write.ack, commit);
                 }
@@ -359,6 +366,9 @@ fn write_group(
             answers.push(CommitOutcome::Refused(refusal));
             continue;
         }
+        if erases_tenant(&write.batch) {
+            keys.forget_tenant(write.batch.tenant);
+        }
         answers.push(match BatchDraft::check_batch(db, keys, &write.batch) {
             Ok(draft) => {
                 rows += draft.write_rows()?;
@@ -371,6 +381,11 @@ fn write_group(
     }
     rows += seals.write_seals(db, grown)?;
     Ok((answers, rows))
+}
+
+/// Tells whether a batch erases its tenant, of which nothing may be remembered then.
+fn erases_tenant(batch: &WriteBatch) -> bool {
+    matches!(batch.mutations[..], [Mutation::TenantErase(_)])
 }
 
 /// Makes the large bodies of a batch durable before its transaction begins. A batch whose file cannot be written

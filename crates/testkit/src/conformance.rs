@@ -8,6 +8,7 @@
 pub mod acts;
 pub mod compare;
 pub mod random;
+pub mod tenant_erasure;
 pub mod tenants;
 
 mod approval;
@@ -140,6 +141,7 @@ claims! {
     tenancy::a_row_of_another_tenant_is_refused_by_the_store,
     tenancy::a_stranger_finds_nothing,
     tenancy::a_scope_narrowed_to_one_agent_finds_nothing_of_another,
+    tenant_erasure::an_erasure_takes_a_suspended_tenant_and_no_neighbour,
     token::a_token_is_found_with_everything_that_was_registered,
     token::a_token_is_registered_once,
     token::tokens_are_listed_by_id_in_pages_and_by_name,

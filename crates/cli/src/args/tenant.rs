@@ -26,6 +26,12 @@ pub enum TenantCommand {
     /// Have a suspended tenant go on where it stopped
     #[command(after_help = "Examples:\n  dromia tenant resume acme")]
     Resume(NamedTenant),
+    /// Erase a suspended tenant: its agents, tokens, secrets, budgets and rules, its history and its audit
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  dromia tenant suspend acme\n  dromia tenant delete acme\n  dromia tenant rm acme --yes"
+    )]
+    Delete(NamedTenant),
 }
 
 /// A tenant that is there.

@@ -4,7 +4,7 @@ use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport};
 use dromia_api::list::LIMIT_MAX;
 use dromia_api::run::RunResource;
 use dromia_api::session::SessionResource;
-use dromia_api::{AgentConfig, AgentState, BusyPolicy, ListPage, RunStatus};
+use dromia_api::{AgentConfig, AgentState, BusyPolicy, ErasureCounts, ListPage, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -140,18 +140,21 @@ async fn delete_agent(
     let question = format!("Erase {} with all its sessions, runs and files?", agent.name);
     cli.confirm(&question, output).await?;
     let deleted: DeletionReport = cli.client.delete(&agent_path(agent, "")).await?;
-    output.print_result(&deleted, |DeletionReport { erased }| {
-        draw_pairs(&[
-            ("sessions", erased.sessions.to_string()),
-            ("runs", erased.runs.to_string()),
-            ("entries", erased.entries.to_string()),
-            ("items", erased.items.to_string()),
-            ("bodies", erased.bodies.to_string()),
-            ("messages", erased.deliveries.to_string()),
-            ("files", erased.files.to_string()),
-        ])
-    })?;
+    output.print_result(&deleted, |DeletionReport { erased }| draw_pairs(&erased_pairs(erased)))?;
     Ok(CommandExit::Done)
+}
+
+/// What an erasure took, line by line.
+pub(super) fn erased_pairs(erased: &ErasureCounts) -> [(&'static str, String); 7] {
+    [
+        ("sessions", erased.sessions.to_string()),
+        ("runs", erased.runs.to_string()),
+        ("entries", erased.entries.to_string()),
+        ("items", erased.items.to_string()),
+        ("bodies", erased.bodies.to_string()),
+        ("messages", erased.deliveries.to_string()),
+        ("files", erased.files.to_string()),
+    ]
 }
 
 /// An agent and its runs that have not ended.

@@ -16,7 +16,7 @@ use dromia_api::secret::SecretResource;
 use dromia_api::session::{SessionImport, SessionResource};
 use dromia_api::status::NodeStatus;
 use dromia_api::task::{KillReceipt, TaskResource, TaskSpawned};
-use dromia_api::tenant::{TenantCreated, TenantDetails, TenantResource};
+use dromia_api::tenant::{TenantCreated, TenantDeletionReport, TenantDetails, TenantResource};
 use dromia_api::token::{TokenCreated, TokenResource};
 use dromia_api::tool::ToolResource;
 
@@ -55,6 +55,7 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<TenantDetails>("tenant show"),
         PublishedSchema::for_command::<TenantResource>("tenant suspend"),
         PublishedSchema::for_command::<TenantResource>("tenant resume"),
+        PublishedSchema::for_command::<TenantDeletionReport>("tenant delete"),
         PublishedSchema::for_command::<context::ContextRow>("context add"),
         PublishedSchema::for_command::<ListPage<context::ContextRow>>("context list"),
         PublishedSchema::for_command::<context::ContextRow>("context use"),

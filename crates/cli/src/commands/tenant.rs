@@ -1,8 +1,9 @@
-//! `tenant`: register, list, show, suspend and resume tenants.
+//! `tenant`: register, list, show, suspend, resume and delete tenants.
 
-use dromia_api::ListPage;
-use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDetails, TenantResource};
+use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDeletionReport, TenantDetails, TenantResource};
+use dromia_api::{HandleSlug, ListPage};
 
+use super::agent::erased_pairs;
 use super::overview::spend_text;
 use super::{Cli, listing_path, print_list};
 use crate::args;
@@ -44,6 +45,9 @@ pub(super) async fn run(
             Ok(CommandExit::Done)
         }
         args::TenantCommand::Suspend(named) => set_suspension(cli, named, "suspend", output).await,
+        args::TenantCommand::Delete(args::NamedTenant { handle }) => {
+            delete_tenant(cli, &handle, output).await
+        }
         args::TenantCommand::Resume(named) => set_suspension(cli, named, "resume", output).await,
     }
 }
@@ -62,6 +66,27 @@ async fn set_suspension(
             "its runs rest at their next step; `dromia tenant resume {handle}` has them go on"
         ))?;
     }
+    Ok(CommandExit::Done)
+}
+
+async fn delete_tenant(
+    cli: &Cli<'_>,
+    handle: &HandleSlug,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let question = format!(
+        "Erase the tenant {handle} with all its agents, tokens, secrets, history and audit, for good?"
+    );
+    cli.confirm(&question, output).await?;
+    let deleted: TenantDeletionReport = cli.client.delete(&format!("/v1/tenants/{handle}")).await?;
+    output.print_result(&deleted, |deleted| {
+        let mut pairs = vec![
+            ("tenant", format!("{} ({})", deleted.handle, deleted.id)),
+            ("agents", deleted.erased.agents.to_string()),
+        ];
+        pairs.extend(erased_pairs(&deleted.erased.of_agents));
+        draw_pairs(&pairs)
+    })?;
     Ok(CommandExit::Done)
 }
 

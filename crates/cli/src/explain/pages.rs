@@ -47,6 +47,10 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
              request that would change something or call a model or a tool is refused",
             "ask the operator of the server; `dromia tenant resume TENANT` has it go on where it stopped",
         ),
+        ErrorCode::TenantActive => new_page(
+            "the tenant is not suspended; only a suspended tenant is deleted, because nothing of it works any more",
+            "`dromia tenant suspend TENANT`, look at what it has with `dromia tenant show TENANT`, and delete it then",
+        ),
         ErrorCode::AgentNotFound => new_page(
             "the agent does not exist in this tenant, or the caller cannot see it",
             "`dromia agent list` shows the agents; choose one with --agent, and the tenant with -T",

@@ -30,6 +30,8 @@ pub enum AuditChange {
         /// Whether it is suspended since then.
         suspended: bool,
     },
+    /// The tenant is erased: this record is all that stays of it.
+    TenantDeleted,
     /// A credential was registered.
     TokenCreated {
         /// Its id.
@@ -228,9 +230,10 @@ pub enum AuditChange {
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 26] = [
+    pub const KINDS: [&'static str; 27] = [
         "tenant_created",
         "tenant_suspension_set",
+        "tenant_deleted",
         "token_created",
         "token_revoked",
         "agent_created",
@@ -262,6 +265,7 @@ impl AuditChange {
         match self {
             Self::TenantCreated { .. } => "tenant_created",
             Self::TenantSuspensionSet { .. } => "tenant_suspension_set",
+            Self::TenantDeleted => "tenant_deleted",
             Self::TokenCreated { .. } => "token_created",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::AgentCreated { .. } => "agent_created",
@@ -306,6 +310,7 @@ impl AuditChange {
             Self::ApprovalRuleSet { agent, .. } => *agent,
             Self::TenantCreated { .. }
             | Self::TenantSuspensionSet { .. }
+            | Self::TenantDeleted
             | Self::TokenCreated { .. }
             | Self::TokenRevoked { .. }
             | Self::StatePut { .. }

@@ -48,6 +48,9 @@ pub enum CommitRefusal {
     /// The tenant's or agent's handle is taken.
     #[error("the handle {0} already exists")]
     HandleTaken(HandleSlug),
+    /// The tenant is not suspended, so it is not erased.
+    #[error("the tenant is not suspended")]
+    TenantActive,
     /// The agent is in a state that does not allow this.
     #[error("the agent is {}", found.as_str())]
     AgentState {

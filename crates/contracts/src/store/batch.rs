@@ -143,6 +143,15 @@ mutations! {
     /// Suspends the tenant since a time, or has it go on where there is none. A tenant that is suspended already stays so
     /// since when it was. As long as it is, no claim is granted to a run that would begin.
     TenantSuspensionSet(Option<Timestamp>) = "tenant_suspension_set",
+    /// Erases the tenant, a page at a time: the first marks the tenant since that time and leaves an act, each one after it
+    /// erases up to [`WriteBatch::ROWS_MAX`] rows, and the last one the tenant itself. Refused with
+    /// [`CommitRefusal::TenantActive`](super::CommitRefusal::TenantActive) unless the tenant is suspended, and with
+    /// [`CommitRefusal::NotFound`](super::CommitRefusal::NotFound) once it is gone. A batch has nothing beside it.
+    ///
+    /// A marked tenant is not found by reads of tenants and tokens, and no other batch of it is accepted. The mark and each
+    /// page set agents to `deleting`; no page takes other rows until
+    /// [`erase_agent_page`](super::Store::erase_agent_page) has erased all of them.
+    TenantErase(Timestamp) = "tenant_erase",
     /// Registers a credential.
     TokenCreate(TokenCreate) = "token_create",
     /// Takes a credential back.

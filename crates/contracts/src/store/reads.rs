@@ -11,7 +11,7 @@
 macro_rules! replay_store_reads {
     ($replay:ident) => {
         $replay! {
-            /// Lists tenants.
+            /// Lists tenants. One that is being erased is not found, here and by its handle, id and tokens.
             fn tenants(
                 operator: OperatorScope,
                 page: $crate::store::PageRequest<$crate::id::TenantId>
@@ -58,6 +58,9 @@ macro_rules! replay_store_reads {
 
             /// Lists agents of every tenant that are being erased.
             fn deleting_agents(operator: OperatorScope) -> Vec<($crate::id::TenantId, $crate::id::AgentId)>;
+
+            /// Lists tenants that are being erased.
+            fn deleting_tenants(operator: OperatorScope) -> Vec<$crate::id::TenantId>;
 
             /// Lists the tenant's tokens, optionally only those of one name. A scope that is narrowed to an
             /// agent sees none.

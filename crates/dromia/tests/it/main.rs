@@ -89,6 +89,8 @@ mod suggesting;
 mod suspended;
 mod sweeping;
 mod tasks;
+mod tenant_deletion;
+mod tenant_erasure;
 mod terminal;
 mod terminal_states;
 mod threats;

@@ -1,6 +1,6 @@
 //! Which erasures run without a caller.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,17 +10,21 @@ use dromia_contracts::{AgentId, TenantId};
 #[derive(Debug, Default)]
 pub(crate) struct ErasureTracker {
     begun: Mutex<RunningErasures>,
-    /// Agents that a caller erases; one request counts the erased rows of each.
-    counted: Mutex<BTreeSet<AgentId>>,
+    /// What a caller erases; one request counts the erased rows of each.
+    counted: Mutex<BTreeSet<ErasureTarget>>,
     /// One has come to its end, so another may begin.
     pub(super) has_ended: AtomicBool,
 }
 
+/// What is erased: an agent of a tenant, or without one the whole tenant.
+pub(crate) type ErasureTarget = (TenantId, Option<AgentId>);
+
 #[derive(Debug, Default)]
 pub(super) struct RunningErasures {
-    pub(super) running: BTreeMap<TenantId, AgentId>,
+    /// One for each tenant.
+    pub(super) running: BTreeSet<TenantId>,
     /// Which was begun last; those behind it are next.
-    pub(super) last: Option<(TenantId, AgentId)>,
+    pub(super) last: Option<ErasureTarget>,
 }
 
 impl ErasureTracker {
@@ -35,18 +39,19 @@ impl ErasureTracker {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a caller erases an agent.
-    pub(super) fn begin_counted(&self, agent: AgentId) {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).insert(agent);
+    /// Notes that a caller erases an agent or a tenant.
+    pub(super) fn begin_counted(&self, target: ErasureTarget) {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).insert(target);
     }
 
     /// Notes that the caller's erasure is over.
-    pub(super) fn end_counted(&self, agent: AgentId) {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).remove(&agent);
+    pub(super) fn end_counted(&self, target: ErasureTarget) {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).remove(&target);
     }
 
-    /// Returns whether a caller is erasing an agent.
-    pub(super) fn is_counted(&self, agent: AgentId) -> bool {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).contains(&agent)
+    /// Returns whether a caller is erasing it, or the tenant that it belongs to.
+    pub(super) fn is_counted(&self, target: ErasureTarget) -> bool {
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.contains(&target) || counted.contains(&(target.0, None))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::agent::{HandleSlug, TenantRecord};
 use dromia_contracts::clock::ClockSteps;
 use dromia_contracts::delivery::{DeadReason, DeliverySummary, OpenDelivery};
 use dromia_contracts::store::{PageRequest, ReadError};
@@ -116,7 +116,14 @@ impl OutboxPump {
                 let place = (tenant, delivery.target.clone());
                 // What waits of a suspended tenant waits on: nothing of it leaves, and nothing is given up.
                 if let Entry::Vacant(unknown) = suspended.entry(tenant) {
-                    unknown.insert(self.is_suspended(tenant).await?);
+                    let found = self.ports.store.tenant_record(&self.tenant_scope(tenant)).await?;
+                    // The handle of a tenant that was erased may belong to another one by now.
+                    if let Some(record) = &found
+                        && let Some(known) = memory.tenants.get_mut(&record.handle)
+                    {
+                        *known = tenant;
+                    }
+                    unknown.insert(rests(found.as_ref()));
                 }
                 if self.flights.has_target(&place) || suspended[&tenant] {
                     continue;
@@ -222,7 +229,7 @@ impl OutboxPump {
 
     pub(super) async fn is_suspended(&self, tenant: TenantId) -> Result<bool, ReadError> {
         let found = self.ports.store.tenant_record(&self.tenant_scope(tenant)).await?;
-        Ok(found.is_some_and(|tenant| tenant.suspended_at.is_some()))
+        Ok(rests(found.as_ref()))
     }
 
     /// Finds the ids of the tenants that have channels.
@@ -276,4 +283,9 @@ impl OutboxPump {
     pub(super) fn tenant_scope(&self, tenant: TenantId) -> Scope {
         self.ports.authority.issue_scope(tenant, Actor::new("outbox"))
     }
+}
+
+/// Tells whether nothing of a tenant leaves: it is suspended, or not found because it is being erased.
+fn rests(found: Option<&TenantRecord>) -> bool {
+    found.is_none_or(|tenant| tenant.suspended_at.is_some())
 }

@@ -1,14 +1,15 @@
-//! Tenants: list, register, show, suspend and resume; for the operator only.
+//! Tenants: list, register, show, suspend, resume and delete; for the operator only.
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use dromia_api::ListPage;
-use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDetails, TenantResource};
-use dromia_contracts::TenantId;
+use dromia_api::TENANT_DEFAULT;
+use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDeletionReport, TenantDetails, TenantResource};
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::store::PageRequest;
+use dromia_contracts::{ErrorCode, TenantId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,7 +19,7 @@ use crate::authentication::{node_scope, stored_tenant};
 use crate::caller::NodeOperator;
 use crate::core::Shared;
 use crate::extract::{JsonBody, PathSegments, QueryParams, page_limit};
-use crate::failure::Answer;
+use crate::failure::{Answer, ApiError};
 use crate::wire;
 
 /// What the first token of a tenant is called.
@@ -71,6 +72,38 @@ pub(crate) async fn show_tenant(
         budgets: budgets.into_iter().map(wire::api_budget).collect(),
         spend: OverviewReader::new(&core, scope).read_spend().await?,
     }))
+}
+
+/// Erases a tenant. The one that the server itself uses is refused, because keys of providers are in its vault and callers who
+/// name no tenant mean it.
+pub(crate) async fn delete_tenant(
+    State(core): State<Shared>,
+    NodeOperator(operator): NodeOperator,
+    PathSegments(handle): PathSegments<HandleSlug>,
+) -> Answer<Json<TenantDeletionReport>> {
+    let tenant = stored_tenant(&core, &handle).await?;
+    if handle.as_str() == TENANT_DEFAULT {
+        let text = format!("the server itself uses the tenant {handle}, so it is not deleted");
+        let hint =
+            "delete its agents with `dromia agent delete`, and its secrets with `dromia secret delete`";
+        return Err(ApiError::new(ErrorCode::InvalidRequest, text).with_hint(hint));
+    }
+    if tenant.suspended_at.is_none() {
+        let text = format!("the tenant {handle} is not suspended, so it is not deleted");
+        let hint = format!("suspend it first with `dromia tenant suspend {handle}`");
+        return Err(ApiError::new(ErrorCode::TenantActive, text).with_hint(hint));
+    }
+    let (shared, id) = (Shared::clone(&core), tenant.id);
+    let erased = core.ports.runtime.carried_through(async move {
+        let erasing = shared.ports.runs.tenant_delete(operator, id);
+        // Its tokens stop with the mark and not with the last page; what was looked up before the mark goes at the end.
+        let erased = erasing.await;
+        shared.caches.tenants.forget_all();
+        shared.caches.tokens.forget_all();
+        shared.caches.agents.forget_all();
+        erased
+    });
+    Ok(Json(TenantDeletionReport { id, handle, erased: erased.await? }))
 }
 
 pub(crate) async fn suspend_tenant(

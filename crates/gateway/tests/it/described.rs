@@ -56,7 +56,8 @@ impl Operation {
             ("{session}", house.session.to_string()),
             ("{run}", house.run.to_string()),
             ("{fragment}", house.run.to_string()),
-            ("{tenant}", "default".to_owned()),
+            // The server keeps its own.
+            ("{tenant}", if self.id == "tenant_delete" { "other" } else { "default" }.to_owned()),
             ("{step}", "1".to_owned()),
             ("{model}", house.agent.to_string()),
             ("{number}", "1".to_owned()),

@@ -30,6 +30,8 @@ impl BatchSize {
                     size.add_agent(&revise.display_name, &revise.labels, &revise.config);
                 }
                 Mutation::AgentRename(rename) => size.bytes += rename.handle.as_str().len(),
+                // A whole page, which goes alone.
+                Mutation::TenantErase(_) => size.rows = WriteBatch::ROWS_MAX,
                 Mutation::TenantSuspensionSet(_)
                 | Mutation::TokenRevoke(_)
                 | Mutation::AgentStateSet(_)

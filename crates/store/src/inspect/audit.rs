@@ -35,7 +35,7 @@ use crate::open_error::OpenError;
 use crate::read::journal::BodyReader;
 use crate::seal;
 
-use self::seals::{ChainWalk, FindingLocation};
+use self::seals::ChainWalk;
 
 /// What a checkpoint says of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,15 +210,17 @@ impl StoreInspector {
     ) -> Result<AuditChecked, OpenError> {
         let db = self.connect()?;
         let key: Option<[u8; 32]> = db
-            .query_row("SELECT body_key FROM tenants WHERE tenant = ?1", [tenant.as_bytes()], |row| {
-                row.get(0)
-            })
+            .query_row(
+                "SELECT body_key FROM tenants WHERE tenant = ?1 AND erased_at IS NULL",
+                [tenant.as_bytes()],
+                |row| row.get(0),
+            )
             .optional()?;
         let mut checkpoints = checkpoints.to_vec();
         checkpoints.sort_unstable_by_key(|one| (one.seal, one.checkpoint));
         let mut walk = ChainWalk::new(&db, tenant, checkpoints);
         let Some(key) = key else {
-            walk.report_problem(AuditProblem::TenantRemoved, FindingLocation::default());
+            walk.check_deletion()?;
             return Ok(walk.checked);
         };
         walk.learn_erased()?;

@@ -43,12 +43,14 @@ impl StoreInspector {
 
 fn query_names(db: &Connection, platforms: &[String]) -> rusqlite::Result<Option<NameInventory>> {
     let mut names = NameInventory::default();
-    let Some(tenants) = query_pairs(db, "SELECT handle, '' FROM tenants")? else { return Ok(None) };
+    let Some(tenants) = query_pairs(db, "SELECT handle, '' FROM tenants WHERE erased_at IS NULL")? else {
+        return Ok(None);
+    };
     names.tenants.extend(tenants.into_iter().map(|(tenant, _)| (tenant, TenantNames::default())));
-    let agents =
-        "SELECT tenants.handle, agents.handle FROM agents JOIN tenants ON tenants.tenant = agents.tenant";
+    let agents = "SELECT tenants.handle, agents.handle FROM agents JOIN tenants ON tenants.tenant = agents.tenant \
+                  WHERE tenants.erased_at IS NULL";
     let tokens = "SELECT tenants.handle, tokens.name FROM tokens JOIN tenants ON tenants.tenant = tokens.tenant \
-                  WHERE tokens.revoked_at IS NULL";
+                  WHERE tokens.revoked_at IS NULL AND tenants.erased_at IS NULL";
     let (Some(agents), Some(tokens)) = (query_pairs(db, agents)?, query_pairs(db, tokens)?) else {
         return Ok(None);
     };

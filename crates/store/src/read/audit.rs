@@ -43,8 +43,11 @@ pub(crate) fn chain_end(db: &Connection, tenant: TenantId) -> Found<AuditCursor>
 
 pub(crate) fn list_heads(db: &Connection, page: PageRequest<TenantId>) -> Found<Vec<AuditHead>> {
     let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
-    let mut select =
-        db.prepare_cached("SELECT tenant FROM tenants WHERE tenant > ?1 ORDER BY tenant LIMIT ?2")?;
+    // Those that were erased included: each checkpoint signs what stays of them.
+    let mut select = db.prepare_cached(
+        "SELECT tenant FROM tenants WHERE tenant > ?1 UNION SELECT tenant FROM audit_heads WHERE tenant > ?1 \
+         ORDER BY tenant LIMIT ?2",
+    )?;
     let tenants: Vec<[u8; 16]> = select
         .query_map(params![after, page_limit(&page)], |row| column_codes::read_bytes(row, 0))?
         .collect::<Result<_, _>>()?;

@@ -25,20 +25,32 @@ pub(super) fn read_tenant(row: &Row<'_>) -> rusqlite::Result<TenantRecord> {
 pub(crate) fn list_tenants(db: &Connection, page: PageRequest<TenantId>) -> Found<Vec<TenantRecord>> {
     let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
     let mut select = db.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM tenants WHERE tenant > ?1 ORDER BY tenant LIMIT ?2"
+        "SELECT {COLUMNS} FROM tenants WHERE tenant > ?1 AND erased_at IS NULL ORDER BY tenant LIMIT ?2"
     ))?;
     let tenants =
         select.query_map(params![after, page_limit(&page)], read_tenant)?.collect::<Result<_, _>>()?;
     Ok(tenants)
 }
 
+pub(crate) fn list_deleting(db: &Connection) -> Found<Vec<TenantId>> {
+    let mut select = db.prepare_cached(
+        "SELECT tenant FROM tenants INDEXED BY tenants_erased WHERE erased_at IS NOT NULL ORDER BY tenant",
+    )?;
+    let tenants = select
+        .query_map([], |row| column_codes::read_bytes(row, 0).map(TenantId::from_bytes))?
+        .collect::<Result<_, _>>()?;
+    Ok(tenants)
+}
+
 pub(crate) fn by_handle(db: &Connection, handle: &HandleSlug) -> Found<Option<TenantRecord>> {
-    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM tenants WHERE handle = ?1"))?;
+    let mut select =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM tenants WHERE handle = ?1 AND erased_at IS NULL"))?;
     Ok(select.query_row([handle.as_str()], read_tenant).optional()?)
 }
 
 pub(crate) fn of_scope(db: &Connection, view: ScopeView) -> Found<Option<TenantRecord>> {
-    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM tenants WHERE tenant = ?1"))?;
+    let mut select =
+        db.prepare_cached(&format!("SELECT {COLUMNS} FROM tenants WHERE tenant = ?1 AND erased_at IS NULL"))?;
     Ok(select.query_row([view.tenant.as_bytes()], read_tenant).optional()?)
 }
 

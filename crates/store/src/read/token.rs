@@ -27,7 +27,7 @@ fn read_token(row: &Row<'_>, from: usize) -> rusqlite::Result<TokenRecord> {
 pub(crate) fn find_token_owner(db: &Connection, hash: Digest) -> Found<Option<TokenOwner>> {
     let mut select = db.prepare_cached(
         "SELECT t.tenant, t.handle, t.at, t.suspended_at, k.token, k.name, k.scopes, k.at, k.expires_at, k.revoked_at \
-         FROM tokens k JOIN tenants t ON t.tenant = k.tenant WHERE k.hash = ?1",
+         FROM tokens k JOIN tenants t ON t.tenant = k.tenant WHERE k.hash = ?1 AND t.erased_at IS NULL",
     )?;
     let owner = select.query_row([hash.as_bytes()], |row| {
         Ok(TokenOwner { tenant: tenant::read_tenant(row)?, token: read_token(row, 4)? })

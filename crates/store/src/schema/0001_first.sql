@@ -8,8 +8,11 @@ CREATE TABLE tenants (
     at       INTEGER NOT NULL,
     body_key BLOB NOT NULL,
     -- Since when it is suspended, if it is.
-    suspended_at INTEGER
+    suspended_at INTEGER,
+    -- Since when it is being erased, if it is.
+    erased_at INTEGER
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX tenants_erased ON tenants (tenant) WHERE erased_at IS NOT NULL;
 
 CREATE TABLE tokens (
     hash       BLOB NOT NULL PRIMARY KEY,
@@ -356,7 +359,8 @@ CREATE TABLE budget_open (
 
 -- The chain of seals of each tenant. kind 0: the heads of the journals that grew in one commit (run, whose it is,
 -- first and last entry, chain of the last); kind 1: something that people changed, as JSON. chain
--- covers everything up to the row. Numbers begin with 1 and have no gap.
+-- covers everything up to the row. Numbers begin with 1 and have no gap; of a tenant that was erased only the act
+-- that ordered it, and what was sealed in its commit, stay.
 CREATE TABLE audit (
     tenant BLOB NOT NULL,
     number INTEGER NOT NULL,

@@ -176,7 +176,7 @@ async fn an_export_is_sealed_under_its_actor() {
     assert_eq!(check(scene.dir.path(), &[]).findings, []);
 }
 
-fn check(dir: &Path, checkpoints: &[TenantCheckpoint]) -> AuditChecked {
+pub(crate) fn check(dir: &Path, checkpoints: &[TenantCheckpoint]) -> AuditChecked {
     let inspector = StoreInspector::new(StoreConfig::new(dir), Duration::from_mins(1));
     inspector.audit_tenant(TENANT, checkpoints, &mut Folded::default()).expect("is checked")
 }

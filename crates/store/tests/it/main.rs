@@ -17,6 +17,7 @@ mod rights;
 mod scene;
 mod state;
 mod tables;
+mod tenant_erasure;
 mod tenants;
 mod tokens;
 mod upkeep;

@@ -69,6 +69,7 @@ fn record_kind(mutation: &Mutation) -> Option<&'static str> {
     Some(match mutation {
         Mutation::TenantCreate(_) => "tenant_created",
         Mutation::TenantSuspensionSet(_) => "tenant_suspension_set",
+        Mutation::TenantErase(_) => "tenant_deleted",
         Mutation::TokenCreate(_) => "token_created",
         Mutation::TokenRevoke(_) => "token_revoked",
         Mutation::AgentCreate(_) => "agent_created",
@@ -237,7 +238,14 @@ async fn act_batches(scene: &StoreScene) -> Vec<WriteBatch> {
     ];
     let mut story: Vec<_> =
         mutations.into_iter().map(|mutation| scene.new_batch().with_mutation(mutation)).collect();
-    story.push(WriteBatch::new(other).with_mutation(Mutation::TenantCreate(create)));
+    // An agent keeps the tenant there, so that its erasure can be sent again.
+    let of_other = [
+        Mutation::TenantCreate(create),
+        agent_create(scene.agent_id(), "kept"),
+        Mutation::TenantSuspensionSet(Some(scene_time(14))),
+        Mutation::TenantErase(scene_time(15)),
+    ];
+    story.extend(of_other.map(|mutation| WriteBatch::new(other).with_mutation(mutation)));
     story
 }
 

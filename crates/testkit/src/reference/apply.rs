@@ -5,6 +5,7 @@
 //! or a token that is taken, is looked at here; a tenant's own rows know nothing of others.
 
 use dromia_contracts::TenantId;
+use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::store::{
     AnswerPut, CommitReceipt, CommitRefusal, Mutation, TenantCreate, TextPin, TokenCreate, TurnClaim,
@@ -24,6 +25,11 @@ impl ReferenceState {
         let rows = measure_batch(batch)?;
         let mut receipt = CommitReceipt { positions: Vec::new(), claimed: true, waiting: false };
         let mut copy = self.tenants.get(&batch.tenant).cloned();
+        let erases = matches!(batch.mutations[..], [Mutation::TenantErase(_)]);
+        let is_marked = copy.as_ref().is_some_and(|tenant| tenant.erased_at.is_some());
+        if is_marked && !erases {
+            return Err(CommitRefusal::NotFound(batch.tenant.to_string()));
+        }
         let wanted = batch.wanted.as_ref();
         for mutation in &batch.mutations {
             let act = CandidateAct::from_mutation(copy.as_ref(), mutation, wanted);
@@ -57,7 +63,11 @@ impl ReferenceState {
         for act in redrives {
             tenant.note_act(act);
         }
-        self.tenants.insert(batch.tenant, tenant);
+        if is_marked && tenant.agents.rows.is_empty() {
+            self.tenants.remove(&batch.tenant);
+        } else {
+            self.tenants.insert(batch.tenant, tenant);
+        }
         self.stats.commits += 1;
         self.stats.batches += 1;
         self.stats.rows += rows as u64;
@@ -153,6 +163,13 @@ impl TenantRows {
             | Mutation::CursorMove(_) => {}
             // One that is suspended already stays so since when it was.
             Mutation::TenantSuspensionSet(since) => self.suspended_at = since.map(|at| self.suspended_at.unwrap_or(at)),
+            Mutation::TenantErase(at) => {
+                if self.suspended_at.is_none() {
+                    return Err(CommitRefusal::TenantActive);
+                }
+                self.erased_at.get_or_insert(*at);
+                self.agents.rows.values_mut().for_each(|agent| agent.state = AgentState::Deleting);
+            }
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(revoke)?,
             Mutation::AgentCreate(create) => self.agents.create_agent(create, batch.wanted.as_ref())?,
             Mutation::AgentRevise(revise) => self.agents.revise_agent(revise, batch.wanted.as_ref())?,

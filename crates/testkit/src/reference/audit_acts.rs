@@ -68,6 +68,7 @@ fn change_of(
         Mutation::TenantSuspensionSet(since) => {
             (now, AuditChange::TenantSuspensionSet { suspended: since.is_some() })
         }
+        Mutation::TenantErase(at) => (Some(*at), AuditChange::TenantDeleted),
         Mutation::TokenCreate(create) => {
             let (token, name, scopes) = (create.token, name(&create.name), create.scopes);
             let (hash, expires_at) = (create.hash, create.expires_at);
@@ -177,6 +178,7 @@ fn row_state_text(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
     let Some(rows) = rows else { return "no tenant".to_owned() };
     match mutation {
         Mutation::TenantSuspensionSet(_) => format!("{:?}", rows.suspended_at.is_some()),
+        Mutation::TenantErase(_) => format!("{:?}", rows.erased_at),
         Mutation::TokenCreate(create) => format!("{:?}", rows.tokens.rows.get(&create.token)),
         Mutation::TokenRevoke(revoke) => format!("{:?}", rows.tokens.rows.get(&revoke.token)),
         Mutation::AgentCreate(create) => format!("{:?}", rows.agents.rows.get(&create.agent)),

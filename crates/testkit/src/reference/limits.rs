@@ -80,6 +80,12 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
                 }
                 (1, put.answer.as_ref().map_or(0, Bytes::len))
             }
+            Mutation::TenantErase(_) => {
+                if batch.mutations.len() > 1 || batch.claim.is_some() {
+                    return malformed("a batch that erases its tenant does nothing else");
+                }
+                (WriteBatch::ROWS_MAX, 0)
+            }
             Mutation::DeliveryStart(_)
             | Mutation::DeliverySettle(_)
             | Mutation::DeliveryDrop(_)

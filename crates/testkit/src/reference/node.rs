@@ -16,21 +16,21 @@ use super::page::page_rows;
 impl ReferenceState {
     /// Lists tenants by id.
     pub(super) fn list_tenants(&self, asked: PageRequest<TenantId>) -> Vec<TenantRecord> {
-        let rows = self.tenants.iter().map(|(id, rows)| (*id, rows.tenant_record(*id)));
+        let rows = self.tenants.iter().filter_map(|(id, rows)| Some((*id, rows.seen_tenant(*id)?)));
         page_rows(rows, asked, false)
     }
 
     /// Finds a tenant by its handle.
     pub(super) fn tenant_by_handle(&self, handle: &HandleSlug) -> Option<TenantRecord> {
         let found = self.tenants.iter().find(|(_, rows)| rows.create.handle == *handle);
-        found.map(|(id, rows)| rows.tenant_record(*id))
+        found.and_then(|(id, rows)| rows.seen_tenant(*id))
     }
 
     /// Finds whose credential a token is.
     pub(super) fn find_token_owner(&self, hash: Digest) -> Option<TokenOwner> {
         self.tenants.iter().find_map(|(id, rows)| {
             let row = rows.tokens.rows.values().find(|row| row.hash == hash)?;
-            Some(TokenOwner { tenant: rows.tenant_record(*id), token: row.token.clone() })
+            Some(TokenOwner { tenant: rows.seen_tenant(*id)?, token: row.token.clone() })
         })
     }
 
@@ -114,6 +114,12 @@ impl ReferenceState {
             deleting.map(|agent| (*tenant, agent.id))
         });
         rows.collect()
+    }
+
+    /// Lists tenants that are being erased.
+    pub(super) fn deleting_tenants(&self) -> Vec<TenantId> {
+        let marked = self.tenants.iter().filter(|(_, rows)| rows.erased_at.is_some());
+        marked.map(|(id, _)| *id).collect()
     }
 
     /// Lists the first open delivery of each target.

@@ -62,7 +62,7 @@ impl Store for ReferenceStore {
 
     fn tenant_record<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<TenantRecord>> {
         let id = scope.tenant();
-        ready_read(self.lock_state().tenants.get(&id).map(|rows| rows.tenant_record(id)))
+        ready_read(self.lock_state().tenants.get(&id).and_then(|rows| rows.seen_tenant(id)))
     }
 
     fn tenant_counts<'a>(&'a self, scope: &'a Scope) -> Read<'a, TenantCounts> {
@@ -161,6 +161,10 @@ impl Store for ReferenceStore {
         asked: PageRequest<(TenantId, SessionId)>,
     ) -> Read<'a, Vec<PendingSession>> {
         ready_read(self.lock_state().pending_sessions(asked))
+    }
+
+    fn deleting_tenants<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<TenantId>> {
+        ready_read(self.lock_state().deleting_tenants())
     }
 
     fn deleting_agents<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<(TenantId, AgentId)>> {

@@ -27,6 +27,8 @@ pub(super) struct TenantRows {
     pub(super) create: TenantCreate,
     /// Since when it is suspended, if it is.
     pub(super) suspended_at: Option<Timestamp>,
+    /// Since when it is being erased, if it is.
+    pub(super) erased_at: Option<Timestamp>,
     /// What people changed, and when.
     pub(super) acts: Vec<(Timestamp, AuditAct)>,
     pub(super) tokens: TokenRows,
@@ -58,6 +60,7 @@ impl TenantRows {
         Self {
             create,
             suspended_at: None,
+            erased_at: None,
             acts: Vec::new(),
             tokens: TokenRows::default(),
             agents: AgentRows::default(),
@@ -79,6 +82,11 @@ impl TenantRows {
     pub(super) fn tenant_record(&self, id: TenantId) -> TenantRecord {
         let TenantCreate { handle, at, .. } = self.create.clone();
         TenantRecord { id, handle, created_at: at, suspended_at: self.suspended_at }
+    }
+
+    /// Returns the tenant's row, unless it is being erased.
+    pub(super) fn seen_tenant(&self, id: TenantId) -> Option<TenantRecord> {
+        self.erased_at.is_none().then(|| self.tenant_record(id))
     }
 
     /// Finds the agent of an inbox; `None` if the tenant has no such session or run.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dromia_contracts::audit::{AuditAct, AuditChange};
 use dromia_contracts::id_fragment::{IdFragment, IdKind};
@@ -13,6 +14,7 @@ use dromia_contracts::{Actor, BoxFuture, Scope, ScopeAuthority};
 use dromia_testkit::conformance::acts::{ReadActs, WITHOUT_ROW, every_act_leaves_one_record};
 use dromia_testkit::conformance::compare::{equal_receipts_and_reads, equals_the_reference};
 use dromia_testkit::conformance::random::{BatchWriter, TENANTS, op_sequences, tenant_id};
+use dromia_testkit::conformance::tenant_erasure::check_tenant_erasure;
 use dromia_testkit::conformance::{self, CLAIMS};
 use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::{FaultyStore, ReferenceStore, SimExecutor};
@@ -233,4 +235,33 @@ proptest! {
             prop_assert_eq!(stores[0].list_acts(&scope), stores[1].list_acts(&scope));
         }
     }
+}
+
+/// A store that says after the first pages that an erased tenant is gone.
+#[derive(Debug)]
+struct ShortErasure(ReferenceStore, AtomicU64);
+
+impl StoreWrapper for ShortErasure {
+    fn wrapped_store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
+        let erases = matches!(batch.mutations[..], [Mutation::TenantErase(_)]);
+        // One is refused because the tenant is active, one is the mark, and one comes before its agents are gone.
+        if erases && self.1.fetch_add(1, Ordering::Relaxed) >= 3 {
+            let gone = CommitRefusal::NotFound(batch.tenant.to_string());
+            return Box::pin(std::future::ready(CommitOutcome::Refused(gone)));
+        }
+        self.0.commit(batch)
+    }
+}
+
+#[test]
+fn an_erasure_without_its_last_pages_is_caught() {
+    let honest: Arc<dyn Store> = Arc::new(ReferenceStore::new());
+    assert_eq!(SimExecutor::new(1).block_on(check_tenant_erasure(honest)), Ok(Ok(())));
+    let short: Arc<dyn Store> = Arc::new(ShortErasure(ReferenceStore::new(), AtomicU64::new(0)));
+    let found = SimExecutor::new(1).block_on(check_tenant_erasure(short)).expect("the claim ends");
+    assert!(found.as_ref().is_err_and(|found| found.contains("marked tenants at the end")), "{found:?}");
 }

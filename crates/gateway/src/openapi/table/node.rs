@@ -2,7 +2,7 @@
 
 use dromia_api::overview::OverviewPage;
 use dromia_api::status::{HealthResponse, NodeStatus, ReadyResponse};
-use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDetails, TenantResource};
+use dromia_api::tenant::{CreateTenant, TenantCreated, TenantDeletionReport, TenantDetails, TenantResource};
 use dromia_api::token::{CreateToken, TokenCreated, TokenResource, WhoamiResponse};
 use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, ListPage};
 use serde_json::Value;
@@ -86,6 +86,16 @@ pub(super) fn tenant_operations() -> Vec<Operation> {
             "tenant_resume",
             "Have a suspended tenant go on where it stopped",
         ),
+        Operation::new(
+            "DELETE",
+            "/v1/tenants/{tenant}",
+            "tenant_delete",
+            "Erase a suspended tenant and everything that belongs to it",
+        )
+        .with_header(IDEMPOTENCY_HEADER, "Has no effect: a repeat finds no tenant.")
+        .gives_json::<TenantDeletionReport>(200, "What was erased.")
+        .writes_store()
+        .fails_with(&[ErrorCode::TenantNotFound, ErrorCode::TenantActive]),
         Operation::new("GET", "/v1/tenants", "tenant_list", "List tenants")
             .with_query::<queries::Tenants>()
             .gives_json::<ListPage<TenantResource>>(200, "A page of tenants, by id."),

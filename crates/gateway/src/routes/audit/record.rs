@@ -157,7 +157,7 @@ fn change_record(
         AuditChange::SessionExported { session } | AuditChange::SessionTrusted { session, .. } => {
             AuditRecord { session: Some(*session), what: Some(session.to_string()), ..record }
         }
-        AuditChange::VaultKeyReplaced => record,
+        AuditChange::VaultKeyReplaced | AuditChange::TenantDeleted => record,
     }
 }
 

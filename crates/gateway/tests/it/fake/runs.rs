@@ -1,6 +1,8 @@
 //! The engine of the tests: every input is answered with `you said: …`, or as the mood says.
 
-use dromia_contracts::agent::{AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantRecord};
+use dromia_contracts::agent::{
+    AgentRecord, AgentState, ErasureCounts, HandleSlug, TenantErasureCounts, TenantRecord,
+};
 use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::content::{AssistantMessage, ContentPart, parts_text};
@@ -393,6 +395,17 @@ impl EnginePort for Rooms {
         let known = inner.tenants.iter_mut().find(|known| known.id == tenant.id).expect("it was found");
         known.suspended_at = at;
         ready(Ok(known.clone()))
+    }
+
+    fn tenant_delete(
+        &self,
+        _: OperatorScope,
+        tenant: TenantId,
+    ) -> BoxFuture<'_, Result<TenantErasureCounts, Fault>> {
+        let mut inner = self.lock();
+        inner.tenants.retain(|known| known.id != tenant);
+        inner.tokens.retain(|_, owner| owner.tenant.id != tenant);
+        ready(Ok(TenantErasureCounts::default()))
     }
 
     fn token_create(

@@ -306,6 +306,7 @@ fn change_subject(change: &AuditChange) -> Option<(RightKind, [u8; 16], bool)> {
         AuditChange::ApprovalRuleRemoved { name } => (RightKind::Rule, name_key(name), false),
         AuditChange::TenantCreated { .. }
         | AuditChange::TenantSuspensionSet { .. }
+        | AuditChange::TenantDeleted
         | AuditChange::StatePut { .. }
         | AuditChange::DeliveryRedriven { .. }
         | AuditChange::ConfigApplied { .. }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::audit::{AuditAct, AuditChange};
@@ -20,6 +20,10 @@ const FINDINGS_MAX: usize = 1_000;
 
 /// A seal as it is stored: number, time, kind, record, chain.
 type Sealed = (u64, i64, i64, Vec<u8>, Vec<u8>);
+
+fn read_sealed(row: &Row<'_>) -> rusqlite::Result<Sealed> {
+    Ok((column_codes::read_counter(row, 0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+}
 
 /// Where something was found.
 #[derive(Debug, Clone, Copy, Default)]
@@ -163,6 +167,38 @@ impl<'a> ChainWalk<'a> {
         Ok(())
     }
 
+    /// Checks what stays of a tenant that is gone or being erased: the act that ordered it, and what was sealed in its commit.
+    /// What came before is gone by right, and so are the rows.
+    pub(super) fn check_deletion(&mut self) -> rusqlite::Result<()> {
+        let mut select = self.db.prepare_cached(
+            "SELECT number, at, kind, record, chain FROM audit WHERE tenant = ?1 AND number >= \
+             (SELECT max(number) FROM audit WHERE tenant = ?1 AND kind = 1) ORDER BY number",
+        )?;
+        let kept: Vec<Sealed> =
+            select.query_map([self.tenant.as_bytes()], read_sealed)?.collect::<Result<_, _>>()?;
+        let is_deletion = |(_, _, _, record, _): &Sealed| {
+            let act = serde_json::from_slice::<AuditAct>(record);
+            act.is_ok_and(|act| act.change == AuditChange::TenantDeleted)
+        };
+        let Some(((number, .., chain), later)) = kept.split_first().filter(|(first, _)| is_deletion(first))
+        else {
+            self.report_problem(AuditProblem::TenantRemoved, FindingLocation::default());
+            return Ok(());
+        };
+        // The seal before it may be gone, so its own chain is known by checkpoints only.
+        self.pass_seal(*number, chain);
+        for (number, at, kind, record, chain) in later {
+            self.check_link(*number, *at, *kind, record, chain);
+        }
+        self.checked.acts += 1;
+        if let Some(seal) = self.checkpoints.last().map(|one| one.seal)
+            && seal > self.number
+        {
+            self.report_problem(AuditProblem::SealsTruncated, FindingLocation::at_seal(self.number + 1));
+        }
+        Ok(())
+    }
+
     /// Reads the seals that follow.
     pub(super) fn read_on(&mut self) -> rusqlite::Result<()> {
         loop {
@@ -171,15 +207,7 @@ impl<'a> ChainWalk<'a> {
                  WHERE tenant = ?1 AND number > ?2 ORDER BY number LIMIT ?3",
             )?;
             let page: Vec<Sealed> = select
-                .query_map(params![self.tenant.as_bytes(), stored_counter(self.number), SEALS], |row| {
-                    Ok((
-                        column_codes::read_counter(row, 0)?,
-                        row.get(1)?,
-                        row.get(2)?,
-                        row.get(3)?,
-                        row.get(4)?,
-                    ))
-                })?
+                .query_map(params![self.tenant.as_bytes(), stored_counter(self.number), SEALS], read_sealed)?
                 .collect::<Result<_, _>>()?;
             if page.is_empty() {
                 return Ok(());
@@ -198,23 +226,7 @@ impl<'a> ChainWalk<'a> {
         record: &[u8],
         chain: &[u8],
     ) -> rusqlite::Result<()> {
-        let follows = number == self.number + 1;
-        if follows {
-            if seal::next(&self.chain, self.tenant, number, at, kind, record)[..] != *chain {
-                self.report_problem(AuditProblem::SealChanged, FindingLocation::at_seal(number));
-            }
-        } else {
-            self.report_problem(AuditProblem::SealRemoved, FindingLocation::at_seal(self.number + 1));
-        }
-        // Later seals are checked against what is here, so that one fault is reported once.
-        self.number = number;
-        self.chain = chain.try_into().unwrap_or(seal::ORIGIN);
-        self.checked.seals += 1;
-        let first = self.checkpoints.partition_point(|one| one.seal < number);
-        let mut signed = self.checkpoints[first..].iter().take_while(|one| one.seal == number);
-        if signed.any(|one| *one.chain.as_bytes() != self.chain) {
-            self.report_problem(AuditProblem::Rewritten, FindingLocation::at_seal(number));
-        }
+        self.check_link(number, at, kind, record, chain);
         match (kind, JournalSpan::read_all(record)) {
             (seal::SPANS, Some(spans)) => {
                 for span in &spans {
@@ -226,6 +238,32 @@ impl<'a> ChainWalk<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Compares a seal with the one before it and with the checkpoints.
+    fn check_link(&mut self, number: u64, at: i64, kind: i64, record: &[u8], chain: &[u8]) {
+        let follows = number == self.number + 1;
+        if follows {
+            if seal::next(&self.chain, self.tenant, number, at, kind, record)[..] != *chain {
+                self.report_problem(AuditProblem::SealChanged, FindingLocation::at_seal(number));
+            }
+        } else {
+            self.report_problem(AuditProblem::SealRemoved, FindingLocation::at_seal(self.number + 1));
+        }
+        self.pass_seal(number, chain);
+    }
+
+    /// Goes on to a seal, and compares it with the checkpoints.
+    fn pass_seal(&mut self, number: u64, chain: &[u8]) {
+        // Later seals are checked against what is here, so that one fault is reported once.
+        self.number = number;
+        self.chain = chain.try_into().unwrap_or(seal::ORIGIN);
+        self.checked.seals += 1;
+        let first = self.checkpoints.partition_point(|one| one.seal < number);
+        let mut signed = self.checkpoints[first..].iter().take_while(|one| one.seal == number);
+        if signed.any(|one| *one.chain.as_bytes() != self.chain) {
+            self.report_problem(AuditProblem::Rewritten, FindingLocation::at_seal(number));
+        }
     }
 
     /// Compares a span with the journal that it names.

@@ -34,6 +34,7 @@ mod ends;
 mod executed;
 mod external;
 mod failing_runs;
+mod file_channel;
 mod file_names;
 mod first_screen;
 mod flooded;

@@ -22,7 +22,7 @@ use super::in_flight::{InFlightDeliveries, NoFlight};
 use super::policy::{
     ClockJumps, DeliveryStep, ProcessLife, decide_step, saturating_later, settle_interrupted, time_left,
 };
-use crate::channel::{ServedChannels, WebhookChannel};
+use crate::channel::{ServedChannel, ServedChannels};
 
 /// How long the pump rests when nothing wakes it and nothing is due.
 const LOOK: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ struct PumpState {
 type Place = (TenantId, String);
 
 /// What waits for a flight, by tenant.
-type Ready = BTreeMap<TenantId, VecDeque<(DeliverySummary, Arc<WebhookChannel>)>>;
+type Ready = BTreeMap<TenantId, VecDeque<(DeliverySummary, Arc<ServedChannel>)>>;
 
 /// How long a commit is offered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,8 +154,8 @@ impl OutboxPump {
             Some(channel) => self.count_excess(memory, &place, channel).await?,
             None => 0,
         };
-        let now = self.now();
-        match decide_step(now, self.life, &delivery, channel.as_deref(), excess, memory.jumps) {
+        let (now, terms) = (self.now(), channel.as_ref().map(|channel| channel.terms));
+        match decide_step(now, self.life, &delivery, terms, excess, memory.jumps) {
             DeliveryStep::Rest => Ok(Timestamp::MAX),
             DeliveryStep::Wait(until) => Ok(until),
             DeliveryStep::Drop(reason) => {
@@ -174,7 +174,7 @@ impl OutboxPump {
                 Ok(now)
             }
             DeliveryStep::Interrupted => {
-                let settled = settle_interrupted(now, &delivery, channel.as_deref());
+                let settled = settle_interrupted(now, &delivery, terms);
                 let (tenant, attempt) = (place.0, delivery.attempts);
                 let done = self
                     .commit_outcome(tenant, &delivery, attempt, settled, CommitRetryLimit::UntilStopped)
@@ -228,7 +228,8 @@ impl OutboxPump {
     /// Finds the ids of the tenants that have channels.
     async fn find_tenants(&self, memory: &mut PumpState) -> Result<(), ReadError> {
         let served = self.channels.load_full();
-        for handle in served.channels.channel_tenants() {
+        for (_, channel) in served.named_channels() {
+            let (handle, _) = channel.config.owner();
             if !memory.tenants.contains_key(handle)
                 && let Some(tenant) = self.ports.store.tenant_by_handle(&self.operator, handle).await?
             {
@@ -239,10 +240,10 @@ impl OutboxPump {
     }
 
     /// Finds the channel of a target. One of another tenant is none: a name alone opens no way out.
-    fn find_channel(&self, memory: &PumpState, (tenant, target): &Place) -> Option<Arc<WebhookChannel>> {
+    fn find_channel(&self, memory: &PumpState, (tenant, target): &Place) -> Option<Arc<ServedChannel>> {
         let served = self.channels.load();
-        let channel = served.channels.of_target(target)?;
-        (memory.tenants.get(&channel.tenant) == Some(tenant)).then(|| Arc::clone(channel))
+        let channel = served.of_target(target)?;
+        (memory.tenants.get(channel.config.owner().0) == Some(tenant)).then(|| Arc::clone(channel))
     }
 
     /// How many messages of an earlier life are still to be given up before a target.
@@ -250,13 +251,13 @@ impl OutboxPump {
         &self,
         memory: &mut PumpState,
         place: &Place,
-        channel: &WebhookChannel,
+        channel: &ServedChannel,
     ) -> Result<u64, ReadError> {
         if let Some(excess) = memory.excess.get(place) {
             return Ok(*excess);
         }
         let waiting = self.ports.store.outbox_waiting(&self.operator, place.0, &place.1).await?;
-        let excess = waiting.saturating_sub(channel.recovery_max);
+        let excess = waiting.saturating_sub(channel.terms.recovery_max);
         memory.excess.insert(place.clone(), excess);
         Ok(excess)
     }

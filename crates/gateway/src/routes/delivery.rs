@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use dromia_api::ListPage;
 use dromia_api::delivery::{DeliveryResource, DeliveryShown};
+use dromia_contracts::channel::DeliveryClass;
 use dromia_contracts::delivery::{AttemptOutcome, DeliveryNotifier as _, DeliveryRecord, DeliveryState};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, DeliveryFilter, DeliveryRedrive, Mutation, PageRequest, WriteBatch,
@@ -110,8 +111,8 @@ pub(crate) async fn redrive_delivery(
 /// more is taken for such a receiver.
 fn may_double(core: &GatewayCore, record: &DeliveryRecord) -> bool {
     let served = core.ports.outbox.served_channels();
-    let channel = served.channels.of_target(&record.delivery.target);
-    let takes_id = channel.is_some_and(|channel| channel.idempotent);
+    let channel = served.of_target(&record.delivery.target);
+    let takes_id = channel.is_some_and(|channel| channel.terms.class != DeliveryClass::Plain);
     let mut outcomes = record.attempts.iter().map(|attempt| attempt.ended.as_ref().map(|end| end.outcome));
     !takes_id && outcomes.any(|outcome| outcome.is_none_or(AttemptOutcome::may_have_arrived))
 }

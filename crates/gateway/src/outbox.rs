@@ -30,7 +30,7 @@ use dromia_contracts::delivery::DeliveryNotifier;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_contracts::vault::LeakDetector;
-use dromia_contracts::{Digest, Scope, ScopeAuthority};
+use dromia_contracts::{Digest, Scope, ScopeAuthority, TenantId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ use self::counters::OutboxCounters;
 pub use self::http_client::{WebhookOutcome, WebhookRequest, WebhookSender};
 use self::in_flight::InFlightDeliveries;
 use self::policy::ProcessLife;
-use self::pump::OutboxPump;
+use self::pump::{OutboxPump, TouchedTargets};
 use crate::channel::{AdapterPorts, ChannelSet, ServedChannels, WebhookChannel};
 use crate::signature::WebhookSigningKey;
 
@@ -94,6 +94,7 @@ impl Outbox {
             stop: CancellationToken::new(),
             flights: Arc::new(InFlightDeliveries::default()),
             counts: OutboxCounters::default(),
+            touched: TouchedTargets::default(),
             channels: ArcSwap::from_pointee(ServedChannels::build(channels, &ports.channels)),
             ports,
         };
@@ -120,6 +121,13 @@ impl Outbox {
     pub fn replace_channels(&self, channels: ChannelSet) {
         let served = ServedChannels::build(channels, &self.pump.ports.channels);
         self.pump.channels.store(Arc::new(served));
+        self.pump.touched.touch_every_target();
+        self.notify_delivery();
+    }
+
+    /// Has the pump look at one target, whose messages a person has moved.
+    pub(crate) fn notify_target(&self, tenant: TenantId, target: String) {
+        self.pump.touched.touch_target((tenant, target));
         self.notify_delivery();
     }
 

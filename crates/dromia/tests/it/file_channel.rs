@@ -97,6 +97,23 @@ fn the_line_of_the_page_is_answered() {
     assert_eq!((&found[0]["actor"], &found[0]["event"]["type"]), (&json!("ada"), &json!("agent.replied")));
 }
 
+#[test]
+fn a_path_names_the_directory_of_a_channel() {
+    let home = Home::new();
+    let channel = "channels:\n  log: { kind: file, agent: assistant, path: exchange }\n";
+    append(&home.path().join("dromia.yaml"), channel);
+    let _server = home.serve();
+    let directory = home.path().join("exchange");
+    let end = Instant::now() + DEADLINE;
+    while !directory.is_dir() {
+        assert!(Instant::now() < end, "the directory is never made");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::fs::write(directory.join("in.jsonl"), line("hello")).expect("the input");
+    let found = until_lines(&home, &directory, 1);
+    assert_eq!(judged(&found, &["hello".to_owned()]), Ok(()));
+}
+
 /// Appends lines to a server that is killed again and again, and plays on until all are answered.
 fn answered_across_kills(spoil: impl Fn(&Path, usize)) -> Result<(), String> {
     let home = Home::new();

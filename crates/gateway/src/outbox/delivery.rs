@@ -32,11 +32,13 @@ impl OutboxPump {
         delivery: DeliverySummary,
         channel: Arc<ServedChannel>,
     ) {
+        let target = delivery.target.clone();
         if !self.attempt_delivery(tenant, &delivery, &channel).await {
             // The obstacle would still be there.
             self.rest_for(REST).await;
         }
         drop(flight);
+        self.touched.touch_target((tenant, target));
         self.bell.notify_one();
     }
 
@@ -172,13 +174,13 @@ impl OutboxPump {
     }
 
     /// Gives numbers to the messages that have none, in the order of each target. A tenant whose messages take none is passed
-    /// over: those after it do not wait for it.
-    pub(super) async fn number_deliveries(&self) -> Result<(), ReadError> {
-        let mut passed = None;
+    /// over: those after it do not wait for it. Returns the messages that it met, which are new.
+    pub(super) async fn number_deliveries(&self) -> Result<Vec<(TenantId, DeliveryId)>, ReadError> {
+        let (mut passed, mut numbered) = (None, Vec::new());
         loop {
             let waiting =
                 self.ports.store.unnumbered_deliveries(&self.operator, passed, NUMBERED_AT_ONCE).await?;
-            let Some((tenant, _)) = waiting.first().copied() else { return Ok(()) };
+            let Some((tenant, _)) = waiting.first().copied() else { return Ok(numbered) };
             let of_tenant = waiting.into_iter().take_while(|(of, _)| *of == tenant);
             let deliveries: Vec<DeliveryId> = of_tenant.map(|(_, delivery)| delivery).collect();
             let after = match self.ports.store.feed_state(&self.tenant_scope(tenant)).await {
@@ -191,10 +193,11 @@ impl OutboxPump {
                 }
                 Err(error) => return Err(error),
             };
+            numbered.extend(deliveries.iter().map(|delivery| (tenant, *delivery)));
             let number = Mutation::FeedNumber(FeedNumber { after, deliveries });
             if !self.commit_with_retry(tenant, number, CommitRetryLimit::UntilStopped).await {
                 if self.stop.is_cancelled() {
-                    return Ok(());
+                    return Ok(numbered);
                 }
                 // An erasure was quicker, or a row is damaged; the next look finds what is left.
                 passed = Some(tenant);

@@ -5,7 +5,7 @@ use axum::extract::State;
 use dromia_api::ListPage;
 use dromia_api::delivery::{DeliveryResource, DeliveryShown};
 use dromia_contracts::channel::DeliveryClass;
-use dromia_contracts::delivery::{AttemptOutcome, DeliveryNotifier as _, DeliveryRecord, DeliveryState};
+use dromia_contracts::delivery::{AttemptOutcome, DeliveryRecord, DeliveryState};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, DeliveryFilter, DeliveryRedrive, Mutation, PageRequest, WriteBatch,
 };
@@ -90,10 +90,11 @@ pub(crate) async fn redrive_delivery(
     let batch = WriteBatch::new(caller.scope.tenant()).wanted_by(caller.scope.actor(), redrive.at);
     let batch = batch.with_mutation(Mutation::DeliveryRedrive(redrive));
     let shared = Shared::clone(&core);
+    let (tenant, target) = (caller.scope.tenant(), record.delivery.target.clone());
     let answer = core.ports.runtime.carried_through(async move {
         let answer = shared.ports.store.commit(batch).await;
         // Also where the client hangs up, and whatever came of it: the outbox looks.
-        shared.ports.outbox.notify_delivery();
+        shared.ports.outbox.notify_target(tenant, target);
         answer
     });
     match answer.await {

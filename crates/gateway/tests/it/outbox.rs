@@ -3,6 +3,7 @@
 mod conformance;
 mod crashes;
 mod healthy;
+mod wakeups;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -292,6 +292,18 @@ pub(super) async fn the_outbox_shows_the_first_open_message_of_each_target(store
         seen.extend(found.into_iter().map(|open| (open.delivery.target, open.delivery.id)));
     }
     assert_eq!(seen, expected);
+    for (tenant, target, first) in [
+        (scene.tenant, ORDERS, Some(made[0])),
+        (scene.tenant, BILLS, Some(made[1])),
+        (theirs.tenant, ORDERS, Some(other)),
+        (theirs.tenant, BILLS, None),
+    ] {
+        let found = scene.store.first_open_delivery(&StoreScene::node_operator(), tenant, target).await;
+        assert_eq!(
+            found.expect("a read").map(|open| (open.tenant, open.delivery.id)),
+            first.map(|id| (tenant, id))
+        );
+    }
     let waiting = scene.store.outbox_waiting(&StoreScene::node_operator(), scene.tenant, ORDERS).await;
     assert_eq!(waiting, Ok(2));
     scene.begin_attempt(made[0], 1).await;

@@ -9,7 +9,7 @@ N ?= 100
 T ?= 60
 SEED ?=
 
-.PHONY: help setup check clarity api docs test formatted built documented killed clients crash races delegations sequences tenants approvals sandbox-races foreign chaos eval-security fuzz bench mutants demo picture release
+.PHONY: help setup check clarity api docs test formatted built documented killed clients crash races delegations sequences conformance tenants approvals sandbox-races foreign chaos eval-security fuzz bench mutants demo picture release
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -81,6 +81,11 @@ sequences: ## Compare N random sequences of batches (N=2000) on SQLite with the 
 		end=$$((first + $(if $(filter file,$(origin N)),2000,$(N)))); echo "sequences $$first..$$end"; \
 		DROMIA_SEQUENCES=$$first..$$end TMPDIR=$(if $(wildcard /dev/shm/.),/dev/shm,/tmp) \
 		$(CARGO) test --workspace --test it -- --nocapture sqlite_answers_random_sequences
+
+conformance: ## Print every claim of every port with a suite, on each backend, and its planted fault; fails where one fails
+	@$(CARGO) nextest run --workspace --no-capture --status-level none --final-status-level fail -E \
+		'test(/_passes_the_suite$$/) | test(/^conformance::.*_is_caught$$/) | test(/^outbox::conformance::/) | (package(dromia-testkit) & test(/_is_caught$$/))' \
+		| sed -n '/^|/p;/FAIL/p'
 
 tenants: ## Play N random operations of two tenants (N=100000) on each store, and fewer over the routes: B must not see A
 	@DROMIA_TENANT_OPS=$(if $(filter file,$(origin N)),100000,$(N)) TMPDIR=$(if $(wildcard /dev/shm/.),/dev/shm,/tmp) \

@@ -74,9 +74,12 @@ pub struct AttemptReceipt {
     /// The HTTP status of the answer, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// What happened, in words.
+    /// What happened, in words, with the beginning of what the receiver answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// The id under which the receiver has the message, if it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver_id: Option<String>,
 }
 
 /// A message of the tenant's feed.

@@ -13,15 +13,13 @@ mod state;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::channel::{ChannelTarget, FILE, is_channel_platform};
 use crate::digest::Digest;
 use crate::id::{AgentId, DeliveryId, RunId, SessionId, TenantId};
 use crate::session::SessionKey;
 
 pub use self::outgoing::{ReplyData, ReplyEvent, SaidFailure};
 pub use self::state::{AttemptOutcome, DeadReason, DeliveryState};
-
-/// The platform whose replies are sent to an address. Its sessions are opened by its channels only.
-pub const WEBHOOK: &str = "webhook";
 
 /// The longest target, in bytes.
 pub const TARGET_BYTES_MAX: usize = 128;
@@ -36,10 +34,18 @@ pub const SUBSCRIBERS_MAX: usize = 256;
 pub const SUBSCRIBER_BYTES_MAX: usize = 128;
 
 /// Names where replies of a session are delivered; nothing for a platform whose people wait for the answer or read it,
-/// and for a name that no channel can have.
+/// and for a name that no channel can have. A file has a conversation for each actor, a webhook is one as a whole.
 pub fn target_of(key: &SessionKey) -> Option<String> {
-    let target = (key.platform == WEBHOOK).then(|| format!("{WEBHOOK}:{}", key.channel));
-    target.filter(|target| target.len() <= TARGET_BYTES_MAX)
+    if !is_channel_platform(&key.platform) {
+        return None;
+    }
+    let of_account = ChannelTarget { platform: &key.platform, account: &key.channel, conversation: None };
+    let speaker = key.actor.as_str().split_once('/').map(|(_, name)| name);
+    let conversation = speaker.filter(|_| key.platform == FILE);
+    let target = ChannelTarget { conversation, ..of_account }.to_string();
+    // A name that is too long for a target shares that of its account.
+    let target = if target.len() <= TARGET_BYTES_MAX { target } else { of_account.to_string() };
+    (target.len() <= TARGET_BYTES_MAX).then_some(target)
 }
 
 /// A delivery and its state, without its message.
@@ -110,6 +116,9 @@ pub struct AttemptEnd {
     pub outcome: AttemptOutcome,
     /// The HTTP status of the answer, if there was one.
     pub status: Option<u16>,
+    /// The id under which the receiver has the message, if it gave one; at most
+    /// [`RECEIVER_ID_BYTES_MAX`](crate::channel::RECEIVER_ID_BYTES_MAX) bytes.
+    pub receiver_id: Option<String>,
     /// What happened, in words that the tenant may read; at most [`DETAIL_BYTES_MAX`] bytes.
     pub detail: String,
 }
@@ -174,16 +183,26 @@ pub trait DeliveryNotifier: Send + Sync + std::fmt::Debug {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::WEBHOOK;
     use crate::scope::Actor;
 
     #[test]
     fn only_sessions_of_delivering_platforms_have_a_target() {
-        let key = |platform: &str| SessionKey {
+        let key = |platform: &str, actor: &str| SessionKey {
             platform: platform.to_owned(),
             channel: "orders".to_owned(),
-            actor: Actor::new("a"),
+            actor: Actor::new(actor),
         };
-        assert_eq!(target_of(&key(WEBHOOK)).as_deref(), Some("webhook:orders"));
-        assert_eq!(target_of(&key("cli")), None);
+        let target = |platform, actor| target_of(&key(platform, actor));
+        assert_eq!(target(WEBHOOK, "webhook:orders/ada").as_deref(), Some("webhook:orders"));
+        assert_eq!(target(FILE, "file:orders").as_deref(), Some("file:orders"));
+        assert_eq!(target(FILE, "file:orders/ada").as_deref(), Some("file:orders/ada"));
+        let long = format!("file:orders/{}", "x".repeat(TARGET_BYTES_MAX));
+        assert_eq!(
+            target(FILE, &long).as_deref(),
+            Some("file:orders"),
+            "a long name has no target of its own"
+        );
+        assert_eq!(target("cli", "cli:0"), None);
     }
 }

@@ -5,7 +5,8 @@
 //! runtime. Not here: configuration sections, wire types, table rows, and any type with a single user.
 //!
 //! Reading order: [`id`] and [`scope`] say *who*; [`label`], [`content`], [`transcript`], [`client`] and [`input`] say
-//! *what is said*; [`entry`] says *what happened*, [`delivery`] what of it leaves, [`audit`] what proves it; [`store`]
+//! *what is said*; [`entry`] says *what happened*, [`delivery`] what of it leaves and [`channel`] by which
+//! port, [`audit`] what proves it; [`store`]
 //! says *how it becomes durable*; the remaining modules are the ports through which crates reach one another.
 
 mod parsed;
@@ -37,6 +38,7 @@ pub mod audit;
 pub mod budget;
 pub mod capability;
 mod capability_grant;
+pub mod channel;
 pub mod cost;
 pub mod delivery;
 pub mod encoded_request;

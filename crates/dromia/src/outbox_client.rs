@@ -1,19 +1,21 @@
 //! The HTTP client of the outbox: one POST over the guarded egress, sent once.
 //!
 //! The line reads no proxy variables, follows no redirect and keeps no connection, and no more of an answer is read than
-//! its head, so a message reaches only the address that the operator wrote, and a failed one is known to be sent or not
+//! its beginning, so a message reaches only the address that the operator wrote, and a failed one is known to be sent or not
 //! sent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use dromia_contracts::BoxFuture;
 use dromia_contracts::egress::{
-    Egress, EgressClient, EgressClientConfig, EgressError, EgressFault, EgressPurpose, EgressRequest,
-    HttpMethod, LineError, LineLimits, find_header,
+    Egress, EgressBody, EgressClient, EgressClientConfig, EgressError, EgressFault, EgressPurpose,
+    EgressRequest, HttpMethod, LineError, LineLimits, find_header,
 };
 use dromia_gateway::{WebhookOutcome, WebhookRequest, WebhookSender};
+use jiff::Timestamp;
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -21,7 +23,11 @@ const CONNECT: Duration = Duration::from_secs(5);
 const LETTER_BYTES_MAX: usize = 8 << 20;
 /// The most bytes of headers, of which an answer may have more than we need.
 const HEADER_BYTES_MAX: usize = 64 << 10;
-/// The most bytes of an answer's body, which is discarded.
+/// The most bytes of an answer's body that are read; the rest is discarded.
+const KEPT_BYTES_MAX: usize = 4 << 10;
+/// How long they are waited for.
+const BODY_TIME: Duration = Duration::from_secs(1);
+/// The most bytes of an answer's body, as the line counts them.
 const ANSWER_BYTES_MAX: u64 = 1 << 40;
 /// The most messages to one address at once; the outbox has its own, lower bounds.
 const LETTERS_MAX: usize = 256;
@@ -84,17 +90,43 @@ impl WebhookSender for HttpPost {
                 .await
             {
                 Ok(answer) => {
-                    let seconds =
-                        find_header(&answer.headers, "retry-after").and_then(|value| value.parse().ok());
-                    WebhookOutcome::Answered {
-                        status: answer.status,
-                        retry_after: seconds.map(Duration::from_secs),
-                    }
+                    let (status, retry_after) = (answer.status, retry_after(&answer.headers));
+                    WebhookOutcome::Answered { status, retry_after, body: read_beginning(answer.body).await }
                 }
                 Err(error) => not_answered(&error),
             }
         })
     }
+}
+
+/// Reads how long a receiver asks to be left alone: seconds, or a date, which counts from the answer's own.
+fn retry_after(headers: &[(String, String)]) -> Option<Duration> {
+    let value = find_header(headers, "retry-after")?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let (until, now) = (parse_date(value)?, parse_date(find_header(headers, "date")?)?);
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
+}
+
+/// Reads a date of HTTP.
+fn parse_date(text: &str) -> Option<Timestamp> {
+    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
+}
+
+/// Reads the beginning of an answer's body, as far as it comes soon. The status says what became of the message, so a body
+/// that breaks changes nothing.
+async fn read_beginning(mut body: Box<dyn EgressBody>) -> Bytes {
+    let mut kept = BytesMut::new();
+    let read = async {
+        while kept.len() < KEPT_BYTES_MAX {
+            let Ok(Some(chunk)) = body.next_chunk().await else { return };
+            kept.extend_from_slice(&chunk[..chunk.len().min(KEPT_BYTES_MAX - kept.len())]);
+        }
+    };
+    // What came until then is kept.
+    drop(tokio::time::timeout(BODY_TIME, read).await);
+    kept.freeze()
 }
 
 /// Says what became of a message without an answer. The words hold nothing of the address: who reads them may not be
@@ -116,7 +148,6 @@ mod tests {
     use std::net::TcpListener;
     use std::thread::JoinHandle;
 
-    use bytes::Bytes;
     use dromia_guard::EgressConfig;
 
     use super::*;
@@ -159,15 +190,29 @@ mod tests {
 
     #[test]
     fn a_receivers_status_is_reported_and_redirects_are_not_followed() {
-        for (answer, status, pause) in [
-            (&b"HTTP/1.1 204 No Content\r\n\r\n"[..], 204, None),
-            (b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n", 302, None),
-            (b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n", 503, Some(7)),
-            (b"HTTP/1.1 410 Gone\r\ncontent-length: 9999999999\r\n\r\nx", 410, None),
+        for (answer, status, pause, said) in [
+            (&b"HTTP/1.1 204 No Content\r\n\r\n"[..], 204, None, &b""[..]),
+            (
+                b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n",
+                302,
+                None,
+                b"",
+            ),
+            (b"HTTP/1.1 503 Busy\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n", 503, Some(7), b""),
+            (
+                b"HTTP/1.1 429 Busy\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                  retry-after: Sun, 06 Nov 1994 08:51:37 GMT\r\ncontent-length: 0\r\n\r\n",
+                429,
+                Some(120),
+                b"",
+            ),
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"id\":\"7\"}", 200, None, b"{\"id\":\"7\"}"),
+            (b"HTTP/1.1 410 Gone\r\ncontent-length: 9999999999\r\n\r\nx", 410, None, b"x"),
         ] {
             let (url, served) = receiver(answer, Duration::ZERO);
             let retry_after = pause.map(Duration::from_secs);
-            assert_eq!(posted(url, PATIENCE), WebhookOutcome::Answered { status, retry_after });
+            let body = Bytes::from_static(said);
+            assert_eq!(posted(url, PATIENCE), WebhookOutcome::Answered { status, retry_after, body });
             let heard = served.join().expect("it was asked");
             assert!(heard.starts_with("POST /hook HTTP/1.1\r\n"), "{heard}");
             assert!(heard.contains("webhook-id: dlv_1\r\n"), "{heard}");

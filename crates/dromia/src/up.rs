@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use dromia_contracts::audit::AuditLog;
-use dromia_gateway::{BuildError, Outbox, OutboxPorts, WebhookChannels};
+use dromia_gateway::{AdapterPorts, BuildError, ChannelSet, Outbox, OutboxPorts};
 use dromia_store::{SqliteStore, StoreConfig, StoreInspector};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -103,12 +103,14 @@ pub(crate) fn run_server(home: &Home, arguments: &UpArguments) -> anyhow::Result
 }
 
 /// Builds the outbox and has the engine notify it.
-fn build_outbox(services: &HomeServices, channels: WebhookChannels) -> Outbox {
+fn build_outbox(services: &HomeServices, channels: ChannelSet) -> Outbox {
     let ports = OutboxPorts {
         store: Arc::clone(&services.store) as _,
-        post: Arc::new(HttpPost::new(Arc::clone(&services.egress) as _)),
+        channels: AdapterPorts {
+            post: Arc::new(HttpPost::new(Arc::clone(&services.egress) as _)),
+            keys: Arc::new(VaultKeys(Arc::clone(&services.vault))),
+        },
         leaks: Arc::clone(&services.vault) as _,
-        keys: Arc::new(VaultKeys(Arc::clone(&services.vault))),
         runtime: services.runtime.clone(),
         authority: services.authority.clone(),
     };
@@ -140,7 +142,7 @@ async fn serve_home(
     }
     let mut gateway = resolved.gateway_config(Some(socket));
     gateway.tls = gateway.tls.map(|files| files.relative_to(home.root_dir()));
-    let outbox = build_outbox(&services, resolved.channels.clone());
+    let outbox = build_outbox(&services, resolved.channels.clone().relative_to(home.root_dir()));
     let written = revision.record.text.clone();
     let book = AuditDirectory::for_home(home);
     let key = Arc::new(book.load_or_create_key(services.runtime.ids.random_secret())?);

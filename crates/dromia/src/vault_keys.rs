@@ -15,7 +15,7 @@ use dromia_contracts::store::Store;
 use dromia_contracts::vault::{KeyError, SecretUse};
 use dromia_contracts::{Actor, BoxFuture, Scope};
 use dromia_gateway::signature::WebhookSigningKey;
-use dromia_gateway::{ChannelKey, ChannelKeys, WebhookChannels};
+use dromia_gateway::{ChannelKey, ChannelKeys, ChannelSet};
 use dromia_guard::StoreVault;
 use dromia_guard::vault::{is_locked, tenant_context};
 use dromia_models::{ModelProvider, ModelsConfig};
@@ -98,11 +98,8 @@ pub(crate) async fn find_provider_scopes(
 }
 
 /// Warns of secrets of channels that cannot be used.
-pub(crate) async fn check_channel_keys(
-    services: &HomeServices,
-    channels: &WebhookChannels,
-) -> anyhow::Result<()> {
-    for (name, channel) in channels.named_channels() {
+pub(crate) async fn check_channel_keys(services: &HomeServices, channels: &ChannelSet) -> anyhow::Result<()> {
+    for (name, channel) in channels.webhook_channels() {
         let ChannelKey::InVault(secret) = &channel.key else { continue };
         let set =
             "`dromia secret set --placement signature` creates it for the server of the channel's address";

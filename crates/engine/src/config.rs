@@ -84,7 +84,7 @@ impl Default for ApprovalsConfig {
             expire: SignedDuration::from_hours(24),
             cooling: SignedDuration::from_mins(10),
             approvers: Vec::new(),
-            unattended: vec![dromia_contracts::delivery::WEBHOOK.to_owned()],
+            unattended: dromia_contracts::channel::CHANNEL_PLATFORMS.map(str::to_owned).to_vec(),
             files: BoundFiles::default(),
             rules: Vec::new(),
         }

@@ -15,7 +15,6 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, HeaderValue};
 use dromia_api::{TENANT_DEFAULT, TENANT_HEADER};
 use dromia_contracts::agent::{HandleSlug, TenantRecord};
-use dromia_contracts::delivery::WEBHOOK;
 use dromia_contracts::store::PageRequest;
 use dromia_contracts::token::{TokenRecord, TokenState};
 use dromia_contracts::{Actor, Digest, ErrorCode, Scope, TenantId};
@@ -244,12 +243,17 @@ async fn suggest_tenant(core: &GatewayCore, headers: &HeaderMap, failure: ApiErr
     })
 }
 
-/// The scope of what a channel has signed. The one route that calls this has checked the signature, or opens with it nothing
-/// but the key that checks it.
-pub(crate) async fn channel_scope(core: &GatewayCore, channel: &str, tenant: &HandleSlug) -> Answer<Scope> {
+/// The scope of what came in by a channel. The route of webhooks has checked the signature, or opens with it nothing but the
+/// key that checks it; what a followed file holds was let in by the file's owner.
+pub(crate) async fn channel_scope(
+    core: &GatewayCore,
+    platform: &str,
+    channel: &str,
+    tenant: &HandleSlug,
+) -> Answer<Scope> {
     let tenant = find_tenant(core, tenant).await?;
     refuse_suspended(&tenant)?;
-    Ok(core.authority().issue_scope(tenant.id, Actor::new(&format!("{WEBHOOK}:{channel}"))))
+    Ok(core.authority().issue_scope(tenant.id, Actor::new(&format!("{platform}:{channel}"))))
 }
 
 #[cfg(test)]

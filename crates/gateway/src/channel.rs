@@ -1,39 +1,42 @@
-//! The channels of `dromia.yaml`: who may speak to which agent by a signature, and where its answers are sent.
+//! The channels of `dromia.yaml`: who may speak to which agent, and where its answers are sent.
+//!
+//! A channel is its settings ([`ChannelConfig`]) and an adapter behind the port [`Channel`]: [`webhook`] and [`file`]. Another
+//! platform is a module here, a variant of [`ChannelConfig`] and its line in [`CHANNEL_PLATFORMS`].
+//!
+//! [`CHANNEL_PLATFORMS`]: dromia_contracts::channel::CHANNEL_PLATFORMS
 
+mod file;
+mod follower;
 mod key_cache;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dromia_contracts::agent::HandleSlug;
-use dromia_contracts::delivery::WEBHOOK;
+use dromia_contracts::channel::{Channel, ChannelTarget, DeliveryClass, FILE, WEBHOOK};
 use dromia_contracts::{BoxFuture, Scope};
 
+pub use self::file::{FileAdapter, FileChannel};
+pub(crate) use self::follower::{follow_channels, submit_message};
 pub(crate) use self::key_cache::KeptKeys;
+pub use self::webhook::{WebhookAdapter, WebhookChannel};
+use crate::outbox::WebhookSender;
 use crate::signature::WebhookSigningKey;
 
-/// One webhook channel. Everything is checked before it gets here.
-#[derive(Debug, Clone)]
-pub struct WebhookChannel {
-    /// The tenant.
-    pub tenant: HandleSlug,
-    /// The agent that answers.
-    pub agent: HandleSlug,
-    /// Where answers are sent.
-    pub url: String,
-    /// What signs in both directions.
-    pub key: ChannelKey,
-    /// Whether the receiver takes our id, so that a repeat is counted once.
-    pub idempotent: bool,
-    /// How far the time of an event may be from now.
-    pub tolerance: Duration,
+/// How long a message is tried, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryTerms {
+    /// What a repeat does at the receiver.
+    pub class: DeliveryClass,
     /// The most attempts at one message.
     pub attempts_max: u32,
     /// The pause after the first failed attempt; it doubles with each.
     pub backoff: Duration,
-    /// The longest pause.
+    /// The longest pause that we choose; a receiver may ask for a longer one.
     pub backoff_max: Duration,
     /// The oldest message that is sent.
     pub age_max: Duration,
@@ -41,6 +44,61 @@ pub struct WebhookChannel {
     pub recovery_max: u64,
     /// How long a receiver may take to answer.
     pub timeout: Duration,
+}
+
+/// A channel as the configuration describes it.
+#[derive(Debug, Clone)]
+pub enum ChannelConfig {
+    /// Signed HTTP requests in both directions.
+    Webhook(WebhookChannel),
+    /// A file that is followed and one that is appended to.
+    File(FileChannel),
+}
+
+impl ChannelConfig {
+    /// Returns the platform of its sessions.
+    pub fn platform(&self) -> &'static str {
+        match self {
+            Self::Webhook(_) => WEBHOOK,
+            Self::File(_) => FILE,
+        }
+    }
+
+    /// Returns the tenant and the agent that answers.
+    pub fn owner(&self) -> (&HandleSlug, &HandleSlug) {
+        match self {
+            Self::Webhook(channel) => (&channel.tenant, &channel.agent),
+            Self::File(channel) => (&channel.tenant, &channel.agent),
+        }
+    }
+
+    /// Returns how its messages are tried.
+    pub fn delivery_terms(&self) -> DeliveryTerms {
+        match self {
+            Self::Webhook(channel) => channel.delivery_terms(),
+            Self::File(channel) => channel.delivery_terms(),
+        }
+    }
+
+    /// Returns the webhook that it is, if it is one.
+    pub fn as_webhook(&self) -> Option<&WebhookChannel> {
+        match self {
+            Self::Webhook(channel) => Some(channel),
+            Self::File(_) => None,
+        }
+    }
+}
+
+impl From<WebhookChannel> for ChannelConfig {
+    fn from(channel: WebhookChannel) -> Self {
+        Self::Webhook(channel)
+    }
+}
+
+impl From<FileChannel> for ChannelConfig {
+    fn from(channel: FileChannel) -> Self {
+        Self::File(channel)
+    }
 }
 
 /// Where the key of a channel is.
@@ -71,62 +129,92 @@ pub trait ChannelKeys: Send + Sync + fmt::Debug {
     fn change_count(&self) -> u64;
 }
 
-impl WebhookChannel {
-    /// Finds the key in a scope of the channel's tenant, or says why not.
-    pub(crate) async fn signing_key(
-        &self,
-        keys: &dyn ChannelKeys,
-        scope: &Scope,
-    ) -> Result<WebhookSigningKey, String> {
-        match &self.key {
-            ChannelKey::Held(key) => Ok(key.clone()),
-            ChannelKey::InVault(secret) => keys.open_key(scope, secret, &self.url).await,
-            ChannelKey::Missing(reason) => Err(reason.clone()),
-        }
-    }
+/// What the adapters of channels reach the world through.
+#[derive(Debug, Clone)]
+pub struct AdapterPorts {
+    /// The way out of webhooks.
+    pub post: Arc<dyn WebhookSender>,
+    /// The keys of channels that are in a vault.
+    pub keys: Arc<dyn ChannelKeys>,
+}
+
+/// A channel that counts: its settings and its adapter.
+#[derive(Debug)]
+pub(crate) struct ServedChannel {
+    pub(crate) config: ChannelConfig,
+    pub(crate) terms: DeliveryTerms,
+    pub(crate) port: Arc<dyn Channel>,
 }
 
 /// The channels that count, and their keys that were opened for what comes in.
 #[derive(Debug)]
 pub(crate) struct ServedChannels {
-    pub(crate) channels: WebhookChannels,
+    channels: BTreeMap<String, Arc<ServedChannel>>,
     pub(crate) kept: KeptKeys,
 }
 
-impl From<WebhookChannels> for ServedChannels {
-    fn from(channels: WebhookChannels) -> Self {
-        Self { kept: KeptKeys::for_channels(&channels), channels }
+impl ServedChannels {
+    /// Builds the adapter of each channel.
+    pub(crate) fn build(set: ChannelSet, ports: &AdapterPorts) -> Self {
+        let kept = KeptKeys::for_channels(&set);
+        let served = |config: ChannelConfig| {
+            let port: Arc<dyn Channel> = match &config {
+                ChannelConfig::Webhook(channel) => {
+                    Arc::new(WebhookAdapter::new(channel.clone(), ports.clone()))
+                }
+                ChannelConfig::File(channel) => Arc::new(FileAdapter::new(channel.clone())),
+            };
+            Arc::new(ServedChannel { terms: config.delivery_terms(), config, port })
+        };
+        Self { channels: set.0.into_iter().map(|(name, config)| (name, served(config))).collect(), kept }
     }
-}
 
-/// All channels, by name.
-#[derive(Debug, Clone, Default)]
-pub struct WebhookChannels(BTreeMap<String, Arc<WebhookChannel>>);
-
-impl WebhookChannels {
     /// Finds a channel by its name.
-    pub fn get(&self, name: &str) -> Option<&Arc<WebhookChannel>> {
-        self.0.get(name)
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<ServedChannel>> {
+        self.channels.get(name)
     }
 
-    /// Finds the channel of a target.
-    pub fn of_target(&self, target: &str) -> Option<&Arc<WebhookChannel>> {
-        self.get(target.strip_prefix(WEBHOOK)?.strip_prefix(':')?)
+    /// Finds the channel of a target. One of another platform is none: its receiver is another.
+    pub(crate) fn of_target(&self, target: &str) -> Option<&Arc<ServedChannel>> {
+        let ChannelTarget { platform, account, .. } = ChannelTarget::parse(target)?;
+        self.get(account).filter(|channel| channel.config.platform() == platform)
     }
 
     /// Lists the channels with their names.
-    pub fn named_channels(&self) -> impl Iterator<Item = (&str, &WebhookChannel)> {
-        self.0.iter().map(|(name, channel)| (name.as_str(), &**channel))
-    }
-
-    /// Lists the tenants that have channels.
-    pub fn channel_tenants(&self) -> impl Iterator<Item = &HandleSlug> {
-        self.0.values().map(|channel| &channel.tenant)
+    pub(crate) fn named_channels(&self) -> impl Iterator<Item = (&str, &Arc<ServedChannel>)> {
+        self.channels.iter().map(|(name, channel)| (name.as_str(), channel))
     }
 }
 
-impl FromIterator<(String, WebhookChannel)> for WebhookChannels {
-    fn from_iter<I: IntoIterator<Item = (String, WebhookChannel)>>(channels: I) -> Self {
-        Self(channels.into_iter().map(|(name, channel)| (name, Arc::new(channel))).collect())
+/// All channels of a configuration, by name. Everything is checked before it gets here.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelSet(BTreeMap<String, ChannelConfig>);
+
+impl ChannelSet {
+    /// Lists the channels with their names.
+    pub fn named_channels(&self) -> impl Iterator<Item = (&str, &ChannelConfig)> {
+        self.0.iter().map(|(name, channel)| (name.as_str(), channel))
+    }
+
+    /// Puts the directories of file channels that are written as relative below a directory.
+    #[must_use]
+    pub fn relative_to(mut self, root: &Path) -> Self {
+        for channel in self.0.values_mut() {
+            if let ChannelConfig::File(file) = channel {
+                file.directory = root.join(&file.directory);
+            }
+        }
+        self
+    }
+
+    /// Lists the webhook channels with their names.
+    pub fn webhook_channels(&self) -> impl Iterator<Item = (&str, &WebhookChannel)> {
+        self.named_channels().filter_map(|(name, channel)| Some((name, channel.as_webhook()?)))
+    }
+}
+
+impl<C: Into<ChannelConfig>> FromIterator<(String, C)> for ChannelSet {
+    fn from_iter<I: IntoIterator<Item = (String, C)>>(channels: I) -> Self {
+        Self(channels.into_iter().map(|(name, channel)| (name, channel.into())).collect())
     }
 }

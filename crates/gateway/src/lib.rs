@@ -67,7 +67,10 @@ mod keyed_change;
 mod transcript;
 mod wire;
 
-pub use crate::channel::{ChannelKey, ChannelKeys, WebhookChannel, WebhookChannels};
+pub use crate::channel::{
+    AdapterPorts, ChannelConfig, ChannelKey, ChannelKeys, ChannelSet, DeliveryTerms, FileAdapter,
+    FileChannel, WebhookAdapter, WebhookChannel,
+};
 pub use crate::config::{
     CallerLimits, ConfigError, GatewayCapacity, GatewayConfig, GatewayDeadlines, SocketUser, TlsFiles,
 };

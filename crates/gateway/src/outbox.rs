@@ -11,6 +11,9 @@
 //!
 //! Lifecycle: [`Outbox::new`] → [`Outbox::start`] → [`Outbox::drain`], after which no attempt begins; the caller of the
 //! drain watches [`Outbox::in_flight`] to wait for those at work.
+//!
+//! Which channel a message takes, and how it leaves there, is behind the port
+//! [`Channel`](dromia_contracts::channel::Channel).
 
 mod counters;
 mod delivery;
@@ -27,7 +30,7 @@ use dromia_contracts::delivery::DeliveryNotifier;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_contracts::vault::LeakDetector;
-use dromia_contracts::{Digest, Scope, ScopeAuthority};
+use dromia_contracts::{Digest, Scope, ScopeAuthority, TenantId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +38,8 @@ use self::counters::OutboxCounters;
 pub use self::http_client::{WebhookOutcome, WebhookRequest, WebhookSender};
 use self::in_flight::InFlightDeliveries;
 use self::policy::ProcessLife;
-use self::pump::OutboxPump;
-use crate::channel::{ChannelKeys, ServedChannels, WebhookChannel, WebhookChannels};
+use self::pump::{OutboxPump, TouchedTargets};
+use crate::channel::{AdapterPorts, ChannelSet, ServedChannels, WebhookChannel};
 use crate::signature::WebhookSigningKey;
 
 /// What the outbox reaches the world through.
@@ -44,12 +47,10 @@ use crate::signature::WebhookSigningKey;
 pub struct OutboxPorts {
     /// Durable storage.
     pub store: Arc<dyn Store>,
-    /// The way out.
-    pub post: Arc<dyn WebhookSender>,
+    /// What channels reach the world through.
+    pub channels: AdapterPorts,
     /// Who looks for secrets in what leaves.
     pub leaks: Arc<dyn LeakDetector>,
-    /// The keys of channels that are in a vault.
-    pub keys: Arc<dyn ChannelKeys>,
     /// Time, identity and a place to run.
     pub runtime: Runtime,
     /// The right to issue scopes, under which messages are read.
@@ -81,7 +82,7 @@ pub struct OutboxCounts {
 
 impl Outbox {
     /// Builds the outbox; nothing runs until [`Outbox::start`].
-    pub fn new(ports: OutboxPorts, channels: WebhookChannels) -> Self {
+    pub fn new(ports: OutboxPorts, channels: ChannelSet) -> Self {
         let life = ProcessLife {
             holder: Digest::from_bytes(ports.runtime.ids.random_secret()),
             began_at: ports.runtime.clock.now(),
@@ -93,7 +94,8 @@ impl Outbox {
             stop: CancellationToken::new(),
             flights: Arc::new(InFlightDeliveries::default()),
             counts: OutboxCounters::default(),
-            channels: ArcSwap::from_pointee(channels.into()),
+            touched: TouchedTargets::default(),
+            channels: ArcSwap::from_pointee(ServedChannels::build(channels, &ports.channels)),
             ports,
         };
         Self { pump: Arc::new(pump) }
@@ -116,8 +118,16 @@ impl Outbox {
     }
 
     /// Lets other channels count from now on; an attempt that began ends as it began.
-    pub fn replace_channels(&self, channels: WebhookChannels) {
-        self.pump.channels.store(Arc::new(channels.into()));
+    pub fn replace_channels(&self, channels: ChannelSet) {
+        let served = ServedChannels::build(channels, &self.pump.ports.channels);
+        self.pump.channels.store(Arc::new(served));
+        self.pump.touched.touch_every_target();
+        self.notify_delivery();
+    }
+
+    /// Has the pump look at one target, whose messages a person has moved.
+    pub(crate) fn notify_target(&self, tenant: TenantId, target: String) {
+        self.pump.touched.touch_target((tenant, target));
         self.notify_delivery();
     }
 
@@ -134,7 +144,7 @@ impl Outbox {
         scope: &Scope,
     ) -> Result<WebhookSigningKey, String> {
         let ports = &self.pump.ports;
-        served.kept.find_key((name, channel), &*ports.keys, scope, &*ports.runtime.clock).await
+        served.kept.find_key((name, channel), &*ports.channels.keys, scope, &*ports.runtime.clock).await
     }
 
     /// Tells how messages ended since the start.

@@ -4,7 +4,7 @@
 //! In a session of a channel, what is said was signed by its sender; in one of a task or of an approved call, it was
 //! said by an agent or by the approver. Words of a caller there would count as theirs.
 
-use dromia_contracts::delivery::WEBHOOK;
+use dromia_contracts::channel::is_channel_platform;
 use dromia_contracts::session::IMPORT;
 use dromia_contracts::{ErrorCode, Scope, SessionId, approval, task};
 
@@ -26,7 +26,9 @@ fn may_continue(platform: &str) -> Answer<()> {
     let refused =
         |text: &str| Err(ApiError::invalid_request(format!("`platform` {platform} is reserved for {text}")));
     match platform {
-        WEBHOOK => refused("the channels of dromia.yaml, whose senders sign their messages"),
+        of_channel if is_channel_platform(of_channel) => {
+            refused("the channels of dromia.yaml, whose senders are known by the channel")
+        }
         task::PLATFORM => refused("the tasks of agents").map_err(|failure: ApiError| {
             failure.with_hint("give an agent a task with POST /v1/agents/NAME/spawn")
         }),
@@ -44,18 +46,20 @@ pub(crate) async fn check_session(core: &GatewayCore, scope: &Scope, session: Se
 
 #[cfg(test)]
 mod tests {
+    use dromia_contracts::channel::{FILE, WEBHOOK};
+
     use super::*;
 
     /// Which of the platforms are refused where a request names a session on them.
     fn refused(check: impl Fn(&str) -> Answer<()>) -> Vec<&'static str> {
-        let platforms = [WEBHOOK, task::PLATFORM, approval::PLATFORM, IMPORT, "http", "openai"];
+        let platforms = [WEBHOOK, FILE, task::PLATFORM, approval::PLATFORM, IMPORT, "http", "openai"];
         platforms.into_iter().filter(|platform| check(platform).is_err()).collect()
     }
 
     #[test]
     fn a_reserved_platform_is_refused_except_to_continue_an_import() {
-        assert_eq!(refused(may_continue), [WEBHOOK, task::PLATFORM, approval::PLATFORM]);
-        assert_eq!(refused(may_open), [WEBHOOK, task::PLATFORM, approval::PLATFORM, IMPORT]);
+        assert_eq!(refused(may_continue), [WEBHOOK, FILE, task::PLATFORM, approval::PLATFORM]);
+        assert_eq!(refused(may_open), [WEBHOOK, FILE, task::PLATFORM, approval::PLATFORM, IMPORT]);
     }
 
     /// Planted fault: only the platform that a request names is looked at, and one that names a session names none.

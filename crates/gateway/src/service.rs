@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::addresses::AddressLimiter;
 use crate::caller::{LocalEndpoint, Peer};
+use crate::channel::follow_channels;
 use crate::config::{ConfigError, GatewayConfig};
 use crate::connection::ConnectionContext;
 use crate::core::{GatewayCore, Shared};
@@ -222,6 +223,7 @@ impl Gateway {
             () = acceptor.accept_tcp(tcp, tls.clone()) => {}
             () = acceptor.accept_unix(unix) => {}
             () = run_upkeep(&core) => {}
+            () = follow_channels(&core) => {}
             () = keep_fresh(tls) => {}
         }
         // The listeners are dropped, so a new client is refused at once and not left in a queue.

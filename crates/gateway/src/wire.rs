@@ -239,6 +239,7 @@ pub(crate) fn delivery_record(record: DeliveryRecord) -> api::delivery::Delivery
             ended_at: attempt.ended.as_ref().map(|end| end.at),
             outcome,
             status,
+            receiver_id: attempt.ended.as_ref().and_then(|end| end.receiver_id.clone()),
             detail: attempt.ended.map(|end| end.detail),
         }
     };

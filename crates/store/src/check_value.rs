@@ -62,8 +62,8 @@ pub(crate) const KEYS: SealedTable = sealed_table!(
 pub(crate) const ATTEMPTS: SealedTable = sealed_table!(
     "delivery_attempts",
     3,
-    "tenant, delivery, number, holder, began_at, ended_at, outcome, status, detail",
-    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10"
+    "tenant, delivery, number, holder, began_at, ended_at, outcome, status, detail, receiver_id",
+    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11"
 );
 /// What was used of budgets.
 pub(crate) const USED: SealedTable =

@@ -132,6 +132,7 @@ impl StoredEnum for AttemptOutcome {
             Self::NotSent => 2,
             Self::Unanswered => 3,
             Self::Interrupted => 4,
+            Self::NotAccepted => 5,
         }
     }
 }

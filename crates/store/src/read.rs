@@ -45,7 +45,8 @@ pub(crate) mod answers {
     pub(crate) use super::capability::list_capabilities as capabilities;
     pub(crate) use super::cost::{list_spending as run_spending, sum_since as spending_since};
     pub(crate) use super::delivery::{
-        by_id as delivery_record, count_waiting as outbox_waiting, feed_state, list_deliveries as deliveries,
+        by_id as delivery_record, count_waiting as outbox_waiting, feed_state,
+        find_first_open as first_open_delivery, list_deliveries as deliveries,
         list_outbox as open_deliveries, list_unnumbered as unnumbered_deliveries, read_feed as feed_items,
     };
     pub(crate) use super::file::{find_known_file as file_label, list_files as file_labels};

@@ -89,7 +89,7 @@ pub(crate) fn read_delivery(row: &Row<'_>, from: usize) -> rusqlite::Result<Deli
     })
 }
 
-/// Reads `ended_at, outcome, status, detail` of an attempt, beginning at a column.
+/// Reads `ended_at, outcome, status, detail, receiver_id` of an attempt, beginning at a column.
 pub(crate) fn read_attempt_end(row: &Row<'_>, from: usize) -> rusqlite::Result<Option<AttemptEnd>> {
     let Some(at) = column_codes::time_opt(row, from)? else { return Ok(None) };
     Ok(Some(AttemptEnd {
@@ -97,6 +97,7 @@ pub(crate) fn read_attempt_end(row: &Row<'_>, from: usize) -> rusqlite::Result<O
         outcome: column_codes::read_enum(row, from + 1)?,
         status: row.get(from + 2)?,
         detail: row.get(from + 3)?,
+        receiver_id: row.get(from + 4)?,
     }))
 }
 

@@ -90,7 +90,11 @@ fn delivery_text(columns: Option<u16>, shown: &DeliveryShown) -> String {
     if !receipts.is_empty() {
         let rows = receipts.iter().map(receipt_row).collect();
         text.push_str("\n\n");
-        text.push_str(&draw_table(columns, &["attempt", "began", "ended", "outcome", "detail"], rows));
+        text.push_str(&draw_table(
+            columns,
+            &["attempt", "began", "ended", "outcome", "receiver id", "detail"],
+            rows,
+        ));
     }
     text
 }
@@ -101,6 +105,7 @@ fn receipt_row(receipt: &AttemptReceipt) -> Vec<String> {
         format_time(receipt.began_at),
         receipt.ended_at.map(format_time).unwrap_or_default(),
         receipt.outcome.map_or("being sent", dromia_api::AttemptOutcome::as_str).to_owned(),
+        receipt.receiver_id.clone().unwrap_or_default(),
         receipt.detail.clone().unwrap_or_default(),
     ]
 }

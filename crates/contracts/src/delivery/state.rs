@@ -106,6 +106,8 @@ pub enum AttemptOutcome {
     Accepted,
     /// The receiver answered, and not that it took it.
     Refused,
+    /// The receiver answered that it did not take it, and may be asked again.
+    NotAccepted,
     /// No byte of the message left.
     NotSent,
     /// The message left, and no answer came that can be read.
@@ -116,12 +118,18 @@ pub enum AttemptOutcome {
 
 impl AttemptOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 5] =
-        [Self::Accepted, Self::Refused, Self::NotSent, Self::Unanswered, Self::Interrupted];
+    pub const ALL: [Self; 6] = [
+        Self::Accepted,
+        Self::Refused,
+        Self::NotSent,
+        Self::Unanswered,
+        Self::Interrupted,
+        Self::NotAccepted,
+    ];
 
     /// Returns whether the receiver may have seen the message.
     pub const fn may_have_arrived(self) -> bool {
-        !matches!(self, Self::NotSent)
+        !matches!(self, Self::NotSent | Self::NotAccepted)
     }
 
     /// Returns the outcome as it is written.
@@ -129,6 +137,7 @@ impl AttemptOutcome {
         match self {
             Self::Accepted => "accepted",
             Self::Refused => "refused",
+            Self::NotAccepted => "not_accepted",
             Self::NotSent => "not_sent",
             Self::Unanswered => "unanswered",
             Self::Interrupted => "interrupted",

@@ -274,6 +274,13 @@ macro_rules! replay_store_reads {
                 page: $crate::store::PageRequest<($crate::id::TenantId, String)>
             ) -> Vec<$crate::delivery::OpenDelivery>;
 
+            /// Reads the first open delivery of one target.
+            fn first_open_delivery(
+                operator: OperatorScope,
+                tenant: $crate::id::TenantId,
+                target: &'a str
+            ) -> Option<$crate::delivery::OpenDelivery>;
+
             /// Counts the open deliveries of a target.
             fn outbox_waiting(operator: OperatorScope, tenant: $crate::id::TenantId, target: &'a str) -> u64;
 

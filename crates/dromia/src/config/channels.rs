@@ -1,12 +1,16 @@
-//! What the channels of the file mean: whose they are, where answers go, and with which secret.
+//! What the channels of the configuration mean: whose they are, where answers go, and with which secret.
 
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::channel::DeliveryClass;
 use dromia_contracts::vault::SecretPlacement;
-use dromia_gateway::{ChannelKey, WebhookChannel, WebhookChannels};
+use dromia_gateway::{ChannelConfig, ChannelKey, ChannelSet, DeliveryTerms, FileChannel, WebhookChannel};
 
 use super::environment::EnvironmentVariables;
-use super::file::{WrittenChannel, WrittenConfig};
+use super::file::{WrittenChannel, WrittenChannelKind, WrittenConfig};
 use super::problem::did_you_mean;
 use super::problem_collector::ProblemCollector;
 use super::providers::vault_name;
@@ -29,28 +33,104 @@ pub(crate) fn resolve_channels(
     written: &WrittenConfig,
     environment: &EnvironmentVariables,
     check: &mut ProblemCollector<'_>,
-) -> WebhookChannels {
-    let found = written.channels.iter();
-    found
-        .filter_map(|(name, written)| {
-            Some((name.clone(), resolve_channel(name, written, environment, check)?))
-        })
-        .collect()
+) -> ChannelSet {
+    let mut directories = BTreeMap::new();
+    let mut resolved = Vec::new();
+    for (name, channel) in &written.channels {
+        let here = format!("channels.{name}");
+        if let Err(error) = name.parse::<HandleSlug>() {
+            check.add_problem(
+                &here,
+                format!("a channel's name follows the rule of an agent's handle: {error}"),
+            );
+        }
+        let config = match channel.kind {
+            WrittenChannelKind::Webhook => {
+                resolve_webhook(&here, channel, environment, check).map(ChannelConfig::from)
+            }
+            WrittenChannelKind::File => resolve_file(&here, name, channel, check).map(ChannelConfig::from),
+        };
+        if let Some(ChannelConfig::File(file)) = &config
+            && let Some(other) = directories.insert(file.directory.clone(), name)
+        {
+            let problem =
+                format!("is the directory of the channel {other}; each channel needs one of its own");
+            check.add_problem(&format!("{here}.path"), problem);
+        }
+        resolved.extend(config.map(|config| (name.clone(), config)));
+    }
+    resolved.into_iter().collect()
 }
 
-fn resolve_channel(
-    name: &str,
+fn resolve_webhook(
+    here: &str,
     written: &WrittenChannel,
     environment: &EnvironmentVariables,
     check: &mut ProblemCollector<'_>,
 ) -> Option<WebhookChannel> {
-    let here = format!("channels.{name}");
-    if let Err(error) = name.parse::<dromia_contracts::agent::HandleSlug>() {
-        check.add_problem(&here, format!("a channel's name follows the rule of an agent's handle: {error}"));
+    refuse_keys(here, "webhook", &[("path", written.path.is_some())], check);
+    let terms = resolve_terms(here, written, check);
+    for (key, value) in [("url", &written.url), ("secret", &written.secret)] {
+        if value.is_none() {
+            check.add_problem(here, format!("needs `{key}`, because it is a webhook"));
+        }
     }
-    if let Err(problem) = plain_url(&written.url) {
+    let (url, secret) = (written.url.as_ref()?, written.secret.as_ref()?);
+    if let Err(problem) = plain_url(url) {
         check.add_problem(&format!("{here}.url"), problem);
     }
+    let key = channel_key(here, secret, environment, check)?;
+    let tenant = channel_tenant(written)?;
+    if let ChannelKey::InVault(secret) = &key {
+        let place = (url.as_str(), &SecretPlacement::Signature);
+        check.note_vault_key(&format!("{here}.secret"), &tenant, secret, place);
+    }
+    Some(WebhookChannel {
+        tenant,
+        agent: written.agent.clone(),
+        url: url.clone(),
+        key,
+        idempotent: written.idempotent.unwrap_or(true),
+        tolerance: TOLERANCE,
+        attempts_max: terms.attempts_max,
+        backoff: terms.backoff,
+        backoff_max: terms.backoff_max,
+        age_max: terms.age_max,
+        recovery_max: terms.recovery_max,
+        timeout: terms.timeout,
+    })
+}
+
+fn resolve_file(
+    here: &str,
+    name: &str,
+    written: &WrittenChannel,
+    check: &mut ProblemCollector<'_>,
+) -> Option<FileChannel> {
+    let WrittenChannel { url, secret, idempotent, .. } = written;
+    let foreign =
+        [("url", url.is_some()), ("secret", secret.is_some()), ("idempotent", idempotent.is_some())];
+    refuse_keys(here, "file", &foreign, check);
+    let path = written.path.clone().unwrap_or_else(|| format!("channels/{name}"));
+    let directory: PathBuf = Path::new(&path).components().collect();
+    if path.is_empty() || directory.components().any(|part| part == Component::ParentDir) {
+        let problem = "must name a directory without `..`; write an absolute path for one outside the home";
+        check.add_problem(&format!("{here}.path"), problem);
+    }
+    let terms = resolve_terms(here, written, check);
+    Some(FileChannel { tenant: channel_tenant(written)?, agent: written.agent.clone(), directory, terms })
+}
+
+/// Refuses keys that mean something for another kind only.
+fn refuse_keys(here: &str, kind: &str, keys: &[(&str, bool)], check: &mut ProblemCollector<'_>) {
+    for (key, _) in keys.iter().filter(|(_, is_written)| *is_written) {
+        let problem = format!("a channel of kind {kind} has no `{key}`; remove it");
+        check.add_problem(&format!("{here}.{key}"), problem);
+    }
+}
+
+/// How messages are tried. What a repeat does is the channel's own.
+fn resolve_terms(here: &str, written: &WrittenChannel, check: &mut ProblemCollector<'_>) -> DeliveryTerms {
     let attempts_max = written.attempts_max.unwrap_or(8);
     let timeout_ms = written.timeout_ms.unwrap_or(15_000);
     for (key, value, max) in
@@ -60,26 +140,19 @@ fn resolve_channel(
             check.add_problem(&format!("{here}.{key}"), format!("must be from 1 to {max}, and is {value}"));
         }
     }
-    let key = channel_key(&here, &written.secret, environment, check)?;
-    let tenant = written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())?;
-    if let ChannelKey::InVault(secret) = &key {
-        let place = (written.url.as_str(), &SecretPlacement::Signature);
-        check.note_vault_key(&format!("{here}.secret"), &tenant, secret, place);
-    }
-    Some(WebhookChannel {
-        tenant,
-        agent: written.agent.clone(),
-        url: written.url.clone(),
-        key,
-        idempotent: written.idempotent.unwrap_or(true),
-        tolerance: TOLERANCE,
+    DeliveryTerms {
+        class: DeliveryClass::Plain,
         attempts_max,
         backoff: BACKOFF,
         backoff_max: BACKOFF_MAX,
         age_max: AGE_MAX,
         recovery_max: RECOVERY_MAX,
         timeout: Duration::from_millis(timeout_ms),
-    })
+    }
+}
+
+fn channel_tenant(written: &WrittenChannel) -> Option<HandleSlug> {
+    written.tenant.clone().or_else(|| dromia_api::TENANT_DEFAULT.parse().ok())
 }
 
 /// Checks that a text is an address that a message can be posted to, with nothing secret in it.

@@ -60,8 +60,7 @@ pub(crate) struct WrittenConfig {
     /// Models, each under the alias that agents use. The alias `scripted` is built in and needs no entry.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) models: BTreeMap<String, WrittenModel>,
-    /// Connections to other systems: a channel accepts signed events for one agent and posts its answers. Each has a
-    /// name.
+    /// Connections to other systems: a channel accepts messages for one agent and sends its answers. Each has a name.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) channels: BTreeMap<String, WrittenChannel>,
     /// Trust level and budgets of tenants, each under the tenant's handle. A tenant without settings needs no entry,
@@ -150,13 +149,16 @@ impl Default for WrittenConfig {
 pub(crate) enum WrittenChannelKind {
     /// Signed webhooks in both directions, as the specification Standard Webhooks defines them.
     Webhook,
+    /// Files of JSON lines below one directory: `in.jsonl` is followed, and answers are appended to `out.jsonl`.
+    File,
 }
 
-/// A channel: who may speak to an agent by a signature, and where its answers are sent.
+/// A channel: who may speak to an agent, and where its answers are sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WrittenChannel {
-    /// Protocol of the channel. `webhook`: signed HTTP requests in both directions, as in Standard Webhooks.
+    /// Protocol of the channel. `webhook`: signed HTTP requests in both directions, as in Standard Webhooks. `file`: one
+    /// JSON line for each message, in a file that is followed and in one that answers are appended to.
     pub(crate) kind: WrittenChannelKind,
     /// Handle of the tenant that the agent belongs to. Default: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,13 +167,19 @@ pub(crate) struct WrittenChannel {
     /// Handle of the agent that answers.
     #[schemars(with = "String")]
     pub(crate) agent: HandleSlug,
-    /// URL to which answers are posted.
-    pub(crate) url: String,
+    /// URL to which answers are posted. Needed by a webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
     /// Reference to the secret that signs requests in both directions: `env:NAME` for an environment variable, or
     /// `secret:NAME` for a secret of the tenant's vault. The value is `whsec_` followed by 24 to 64 bytes in base64. A
     /// vault secret must be bound to the server in `url` with the placement `signature`. The value itself in the file
-    /// is an error.
-    pub(crate) secret: String,
+    /// is an error. Needed by a webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) secret: Option<String>,
+    /// Directory with the files of a file channel, made at the first use. A relative path is below the home. Default:
+    /// `channels/NAME` below the home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<String>,
     /// Whether the receiver ignores a `webhook-id` that it has already accepted. Default: true. Set it to false for a
     /// receiver that would act twice: a message is then sent once only, and one without an answer ends as
     /// `unknown_after_send`.

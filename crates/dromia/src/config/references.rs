@@ -14,7 +14,7 @@ use dromia_api::TENANT_DEFAULT;
 use dromia_api::event::PLATFORM_DEFAULT;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::BudgetScope;
-use dromia_contracts::delivery::WEBHOOK;
+use dromia_contracts::channel::{FILE, WEBHOOK, is_channel_platform};
 use dromia_contracts::session::IMPORT;
 use dromia_contracts::{approval, task};
 use dromia_store::NameInventory;
@@ -25,11 +25,20 @@ use super::problem::{ConfigProblem, did_you_mean};
 use super::tools;
 
 /// The platforms of sessions that this program opens itself, and those that its clients name.
-const PLATFORMS: [&str; 8] =
-    ["cli", PLATFORM_DEFAULT, "openai", "anthropic", WEBHOOK, task::PLATFORM, approval::PLATFORM, IMPORT];
+const PLATFORMS: [&str; 9] = [
+    "cli",
+    PLATFORM_DEFAULT,
+    "openai",
+    "anthropic",
+    WEBHOOK,
+    FILE,
+    task::PLATFORM,
+    approval::PLATFORM,
+    IMPORT,
+];
 
 /// What the name of an actor begins with.
-const ACTORS: [&str; 4] = ["cli", "token", WEBHOOK, "agent"];
+const ACTORS: [&str; 5] = ["cli", "token", WEBHOOK, FILE, "agent"];
 
 /// The key that the doctor looks at by itself.
 pub(crate) const DEFAULT_AGENT: &str = "default_agent";
@@ -154,8 +163,8 @@ impl MentionCollector<'_> {
             "cli" => MentionTarget::Nothing(format!(
                 "there is no actor `{name}`: `cli:` needs the number of a user after it, such as cli:1000"
             )),
-            WEBHOOK if self.written.channels.contains_key(of) => return,
-            WEBHOOK => {
+            kind if is_channel_platform(kind) && self.written.channels.contains_key(of) => return,
+            kind if is_channel_platform(kind) => {
                 let near = did_you_mean(of, self.written.channels.keys().map(String::as_str));
                 MentionTarget::Nothing(format!(
                     "there is no actor `{name}`: there is no channel `{of}`{near}"
@@ -165,8 +174,8 @@ impl MentionCollector<'_> {
             _ => {
                 let near = did_you_mean(kind, ACTORS);
                 MentionTarget::Nothing(format!(
-                    "there is no actor `{name}`: actors are cli:UID, token:NAME, webhook:CHANNEL/NAME and \
-                     agent:ID{near}"
+                    "there is no actor `{name}`: actors are cli:UID, token:NAME, webhook:CHANNEL/NAME, \
+                     file:CHANNEL/NAME and agent:ID{near}"
                 ))
             }
         };

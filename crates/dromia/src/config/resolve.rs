@@ -14,8 +14,8 @@ use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
 use dromia_engine::EngineConfig;
 use dromia_gateway::{
-    CallerLimits, ConfigError, GatewayCapacity, GatewayConfig, GatewayDeadlines, SocketUser, TlsFiles,
-    WebhookChannels,
+    CallerLimits, ChannelSet, ConfigError, GatewayCapacity, GatewayConfig, GatewayDeadlines, SocketUser,
+    TlsFiles,
 };
 use dromia_guard::policy::PolicyVerdict;
 use dromia_models::ModelsConfig;
@@ -52,7 +52,7 @@ pub(crate) struct ResolvedConfig {
     /// The HTTP server.
     pub(crate) server: ResolvedServer,
     pub(crate) models: ModelsConfig,
-    pub(crate) channels: WebhookChannels,
+    pub(crate) channels: ChannelSet,
     pub(crate) engine: EngineConfig,
     /// The rules of tool calls.
     pub(crate) calls: ResolvedCalls,

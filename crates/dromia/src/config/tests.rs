@@ -162,6 +162,23 @@ fn an_invalid_channel_is_refused_with_place_and_without_secret() {
         ),
         (format!("{whole}, attempts_max: 0"), "channels.w.attempts_max: must be from 1 to 100, and is 0"),
         (format!("{whole}, timeout_ms: 300001"), "channels.w.timeout_ms: must be from 1 to 300000"),
+        (format!("{whole}, path: x"), "channels.w.path: a channel of kind webhook has no `path`"),
+        (
+            "kind: webhook, agent: ops, secret: env:S".to_owned(),
+            "channels.w: needs `url`, because it is a webhook",
+        ),
+        (
+            "kind: file, agent: ops, url: 'http://h/'".to_owned(),
+            "channels.w.url: a channel of kind file has no `url`",
+        ),
+        (
+            "kind: file, agent: ops, path: ../x".to_owned(),
+            "channels.w.path: must name a directory without `..`",
+        ),
+        (
+            "kind: file, agent: ops, path: x }\n  v: { kind: file, agent: ops, path: x/".to_owned(),
+            "channels.w.path: is the directory of the channel v; each channel needs one of its own",
+        ),
     ] {
         let environment = EnvironmentVariables::from([
             ("S", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),

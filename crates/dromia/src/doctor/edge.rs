@@ -155,7 +155,7 @@ fn check_actor_limits(scene: &CheckContext<'_>) -> CheckResult {
         return ok_result(format!("an actor may send {rate} inputs per minute"));
     }
     let said = "an actor may send inputs at any rate";
-    if resolved.channels.channel_tenants().next().is_none()
+    if resolved.channels.webhook_channels().next().is_none()
         || resolved.server.listen.ip().to_canonical().is_loopback()
     {
         return ok_result(said);

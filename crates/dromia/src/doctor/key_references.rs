@@ -68,7 +68,7 @@ fn configured_secrets(resolved: &ResolvedConfig) -> Vec<ConfiguredSecret> {
             placement: secret_command::placement_for_slot(http.format.key_slot()),
         })
     });
-    let channels = resolved.channels.named_channels().filter_map(|(name, channel)| {
+    let channels = resolved.channels.webhook_channels().filter_map(|(name, channel)| {
         let ChannelKey::InVault(secret) = &channel.key else { return None };
         Some(ConfiguredSecret {
             place: format!("the channel {name}"),

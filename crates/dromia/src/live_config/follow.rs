@@ -84,7 +84,7 @@ async fn apply_text(
     let built = BuiltParts::build(&services.of_home, &offered.resolved, is_retooled).await;
     let built = built.map_err(|problem| format!("{problem:#}"))?;
     let OfferedConfig { text, author, loaded, resolved } = offered;
-    built.swap_in(services, &resolved)?;
+    built.swap_in(&live.home, services, &resolved)?;
     let history = ConfigHistory::of_home(&live.home);
     let recorded = tokio::task::spawn_blocking(move || history.record_or_warn(&text, &author)).await;
     let record = recorded.map_err(|error| error.to_string())?;
@@ -127,7 +127,7 @@ impl BuiltParts {
 
     /// Swaps the parts in, first the one that may refuse. The engine comes last: it forgets what it read under the earlier
     /// ones.
-    fn swap_in(self, services: &LiveServices, resolved: &ResolvedConfig) -> Result<(), String> {
+    fn swap_in(self, home: &Home, services: &LiveServices, resolved: &ResolvedConfig) -> Result<(), String> {
         let parts = &services.of_home.parts;
         if let Some(external) = self.external {
             parts.toolbox.replace_external(external).map_err(|error| error.to_string())?;
@@ -138,7 +138,7 @@ impl BuiltParts {
         parts.models.replace_models(self.models);
         parts.gate.replace_gate(self.gate);
         parts.terms.replace_settings(resolved.calls.said.clone());
-        services.outbox.replace_channels(resolved.channels.clone());
+        services.outbox.replace_channels(resolved.channels.clone().relative_to(home.root_dir()));
         services.gateway.replace_settings(resolved.gateway_config(None));
         services.of_home.engine.replace_config(resolved.engine.clone());
         Ok(())

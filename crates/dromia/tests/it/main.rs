@@ -35,6 +35,7 @@ mod ends;
 mod executed;
 mod external;
 mod failing_runs;
+mod file_channel;
 mod file_names;
 mod first_screen;
 mod flooded;

@@ -18,7 +18,7 @@ use dromia_contracts::{Scope, TenantId};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Mutex;
 
-use super::{ChannelKeys, WebhookChannel, WebhookChannels};
+use super::{ChannelKeys, ChannelSet, WebhookChannel};
 use crate::signature::WebhookSigningKey;
 
 /// How long a key is used.
@@ -40,8 +40,8 @@ struct CachedChannelKey {
 
 impl KeptKeys {
     /// Makes a place for each channel; nothing is opened.
-    pub(crate) fn for_channels(channels: &WebhookChannels) -> Self {
-        Self(channels.named_channels().map(|(name, _)| (name.to_owned(), Mutex::default())).collect())
+    pub(crate) fn for_channels(channels: &ChannelSet) -> Self {
+        Self(channels.webhook_channels().map(|(name, _)| (name.to_owned(), Mutex::default())).collect())
     }
 
     /// Finds the key of a channel in a scope of its tenant, or says why not.
@@ -135,8 +135,7 @@ mod tests {
     #[tokio::test]
     async fn concurrent_key_lookups_open_a_slow_vault_once() {
         let (channel, slow) = (channel(), Slow::default());
-        let kept =
-            KeptKeys::for_channels(&WebhookChannels::from_iter([("orders".to_owned(), channel.clone())]));
+        let kept = KeptKeys::for_channels(&ChannelSet::from_iter([("orders".to_owned(), channel.clone())]));
         let scope =
             ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("channel:orders"));
         let ask = || kept.find_key(("orders", &channel), &slow, &scope, &slow.clock);

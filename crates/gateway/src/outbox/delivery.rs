@@ -3,20 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dromia_contracts::channel::{DeliveryClass, DeliveryOutcome, OutgoingMessage};
 use dromia_contracts::delivery::{DeadReason, DeliveryState, DeliverySummary};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, DeliveryDrop, DeliverySettle, DeliveryStart, FeedNumber, Mutation,
     ReadError, WriteBatch,
 };
 use dromia_contracts::{DeliveryId, TenantId};
-use jiff::Timestamp;
 
-use super::http_client::{WebhookOutcome, WebhookRequest};
 use super::in_flight::InFlightPermit;
 use super::policy::{AttemptSettlement, settle_attempt};
 use super::pump::{CommitRetryLimit, OutboxPump, REST};
-use crate::channel::WebhookChannel;
-use crate::signature::{ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, WebhookSigningKey};
+use crate::channel::ServedChannel;
 
 /// The pause after a commit that the store did not answer, before it is offered again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -32,13 +30,15 @@ impl OutboxPump {
         flight: InFlightPermit,
         tenant: TenantId,
         delivery: DeliverySummary,
-        channel: Arc<WebhookChannel>,
+        channel: Arc<ServedChannel>,
     ) {
+        let target = delivery.target.clone();
         if !self.attempt_delivery(tenant, &delivery, &channel).await {
             // The obstacle would still be there.
             self.rest_for(REST).await;
         }
         drop(flight);
+        self.touched.touch_target((tenant, target));
         self.bell.notify_one();
     }
 
@@ -47,7 +47,7 @@ impl OutboxPump {
         &self,
         tenant: TenantId,
         delivery: &DeliverySummary,
-        channel: &WebhookChannel,
+        channel: &ServedChannel,
     ) -> bool {
         let found = self.ports.store.delivery_record(&self.tenant_scope(tenant), delivery.id).await;
         let body = match found {
@@ -91,34 +91,43 @@ impl OutboxPump {
             // It may be refused again, so the next look comes after a rest.
             return false;
         }
-        let posted = tokio::select! {
+        let message = OutgoingMessage {
+            delivery: delivery.id,
+            target: delivery.target.clone(),
+            at: began_at,
+            scope: self.tenant_scope(tenant),
+            body,
+        };
+        let sent = tokio::select! {
             biased;
-            posted = self.sign_and_post(tenant, delivery.id, began_at, channel, body) => posted,
-            () = self.ports.runtime.clock.sleep(channel.timeout + GRACE) => {
-                WebhookOutcome::Unanswered { cause: "the receiver did not answer in time".to_owned() }
+            sent = self.send_message(delivery, channel, message) => sent,
+            () = self.ports.runtime.clock.sleep(channel.terms.timeout + GRACE) => {
+                DeliveryOutcome::Unanswered { cause: "the receiver did not answer in time".to_owned() }
             }
         };
         let chance = random_number(self.ports.runtime.ids.random_secret());
-        let settled = settle_attempt(self.now(), delivery, channel, &posted, chance);
+        let settled = settle_attempt(self.now(), delivery, channel.terms, &sent, chance);
         self.commit_outcome(tenant, delivery, attempt, settled, CommitRetryLimit::Endless).await
     }
 
-    /// Signs a message and posts it. A message that cannot be signed is not sent: it is tried again, and then waits for
-    /// a person.
-    async fn sign_and_post(
+    /// Sends a message, unless its receiver says that it has it from an earlier attempt.
+    async fn send_message(
         &self,
-        tenant: TenantId,
-        id: DeliveryId,
-        at: Timestamp,
-        channel: &WebhookChannel,
-        body: bytes::Bytes,
-    ) -> WebhookOutcome {
-        match channel.signing_key(&*self.ports.keys, &self.tenant_scope(tenant)).await {
-            Ok(key) => self.ports.post.send_webhook(signed_request(id, at, channel, &key, body)).await,
-            Err(problem) => {
-                WebhookOutcome::NotSent { cause: format!("the channel's secret cannot sign: {problem}") }
+        delivery: &DeliverySummary,
+        channel: &ServedChannel,
+        message: OutgoingMessage,
+    ) -> DeliveryOutcome {
+        if channel.terms.class == DeliveryClass::Reconcilable && delivery.attempts > 0 {
+            match channel.port.find_delivered(delivery.id).await {
+                Ok(None) => {}
+                Ok(Some(answer)) => return DeliveryOutcome::Accepted(answer),
+                Err(problem) => {
+                    let cause = format!("failed to learn whether an earlier attempt arrived: {problem}");
+                    return DeliveryOutcome::NotSent { cause };
+                }
             }
         }
+        channel.port.deliver(message).await
     }
 
     /// Makes the outcome of an attempt durable.
@@ -165,13 +174,13 @@ impl OutboxPump {
     }
 
     /// Gives numbers to the messages that have none, in the order of each target. A tenant whose messages take none is passed
-    /// over: those after it do not wait for it.
-    pub(super) async fn number_deliveries(&self) -> Result<(), ReadError> {
-        let mut passed = None;
+    /// over: those after it do not wait for it. Returns the messages that it met, which are new.
+    pub(super) async fn number_deliveries(&self) -> Result<Vec<(TenantId, DeliveryId)>, ReadError> {
+        let (mut passed, mut numbered) = (None, Vec::new());
         loop {
             let waiting =
                 self.ports.store.unnumbered_deliveries(&self.operator, passed, NUMBERED_AT_ONCE).await?;
-            let Some((tenant, _)) = waiting.first().copied() else { return Ok(()) };
+            let Some((tenant, _)) = waiting.first().copied() else { return Ok(numbered) };
             let of_tenant = waiting.into_iter().take_while(|(of, _)| *of == tenant);
             let deliveries: Vec<DeliveryId> = of_tenant.map(|(_, delivery)| delivery).collect();
             let after = match self.ports.store.feed_state(&self.tenant_scope(tenant)).await {
@@ -184,10 +193,11 @@ impl OutboxPump {
                 }
                 Err(error) => return Err(error),
             };
+            numbered.extend(deliveries.iter().map(|delivery| (tenant, *delivery)));
             let number = Mutation::FeedNumber(FeedNumber { after, deliveries });
             if !self.commit_with_retry(tenant, number, CommitRetryLimit::UntilStopped).await {
                 if self.stop.is_cancelled() {
-                    return Ok(());
+                    return Ok(numbered);
                 }
                 // An erasure was quicker, or a row is damaged; the next look finds what is left.
                 passed = Some(tenant);
@@ -236,25 +246,6 @@ impl OutboxPump {
 /// Tells whether a delivery is unchanged since it was read; a number in the feed changes nothing.
 fn is_same(found: &DeliverySummary, read: &DeliverySummary) -> bool {
     (found.state, found.attempts, found.redrives) == (read.state, read.attempts, read.redrives)
-}
-
-/// Writes and signs a message. All attempts carry one id and one body; the time and so the signature are the attempt's.
-fn signed_request(
-    id: DeliveryId,
-    at: Timestamp,
-    channel: &WebhookChannel,
-    key: &WebhookSigningKey,
-    body: bytes::Bytes,
-) -> WebhookRequest {
-    let (id, timestamp) = (id.to_string(), at.as_second().to_string());
-    let signature = key.sign(&id, &timestamp, &body);
-    let headers = vec![
-        ("content-type", "application/json".to_owned()),
-        (ID_HEADER, id),
-        (TIMESTAMP_HEADER, timestamp),
-        (SIGNATURE_HEADER, signature),
-    ];
-    WebhookRequest { url: channel.url.clone(), headers, body, timeout: channel.timeout }
 }
 
 fn random_number(secret: [u8; 32]) -> u64 {

@@ -28,6 +28,8 @@ pub enum WebhookOutcome {
         status: u16,
         /// And asked for a pause.
         retry_after: Option<Duration>,
+        /// And said this: the beginning of the body, as far as it came soon.
+        body: Bytes,
     },
     /// No byte of the message left: no address, no connection, no handshake, or it is not let out.
     NotSent {
@@ -41,8 +43,8 @@ pub enum WebhookOutcome {
     },
 }
 
-/// Sends webhook requests. It follows no redirect, sends each once, reads no more of an answer than its head, and ends
-/// within the request's time. Where it cannot tell whether a byte has left, the answer is
+/// Sends webhook requests. It follows no redirect, sends each once, reads no more of an answer than its
+/// beginning, and ends within the request's time. Where it cannot tell whether a byte has left, the answer is
 /// [`WebhookOutcome::Unanswered`].
 pub trait WebhookSender: Send + Sync + fmt::Debug {
     /// Sends one webhook request.

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use dromia_contracts::Digest;
+use dromia_contracts::channel::{DeliveryClass, DeliveryOutcome, ReceiverAnswer};
 use dromia_contracts::clock::ClockStep;
 use dromia_contracts::delivery::{
     AttemptEnd, AttemptOutcome, DETAIL_BYTES_MAX, DeadReason, DeliveryState, DeliverySummary,
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::http_client::WebhookOutcome;
-use crate::channel::WebhookChannel;
+use crate::channel::DeliveryTerms;
 
 /// The oldest message that is kept for a channel that is not configured.
 pub(crate) const ORPHAN_AGE_MAX: Duration = Duration::from_hours(72);
+
+/// How far the clock may be set back without an effect on pauses.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
 
 /// The life of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +76,7 @@ pub(crate) fn decide_step(
     now: Timestamp,
     life: ProcessLife,
     delivery: &DeliverySummary,
-    channel: Option<&WebhookChannel>,
+    terms: Option<DeliveryTerms>,
     excess: u64,
     jumps: ClockJumps,
 ) -> DeliveryStep {
@@ -85,19 +88,19 @@ pub(crate) fn decide_step(
         }
         DeliveryState::Prepared | DeliveryState::Failed => {}
     }
-    let ends_at = jumps.expires_at(delivery.since, channel.map_or(ORPHAN_AGE_MAX, |channel| channel.age_max));
+    let ends_at = jumps.expires_at(delivery.since, terms.map_or(ORPHAN_AGE_MAX, |terms| terms.age_max));
     if ends_at <= now {
         return DeliveryStep::Drop(DeadReason::Expired);
     }
-    let Some(channel) = channel else { return DeliveryStep::Wait(ends_at) };
+    let Some(terms) = terms else { return DeliveryStep::Wait(ends_at) };
     if excess > 0 && delivery.since < life.began_at {
         return DeliveryStep::Drop(DeadReason::Backlog);
     }
-    if delivery.attempts.saturating_sub(delivery.spent) >= channel.attempts_max {
+    if delivery.attempts.saturating_sub(delivery.spent) >= terms.attempts_max {
         return DeliveryStep::Drop(DeadReason::Attempts);
     }
-    // A pause longer than any that is made means that the clock was set back.
-    let is_due = delivery.due_at <= now || delivery.due_at > saturating_later(now, channel.backoff_max);
+    // A message that changed in the future means that the clock was set back, so what is left of its pause is unknown.
+    let is_due = delivery.due_at <= now || delivery.updated_at > saturating_later(now, CLOCK_SLACK);
     if is_due { DeliveryStep::Send } else { DeliveryStep::Wait(delivery.due_at.min(ends_at)) }
 }
 
@@ -114,58 +117,74 @@ pub(crate) struct AttemptSettlement {
 pub(crate) fn settle_attempt(
     now: Timestamp,
     delivery: &DeliverySummary,
-    channel: &WebhookChannel,
-    posted: &WebhookOutcome,
+    terms: DeliveryTerms,
+    sent: &DeliveryOutcome,
     chance: u64,
 ) -> AttemptSettlement {
     let tried = delivery.attempts.saturating_add(1).saturating_sub(delivery.spent);
-    let (outcome, status, detail) = match posted {
-        WebhookOutcome::Answered { status: status @ 200..=299, .. } => {
-            (AttemptOutcome::Accepted, Some(*status), format!("the receiver answered {status}"))
+    let end = attempt_end(now, sent);
+    let is_plain = terms.class == DeliveryClass::Plain;
+    let retried = |asked| retry_or_give_up(now, tried, terms, retry_delay(terms, tried, asked, chance));
+    let (state, reason, due_at) = match sent {
+        DeliveryOutcome::Accepted(_) => (DeliveryState::Delivered, None, now),
+        DeliveryOutcome::Gone(_) => (DeliveryState::Dead, Some(DeadReason::Gone), now),
+        // It has seen the message once, and would count it twice.
+        DeliveryOutcome::Refused { .. } if is_plain => (DeliveryState::Dead, Some(DeadReason::Refused), now),
+        DeliveryOutcome::Unanswered { .. } if is_plain => (DeliveryState::UnknownAfterSend, None, now),
+        // A receiver that did not accept a message does not have it, so a repeat is the first in every class.
+        DeliveryOutcome::NotAccepted { retry_after, .. } | DeliveryOutcome::Refused { retry_after, .. } => {
+            retried(*retry_after)
         }
-        WebhookOutcome::Answered { status, .. } => {
-            (AttemptOutcome::Refused, Some(*status), format!("the receiver answered {status}"))
+        DeliveryOutcome::NotSent { .. } | DeliveryOutcome::Unanswered { .. } => retried(None),
+    };
+    AttemptSettlement { end, state, reason, due_at }
+}
+
+/// Writes the receipt of an attempt.
+fn attempt_end(now: Timestamp, sent: &DeliveryOutcome) -> AttemptEnd {
+    let (outcome, answer, detail) = match sent {
+        DeliveryOutcome::Accepted(answer) => (AttemptOutcome::Accepted, Some(answer), answer_text(answer)),
+        DeliveryOutcome::NotAccepted { answer, .. } => {
+            (AttemptOutcome::NotAccepted, Some(answer), answer_text(answer))
         }
-        WebhookOutcome::NotSent { cause } => (AttemptOutcome::NotSent, None, format!("not sent: {cause}")),
-        WebhookOutcome::Unanswered { cause } => {
+        DeliveryOutcome::Refused { answer, .. } | DeliveryOutcome::Gone(answer) => {
+            (AttemptOutcome::Refused, Some(answer), answer_text(answer))
+        }
+        DeliveryOutcome::NotSent { cause } => (AttemptOutcome::NotSent, None, format!("not sent: {cause}")),
+        DeliveryOutcome::Unanswered { cause } => {
             (AttemptOutcome::Unanswered, None, format!("no response: {cause}"))
         }
     };
-    let end = AttemptEnd { at: now, outcome, status, detail: truncate_detail(detail) };
-    let asked = match posted {
-        WebhookOutcome::Answered { retry_after, .. } => *retry_after,
-        WebhookOutcome::NotSent { .. } | WebhookOutcome::Unanswered { .. } => None,
-    };
-    let pause = retry_delay(channel, tried, asked, chance);
-    let retried = || retry_or_give_up(now, tried, channel, pause);
-    let (state, reason, due_at) = match (outcome, channel.idempotent) {
-        (AttemptOutcome::Accepted, _) => (DeliveryState::Delivered, None, now),
-        (AttemptOutcome::Refused, _) if status == Some(410) => {
-            (DeliveryState::Dead, Some(DeadReason::Gone), now)
-        }
-        (AttemptOutcome::NotSent, _) | (AttemptOutcome::Refused | AttemptOutcome::Unanswered, true) => {
-            retried()
-        }
-        // It has seen the message once, and would count it twice.
-        (AttemptOutcome::Refused, false) => (DeliveryState::Dead, Some(DeadReason::Refused), now),
-        (AttemptOutcome::Unanswered, false) | (AttemptOutcome::Interrupted, _) => {
-            (DeliveryState::UnknownAfterSend, None, now)
-        }
-    };
-    AttemptSettlement { end, state, reason, due_at }
+    AttemptEnd {
+        at: now,
+        outcome,
+        status: answer.and_then(|answer| answer.status),
+        receiver_id: answer.and_then(|answer| answer.receiver_id.clone()),
+        detail: truncate_detail(detail),
+    }
+}
+
+fn answer_text(answer: &ReceiverAnswer) -> String {
+    let status = answer.status.map(|status| format!(" {status}")).unwrap_or_default();
+    let text = if answer.text.is_empty() { String::new() } else { format!(": {}", answer.text) };
+    format!("the receiver answered{status}{text}")
 }
 
 /// Decides what an attempt comes to that an earlier life began. `delivery` is as that life left it.
 pub(crate) fn settle_interrupted(
     now: Timestamp,
     delivery: &DeliverySummary,
-    channel: Option<&WebhookChannel>,
+    terms: Option<DeliveryTerms>,
 ) -> AttemptSettlement {
     let detail = "the server ended before the outcome was known".to_owned();
-    let end = AttemptEnd { at: now, outcome: AttemptOutcome::Interrupted, status: None, detail };
+    let outcome = AttemptOutcome::Interrupted;
+    let end = AttemptEnd { at: now, outcome, status: None, receiver_id: None, detail };
     let tried = delivery.attempts.saturating_sub(delivery.spent);
-    let (state, reason, due_at) = match channel {
-        Some(channel) if channel.idempotent => retry_or_give_up(now, tried, channel, Duration::ZERO),
+    let (state, reason, due_at) = match terms {
+        // A receiver that can be asked is asked before the next attempt.
+        Some(terms) if terms.class != DeliveryClass::Plain => {
+            retry_or_give_up(now, tried, terms, Duration::ZERO)
+        }
         // What the receiver of a removed channel takes is not known.
         Some(_) | None => (DeliveryState::UnknownAfterSend, None, now),
     };
@@ -175,10 +194,10 @@ pub(crate) fn settle_interrupted(
 fn retry_or_give_up(
     now: Timestamp,
     tried: u32,
-    channel: &WebhookChannel,
+    terms: DeliveryTerms,
     pause: Duration,
 ) -> (DeliveryState, Option<DeadReason>, Timestamp) {
-    if tried >= channel.attempts_max {
+    if tried >= terms.attempts_max {
         (DeliveryState::Dead, Some(DeadReason::Attempts), now)
     } else {
         (DeliveryState::Failed, None, saturating_later(now, pause))
@@ -186,13 +205,14 @@ fn retry_or_give_up(
 }
 
 /// The pause after so many attempts: it doubles, has an end, and lies by chance between its half and its whole, so that
-/// what failed together does not come again together. What a receiver asks for counts within that end.
-fn retry_delay(channel: &WebhookChannel, tried: u32, asked: Option<Duration>, chance: u64) -> Duration {
-    let doubled = channel.backoff.saturating_mul(2_u32.saturating_pow(tried.saturating_sub(1).min(31)));
-    let whole = u64::try_from(doubled.min(channel.backoff_max).as_millis()).unwrap_or(u64::MAX);
+/// what failed together does not come again together. A receiver gets the whole pause that it asks for, up to the age at
+/// which the message is given up.
+fn retry_delay(terms: DeliveryTerms, tried: u32, asked: Option<Duration>, chance: u64) -> Duration {
+    let doubled = terms.backoff.saturating_mul(2_u32.saturating_pow(tried.saturating_sub(1).min(31)));
+    let whole = u64::try_from(doubled.min(terms.backoff_max).as_millis()).unwrap_or(u64::MAX);
     let half = whole / 2;
     let jittered = Duration::from_millis(half + chance % (whole - half + 1));
-    jittered.max(asked.unwrap_or_default()).min(channel.backoff_max)
+    jittered.max(asked.unwrap_or_default().min(terms.age_max))
 }
 
 /// A time so much later; the end of the calendar where there is none.

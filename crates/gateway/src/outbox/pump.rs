@@ -1,9 +1,9 @@
-//! The pump: looks at the first open message of each target, decides, and gives flights to what is due.
+//! The pump: looks at the first open message of targets, decides, and gives flights to what is due.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,7 +11,7 @@ use dromia_contracts::agent::{HandleSlug, TenantRecord};
 use dromia_contracts::clock::ClockSteps;
 use dromia_contracts::delivery::{DeadReason, DeliverySummary, OpenDelivery};
 use dromia_contracts::store::{PageRequest, ReadError};
-use dromia_contracts::{Actor, OperatorScope, Scope, TenantId};
+use dromia_contracts::{Actor, DeliveryId, OperatorScope, Scope, TenantId};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use super::in_flight::{InFlightDeliveries, NoFlight};
 use super::policy::{
     ClockJumps, DeliveryStep, ProcessLife, decide_step, saturating_later, settle_interrupted, time_left,
 };
-use crate::channel::{ServedChannels, WebhookChannel};
+use crate::channel::{ServedChannel, ServedChannels};
 
 /// How long the pump rests when nothing wakes it and nothing is due.
 const LOOK: Duration = Duration::from_secs(5);
@@ -40,6 +40,31 @@ pub(super) struct OutboxPump {
     pub(super) stop: CancellationToken,
     pub(super) flights: Arc<InFlightDeliveries>,
     pub(super) counts: OutboxCounters,
+    pub(super) touched: TouchedTargets,
+}
+
+/// The targets at which something happened since the last look, so that a wake-up reads those and no others.
+#[derive(Debug, Default)]
+pub(super) struct TouchedTargets {
+    places: Mutex<BTreeSet<Place>>,
+    /// Something changed for all of them.
+    every: AtomicBool,
+}
+
+impl TouchedTargets {
+    /// Notes a target.
+    pub(super) fn touch_target(&self, place: Place) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
+    }
+
+    /// Notes that any target may have changed.
+    pub(super) fn touch_every_target(&self) {
+        self.every.store(true, Ordering::Release);
+    }
+
+    fn take_places(&self) -> BTreeSet<Place> {
+        std::mem::take(&mut *self.places.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What the pump remembers between two looks; bounded by the configured channels and by the targets of the store.
@@ -54,13 +79,26 @@ struct PumpState {
     jumps: ClockJumps,
     /// How many messages of an earlier life expired in this look.
     outdated: u64,
+    /// When every target is looked at again; at once at first.
+    scan_at: Option<Timestamp>,
+    /// The targets whose first message waits for a time.
+    waiting: BTreeSet<(Timestamp, Place)>,
+    /// The targets whose first message was due and found no flight.
+    unserved: BTreeSet<Place>,
 }
 
 /// A tenant and one of its targets.
-type Place = (TenantId, String);
+pub(super) type Place = (TenantId, String);
+
+/// What one look found.
+#[derive(Debug, Default)]
+struct TargetLook {
+    ready: Ready,
+    suspended: HashMap<TenantId, bool>,
+}
 
 /// What waits for a flight, by tenant.
-type Ready = BTreeMap<TenantId, VecDeque<(DeliverySummary, Arc<WebhookChannel>)>>;
+type Ready = BTreeMap<TenantId, VecDeque<(DeliverySummary, Arc<ServedChannel>)>>;
 
 /// How long a commit is offered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,44 +136,38 @@ impl OutboxPump {
         }
     }
 
-    /// Looks at every target once; returns when to look again if nothing wakes the pump.
+    /// Looks at what is due; returns when to look again if nothing wakes the pump. What is due is what a wake-up is about: new
+    /// messages, targets whose attempt ended or whose time has come. Every target is looked at once in a while.
     async fn poll_targets(self: &Arc<Self>, memory: &mut PumpState) -> Result<Timestamp, ReadError> {
-        self.number_deliveries().await?;
+        let numbered = self.number_deliveries().await?;
         self.find_tenants(memory).await?;
-        let mut wake = saturating_later(self.now(), LOOK);
-        let (mut ready, mut targets) = (Ready::new(), 0);
-        let mut suspended = HashMap::new();
-        let mut page = PageRequest::first_page(PageRequest::<Place>::LIMIT_MAX);
-        loop {
-            let heads = self.ports.store.open_deliveries(&self.operator, page.clone()).await?;
-            let Some(last) = heads.last() else { break };
-            page.after = Some((last.tenant, last.delivery.target.clone()));
-            let is_last = heads.len() < page.limit;
-            for OpenDelivery { tenant, delivery } in heads {
-                targets += 1;
-                let place = (tenant, delivery.target.clone());
-                // What waits of a suspended tenant waits on: nothing of it leaves, and nothing is given up.
-                if let Entry::Vacant(unknown) = suspended.entry(tenant) {
-                    let found = self.ports.store.tenant_record(&self.tenant_scope(tenant)).await?;
-                    // The handle of a tenant that was erased may belong to another one by now.
-                    if let Some(record) = &found
-                        && let Some(known) = memory.tenants.get_mut(&record.handle)
-                    {
-                        *known = tenant;
-                    }
-                    unknown.insert(rests(found.as_ref()));
-                }
-                if self.flights.has_target(&place) || suspended[&tenant] {
-                    continue;
-                }
-                wake = wake.min(self.decide_delivery(memory, &mut ready, place, delivery).await?);
+        let mut places = self.touched.take_places();
+        places.extend(self.find_targets(numbered).await?);
+        let mut look = TargetLook::default();
+        let is_scan = self.touched.every.swap(false, Ordering::AcqRel);
+        if is_scan || memory.scan_at.is_none_or(|at| at <= self.now()) {
+            // A scan that fails is made again.
+            memory.scan_at = None;
+            self.scan_targets(memory, &mut look).await?;
+            memory.scan_at = Some(saturating_later(self.now(), LOOK));
+        } else {
+            places.append(&mut memory.unserved);
+            let now = self.now();
+            while memory.waiting.first().is_some_and(|(due, _)| *due <= now) {
+                places.extend(memory.waiting.pop_first().map(|(_, place)| place));
             }
-            if is_last {
-                break;
+            for (tenant, target) in places {
+                let first = self.ports.store.first_open_delivery(&self.operator, tenant, &target).await;
+                // Whatever cannot be read now is met by the next scan.
+                let first = first.inspect_err(|_| memory.scan_at = None)?;
+                if let Some(first) = first {
+                    self.look_at_target(memory, &mut look, first)
+                        .await
+                        .inspect_err(|_| memory.scan_at = None)?;
+                }
             }
         }
-        self.counts.targets.store(targets, Ordering::Relaxed);
-        self.dispatch_ready(memory, ready);
+        self.dispatch_ready(memory, look.ready);
         let outdated = std::mem::take(&mut memory.outdated);
         if outdated > 0 {
             // A clock that was set ahead while no server ran looks like the time that it left out.
@@ -145,7 +177,78 @@ impl OutboxPump {
                  delivery list` and resend them with `dromia delivery redrive`"
             );
         }
-        Ok(wake)
+        let scan_at = memory.scan_at.unwrap_or_else(|| self.now());
+        Ok(memory.waiting.first().map_or(scan_at, |(due, _)| scan_at.min(*due)))
+    }
+
+    /// Looks at the first open message of every target.
+    async fn scan_targets(&self, memory: &mut PumpState, look: &mut TargetLook) -> Result<(), ReadError> {
+        memory.waiting.clear();
+        memory.unserved.clear();
+        let mut targets = 0;
+        let mut page = PageRequest::first_page(PageRequest::<Place>::LIMIT_MAX);
+        loop {
+            let heads = self.ports.store.open_deliveries(&self.operator, page.clone()).await?;
+            let Some(last) = heads.last() else { break };
+            page.after = Some((last.tenant, last.delivery.target.clone()));
+            let is_last = heads.len() < page.limit;
+            for first in heads {
+                targets += 1;
+                self.look_at_target(memory, look, first).await?;
+            }
+            if is_last {
+                break;
+            }
+        }
+        self.counts.targets.store(targets, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Looks at the first open message of one target.
+    async fn look_at_target(
+        &self,
+        memory: &mut PumpState,
+        look: &mut TargetLook,
+        first: OpenDelivery,
+    ) -> Result<(), ReadError> {
+        let OpenDelivery { tenant, delivery } = first;
+        let place = (tenant, delivery.target.clone());
+        // What waits of a suspended tenant waits on: nothing of it leaves, and nothing is given up.
+        if let Entry::Vacant(unknown) = look.suspended.entry(tenant) {
+            let found = self.ports.store.tenant_record(&self.tenant_scope(tenant)).await?;
+            // The handle of a tenant that was erased may belong to another one by now.
+            if let Some(record) = &found
+                && let Some(known) = memory.tenants.get_mut(&record.handle)
+            {
+                *known = tenant;
+            }
+            unknown.insert(rests(found.as_ref()));
+        }
+        if self.flights.has_target(&place) || look.suspended[&tenant] {
+            return Ok(());
+        }
+        let again = self.decide_delivery(memory, &mut look.ready, place.clone(), delivery).await?;
+        if again < Timestamp::MAX {
+            memory.waiting.insert((again, place));
+        }
+        Ok(())
+    }
+
+    /// Finds the targets of messages.
+    async fn find_targets(&self, messages: Vec<(TenantId, DeliveryId)>) -> Result<Vec<Place>, ReadError> {
+        let mut places = Vec::new();
+        for (tenant, delivery) in messages {
+            match self.ports.store.delivery_record(&self.tenant_scope(tenant), delivery).await {
+                Ok(record) => places.extend(record.map(|record| (tenant, record.delivery.target))),
+                // Its target is found by the scan.
+                Err(ReadError::Damaged { .. }) => self.touched.touch_every_target(),
+                Err(error) => {
+                    self.touched.touch_every_target();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(places)
     }
 
     /// Decides about the first message of a target, and does what needs no flight. Says when to look again.
@@ -161,8 +264,8 @@ impl OutboxPump {
             Some(channel) => self.count_excess(memory, &place, channel).await?,
             None => 0,
         };
-        let now = self.now();
-        match decide_step(now, self.life, &delivery, channel.as_deref(), excess, memory.jumps) {
+        let (now, terms) = (self.now(), channel.as_ref().map(|channel| channel.terms));
+        match decide_step(now, self.life, &delivery, terms, excess, memory.jumps) {
             DeliveryStep::Rest => Ok(Timestamp::MAX),
             DeliveryStep::Wait(until) => Ok(until),
             DeliveryStep::Drop(reason) => {
@@ -181,7 +284,7 @@ impl OutboxPump {
                 Ok(now)
             }
             DeliveryStep::Interrupted => {
-                let settled = settle_interrupted(now, &delivery, channel.as_deref());
+                let settled = settle_interrupted(now, &delivery, terms);
                 let (tenant, attempt) = (place.0, delivery.attempts);
                 let done = self
                     .commit_outcome(tenant, &delivery, attempt, settled, CommitRetryLimit::UntilStopped)
@@ -200,6 +303,9 @@ impl OutboxPump {
     /// Gives flights to what is ready: one message of each tenant in turn, beginning after the one that was served
     /// last. What finds no flight is looked at again when one lands, which wakes the pump.
     fn dispatch_ready(self: &Arc<Self>, memory: &mut PumpState, mut ready: Ready) {
+        memory.unserved.extend(ready.iter().flat_map(|(tenant, queue)| {
+            queue.iter().map(|(delivery, _)| (*tenant, delivery.target.clone()))
+        }));
         let mut order: Vec<_> = ready.keys().copied().collect();
         let begin = memory.last.map_or(0, |last| order.partition_point(|tenant| *tenant <= last));
         order.rotate_left(begin);
@@ -214,6 +320,7 @@ impl OutboxPump {
                     Err(NoFlight::OfNode) => return,
                 };
                 if let Some((delivery, channel)) = queue.pop_front() {
+                    memory.unserved.remove(&(*tenant, delivery.target.clone()));
                     let pump = Arc::clone(self);
                     let bring = pump.deliver_message(flight, *tenant, delivery, channel);
                     self.ports.runtime.spawn.spawn(Box::pin(bring));
@@ -235,7 +342,8 @@ impl OutboxPump {
     /// Finds the ids of the tenants that have channels.
     async fn find_tenants(&self, memory: &mut PumpState) -> Result<(), ReadError> {
         let served = self.channels.load_full();
-        for handle in served.channels.channel_tenants() {
+        for (_, channel) in served.named_channels() {
+            let (handle, _) = channel.config.owner();
             if !memory.tenants.contains_key(handle)
                 && let Some(tenant) = self.ports.store.tenant_by_handle(&self.operator, handle).await?
             {
@@ -246,10 +354,10 @@ impl OutboxPump {
     }
 
     /// Finds the channel of a target. One of another tenant is none: a name alone opens no way out.
-    fn find_channel(&self, memory: &PumpState, (tenant, target): &Place) -> Option<Arc<WebhookChannel>> {
+    fn find_channel(&self, memory: &PumpState, (tenant, target): &Place) -> Option<Arc<ServedChannel>> {
         let served = self.channels.load();
-        let channel = served.channels.of_target(target)?;
-        (memory.tenants.get(&channel.tenant) == Some(tenant)).then(|| Arc::clone(channel))
+        let channel = served.of_target(target)?;
+        (memory.tenants.get(channel.config.owner().0) == Some(tenant)).then(|| Arc::clone(channel))
     }
 
     /// How many messages of an earlier life are still to be given up before a target.
@@ -257,13 +365,13 @@ impl OutboxPump {
         &self,
         memory: &mut PumpState,
         place: &Place,
-        channel: &WebhookChannel,
+        channel: &ServedChannel,
     ) -> Result<u64, ReadError> {
         if let Some(excess) = memory.excess.get(place) {
             return Ok(*excess);
         }
         let waiting = self.ports.store.outbox_waiting(&self.operator, place.0, &place.1).await?;
-        let excess = waiting.saturating_sub(channel.recovery_max);
+        let excess = waiting.saturating_sub(channel.terms.recovery_max);
         memory.excess.insert(place.clone(), excess);
         Ok(excess)
     }

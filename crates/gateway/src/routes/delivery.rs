@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use dromia_api::ListPage;
 use dromia_api::delivery::{DeliveryResource, DeliveryShown};
-use dromia_contracts::delivery::{AttemptOutcome, DeliveryNotifier as _, DeliveryRecord, DeliveryState};
+use dromia_contracts::channel::DeliveryClass;
+use dromia_contracts::delivery::{AttemptOutcome, DeliveryRecord, DeliveryState};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, DeliveryFilter, DeliveryRedrive, Mutation, PageRequest, WriteBatch,
 };
@@ -89,10 +90,11 @@ pub(crate) async fn redrive_delivery(
     let batch = WriteBatch::new(caller.scope.tenant()).wanted_by(caller.scope.actor(), redrive.at);
     let batch = batch.with_mutation(Mutation::DeliveryRedrive(redrive));
     let shared = Shared::clone(&core);
+    let (tenant, target) = (caller.scope.tenant(), record.delivery.target.clone());
     let answer = core.ports.runtime.carried_through(async move {
         let answer = shared.ports.store.commit(batch).await;
         // Also where the client hangs up, and whatever came of it: the outbox looks.
-        shared.ports.outbox.notify_delivery();
+        shared.ports.outbox.notify_target(tenant, target);
         answer
     });
     match answer.await {
@@ -110,8 +112,8 @@ pub(crate) async fn redrive_delivery(
 /// more is taken for such a receiver.
 fn may_double(core: &GatewayCore, record: &DeliveryRecord) -> bool {
     let served = core.ports.outbox.served_channels();
-    let channel = served.channels.of_target(&record.delivery.target);
-    let takes_id = channel.is_some_and(|channel| channel.idempotent);
+    let channel = served.of_target(&record.delivery.target);
+    let takes_id = channel.is_some_and(|channel| channel.terms.class != DeliveryClass::Plain);
     let mut outcomes = record.attempts.iter().map(|attempt| attempt.ended.as_ref().map(|end| end.outcome));
     !takes_id && outcomes.any(|outcome| outcome.is_none_or(AttemptOutcome::may_have_arrived))
 }

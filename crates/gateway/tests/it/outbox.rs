@@ -1,12 +1,15 @@
 //! The outbox over the reference store and a receiver made for the test, in virtual time.
 
+mod conformance;
 mod crashes;
 mod healthy;
+mod wakeups;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use dromia_contracts::delivery::{
     AttemptOutcome, DeadReason, DeliveryNotifier as _, DeliveryRecord, DeliveryState,
 };
@@ -18,7 +21,8 @@ use dromia_contracts::vault::{LeakDetector, NoSecrets, SecretMatch, SecretScanne
 use dromia_contracts::{BoxFuture, DeliveryId, Fault, Scope, ScopeAuthority};
 use dromia_gateway::signature::{WebhookHeaders, WebhookSigningKey};
 use dromia_gateway::{
-    ChannelKey, Outbox, OutboxPorts, WebhookChannel, WebhookOutcome, WebhookRequest, WebhookSender,
+    AdapterPorts, ChannelConfig, ChannelKey, Outbox, OutboxPorts, WebhookChannel, WebhookOutcome,
+    WebhookRequest, WebhookSender,
 };
 use dromia_testkit::conformance::StoreScene;
 use dromia_testkit::{FaultyStore, ReferenceStore, SimExecutor};
@@ -37,6 +41,8 @@ enum Mood {
     Garbles,
     /// It answers after so many milliseconds.
     Slow(u64),
+    /// It accepts nothing, and says for how long.
+    Busy(Duration),
     /// Nobody listens.
     Away,
 }
@@ -89,17 +95,24 @@ impl WebhookSender for Receivers {
                 mood
             };
             match mood {
-                Mood::Answers(status) => WebhookOutcome::Answered { status, retry_after: None },
+                Mood::Answers(status) => answered(status),
+                Mood::Busy(time) => {
+                    WebhookOutcome::Answered { status: 429, retry_after: Some(time), body: Bytes::new() }
+                }
                 Mood::Stuck => std::future::pending().await,
                 Mood::Garbles => WebhookOutcome::Unanswered { cause: "no HTTP".to_owned() },
                 Mood::Slow(ms) => {
                     clock.sleep_until(clock.now() + Duration::from_millis(ms)).await;
-                    WebhookOutcome::Answered { status: 200, retry_after: None }
+                    WebhookOutcome::Answered { status: 200, retry_after: None, body: Bytes::new() }
                 }
                 Mood::Away => WebhookOutcome::NotSent { cause: "no connection".to_owned() },
             }
         })
     }
+}
+
+fn answered(status: u16) -> WebhookOutcome {
+    WebhookOutcome::Answered { status, retry_after: None, body: Bytes::from_static(br#"{"id":"msg_1"}"#) }
 }
 
 fn url(name: &str) -> String {
@@ -115,13 +128,12 @@ fn started(
     store: Arc<dyn Store>,
     receivers: &Receivers,
     runtime: &Runtime,
-    channels: impl IntoIterator<Item = (String, WebhookChannel)>,
+    channels: impl IntoIterator<Item = (String, impl Into<ChannelConfig>)>,
 ) -> Outbox {
     let ports = OutboxPorts {
         store,
-        post: Arc::new(receivers.clone()),
+        channels: AdapterPorts { post: Arc::new(receivers.clone()), keys: Arc::new(OneKey::default()) },
         leaks: Arc::new(NoSecrets),
-        keys: Arc::new(OneKey::default()),
         runtime: runtime.clone(),
         authority: ScopeAuthority::claim(),
     };
@@ -132,11 +144,17 @@ fn started(
 
 /// So many turns of a scene, each with a message to the channel.
 async fn say(scene: &StoreScene, channels: &[&str]) -> Vec<DeliveryId> {
+    let targets: Vec<_> = channels.iter().map(|channel| format!("webhook:{channel}")).collect();
+    say_to(scene, &targets).await
+}
+
+/// So many turns of a scene, each with a message to the target.
+async fn say_to<T: AsRef<str>>(scene: &StoreScene, targets: &[T]) -> Vec<DeliveryId> {
     let mut made = Vec::new();
     let session = scene.store.session(&scene.tenant_scope(), scene.session).await.unwrap().unwrap();
-    for (after, channel) in (session.head.taken..).zip(channels) {
+    for (after, target) in (session.head.taken..).zip(targets) {
         let run = scene.begin_turn(after).await;
-        made.push(scene.commit_reply(run, &format!("webhook:{channel}")).await);
+        made.push(scene.commit_reply(run, target.as_ref()).await);
     }
     made
 }
@@ -358,9 +376,8 @@ fn a_message_with_a_secret_is_dropped_and_never_sent() {
         let made = say(&scene, &["orders"]).await;
         let ports = OutboxPorts {
             store: store.clone(),
-            post: Arc::new(receivers.clone()),
+            channels: AdapterPorts { post: Arc::new(receivers.clone()), keys: Arc::new(OneKey::default()) },
             leaks: Arc::new(Everywhere),
-            keys: Arc::new(OneKey::default()),
             runtime: runtime.clone(),
             authority: ScopeAuthority::claim(),
         };

@@ -147,6 +147,23 @@ pub(crate) fn list_outbox(db: &Connection, page: PageRequest<(TenantId, &str)>) 
     Ok(found)
 }
 
+/// Finds the first open delivery of one target.
+pub(crate) fn find_first_open(
+    db: &Connection,
+    tenant: TenantId,
+    target: &str,
+) -> Found<Option<OpenDelivery>> {
+    let mut select = db.prepare_cached(concat!(
+        "SELECT ",
+        delivery_columns!(),
+        " FROM deliveries INDEXED BY deliveries_open WHERE state <= 2 AND tenant = ?1 AND target = ?2 \
+         ORDER BY position LIMIT 1"
+    ))?;
+    let found =
+        select.query_row(params![tenant.as_bytes(), target], |row| read_delivery(row, 0)).optional()?;
+    Ok(found.map(|delivery| OpenDelivery { tenant, delivery }))
+}
+
 pub(crate) fn count_waiting(db: &Connection, tenant: TenantId, target: &str) -> Found<u64> {
     let count = db
         .prepare_cached(

@@ -267,6 +267,7 @@ CREATE TABLE delivery_attempts (
     outcome  INTEGER,
     status   INTEGER,
     detail   TEXT,
+    receiver_id TEXT,
     seal     BLOB NOT NULL,
     PRIMARY KEY (tenant, delivery, number)
 ) STRICT, WITHOUT ROWID;

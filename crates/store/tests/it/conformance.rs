@@ -48,15 +48,19 @@ async fn every_store_change_leaves_one_record_in_its_commit() {
 }
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "`make conformance` shows the table")]
 async fn sqlite_passes_the_suite() {
     // A claim's directory must outlive its store, so all of them go at the end.
     let dirs = std::sync::Mutex::new(Vec::new());
-    conformance::check_store(|| {
+    let reports = conformance::report_store(|| {
         let (dir, store) = fresh();
         dirs.lock().expect("no claim panics with the lock").push(dir);
         std::future::ready(store)
     })
     .await;
+    let table = conformance::conformance_table("store", "sqlite", &reports);
+    print!("{table}");
+    assert!(reports.iter().all(|report| report.problem.is_none()), "{table}");
 }
 
 #[tokio::test]

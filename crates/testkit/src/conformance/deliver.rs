@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::channel::RECEIVER_ID_BYTES_MAX;
 use dromia_contracts::delivery::{
     AttemptEnd, AttemptOutcome, DETAIL_BYTES_MAX, DeadReason, DeliveryRecord, DeliverySource, DeliveryState,
     DeliverySummary,
@@ -161,17 +162,21 @@ pub(super) async fn what_came_of_an_attempt_is_said_once_and_kept_as_a_receipt(s
     scene.begin_attempt(id, 1).await;
     let end = AttemptEnd {
         at: scene_time(31),
+        receiver_id: None,
         outcome: AttemptOutcome::NotSent,
         status: None,
         detail: "x".repeat(DETAIL_BYTES_MAX + 1),
     };
-    let good = AttemptEnd { detail: "x".repeat(DETAIL_BYTES_MAX), ..end.clone() };
+    let receiver_id = Some("i".repeat(RECEIVER_ID_BYTES_MAX));
+    let good = AttemptEnd { detail: "x".repeat(DETAIL_BYTES_MAX), receiver_id, ..end.clone() };
+    let long_id = AttemptEnd { receiver_id: Some("i".repeat(RECEIVER_ID_BYTES_MAX + 1)), ..good.clone() };
     let settled = |end: &AttemptEnd, state, reason| {
         let (end, due_at) = (end.clone(), scene_time(50));
         Mutation::DeliverySettle(DeliverySettle { delivery: id, attempt: 1, end, state, reason, due_at })
     };
     for wrong in [
         settled(&end, DeliveryState::Failed, None),
+        settled(&long_id, DeliveryState::Failed, None),
         settled(&good, DeliveryState::Prepared, None),
         settled(&good, DeliveryState::Sending, None),
         settled(&good, DeliveryState::Dead, None),
@@ -287,6 +292,18 @@ pub(super) async fn the_outbox_shows_the_first_open_message_of_each_target(store
         seen.extend(found.into_iter().map(|open| (open.delivery.target, open.delivery.id)));
     }
     assert_eq!(seen, expected);
+    for (tenant, target, first) in [
+        (scene.tenant, ORDERS, Some(made[0])),
+        (scene.tenant, BILLS, Some(made[1])),
+        (theirs.tenant, ORDERS, Some(other)),
+        (theirs.tenant, BILLS, None),
+    ] {
+        let found = scene.store.first_open_delivery(&StoreScene::node_operator(), tenant, target).await;
+        assert_eq!(
+            found.expect("a read").map(|open| (open.tenant, open.delivery.id)),
+            first.map(|id| (tenant, id))
+        );
+    }
     let waiting = scene.store.outbox_waiting(&StoreScene::node_operator(), scene.tenant, ORDERS).await;
     assert_eq!(waiting, Ok(2));
     scene.begin_attempt(made[0], 1).await;

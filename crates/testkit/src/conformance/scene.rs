@@ -424,7 +424,13 @@ pub(super) fn settle_delivery(delivery: DeliveryId, attempt: u32, state: Deliver
         _ => (AttemptOutcome::Unanswered, None),
     };
     let ms = i64::from(attempt);
-    let end = AttemptEnd { at: scene_time(30 + ms), outcome, status, detail: format!("attempt {attempt}") };
+    let end = AttemptEnd {
+        at: scene_time(30 + ms),
+        outcome,
+        status,
+        detail: format!("attempt {attempt}"),
+        receiver_id: Some(format!("msg-{attempt}")),
+    };
     let reason = (state == DeliveryState::Dead).then_some(DeadReason::Attempts);
     let due_at = scene_time(40 + ms);
     Mutation::DeliverySettle(DeliverySettle { delivery, attempt, end, state, reason, due_at })

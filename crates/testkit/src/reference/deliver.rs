@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dromia_contracts::channel::RECEIVER_ID_BYTES_MAX;
 use dromia_contracts::delivery::{
     DETAIL_BYTES_MAX, DeliveryAttempt, DeliverySource, DeliveryState, DeliverySummary, FeedSubscriber,
     SUBSCRIBER_BYTES_MAX, SUBSCRIBERS_MAX, TARGET_BYTES_MAX,
@@ -153,6 +154,9 @@ impl OutboxRows {
         }
         if end.detail.len() > DETAIL_BYTES_MAX {
             return refuse_malformed("a detail has at most 512 bytes");
+        }
+        if end.receiver_id.as_ref().is_some_and(|id| id.len() > RECEIVER_ID_BYTES_MAX) {
+            return refuse_malformed("a receiver's id has at most 128 bytes");
         }
         let DeliveryRow { delivery, attempts, .. } = self.delivery_mut(*id)?;
         let Some((_, known)) = attempts.get_mut(attempt) else { return refuse_moved(delivery) };

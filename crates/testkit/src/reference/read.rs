@@ -401,6 +401,17 @@ impl Store for ReferenceStore {
         ready_read(self.lock_state().outbox_heads(wanted))
     }
 
+    fn first_open_delivery<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        tenant: TenantId,
+        target: &'a str,
+    ) -> Read<'a, Option<OpenDelivery>> {
+        let heads = self.lock_state().outbox_heads(PageRequest::first_page(usize::MAX));
+        let is_of_target = |open: &OpenDelivery| open.tenant == tenant && open.delivery.target == target;
+        ready_read(heads.into_iter().find(is_of_target))
+    }
+
     fn outbox_waiting<'a>(
         &'a self,
         _: &'a OperatorScope,

@@ -28,10 +28,25 @@ fn fresh() -> Arc<dyn Store> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "`make conformance` shows the table")]
 fn the_reference_store_passes_the_suite() {
-    SimExecutor::new(1).block_on(conformance::check_store(|| async { fresh() })).expect("the suite ends");
+    let reports = SimExecutor::new(1).block_on(conformance::report_store(|| async { fresh() }));
+    let reports = reports.expect("the suite ends");
+    let table = conformance::conformance_table("store", "reference", &reports);
+    print!("{table}");
+    assert!(reports.iter().all(|report| report.problem.is_none()), "{table}");
     let names: BTreeSet<_> = CLAIMS.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), CLAIMS.len(), "no claim is listed twice");
+}
+
+#[test]
+fn every_planted_fault_of_a_store_is_a_test() {
+    let tests = [include_str!("reference.rs"), include_str!("../../../store/tests/it/conformance.rs")];
+    for (claim, fault) in conformance::PLANTED_FAULTS {
+        assert!(CLAIMS.iter().any(|(name, _)| name == claim), "there is no claim {claim}");
+        let test = format!("fn {fault}()");
+        assert!(tests.iter().any(|source| source.contains(&test)), "there is no test {fault}");
+    }
 }
 
 /// A store that stops looking at the first id that fits.

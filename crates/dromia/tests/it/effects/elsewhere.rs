@@ -41,6 +41,7 @@ pub(super) const TESTS: &[(&str, &str, &str)] = &[
         "webhook.rs",
         "a_kill_during_nonidempotent_delivery_is_unknown_and_not_repeated",
     ),
+    ("channels.NAME.path", "file_channel.rs", "a_path_names_the_directory_of_a_channel"),
     ("channels.NAME.secret", "keys.rs", "a_channels_secret_signs_and_is_only_in_the_vault"),
     (
         "channels.NAME.timeout_ms",

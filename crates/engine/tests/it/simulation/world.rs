@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::delivery::{DeliveryRecord, WEBHOOK};
+use dromia_contracts::channel::WEBHOOK;
+use dromia_contracts::delivery::DeliveryRecord;
 use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::runs::{EnginePort as _, NewAgent};

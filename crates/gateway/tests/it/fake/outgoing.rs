@@ -20,7 +20,7 @@ use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, BoxFuture, Digest, ItemId, Scope, ScopeAuthority};
 use dromia_gateway::signature::WebhookSigningKey;
 use dromia_gateway::{
-    ChannelKey, ChannelKeys, Outbox, OutboxPorts, WebhookChannel, WebhookChannels, WebhookOutcome,
+    AdapterPorts, ChannelKey, ChannelKeys, ChannelSet, Outbox, OutboxPorts, WebhookChannel, WebhookOutcome,
     WebhookRequest, WebhookSender,
 };
 use futures_util::FutureExt as _;
@@ -97,15 +97,14 @@ pub(crate) fn channel() -> WebhookChannel {
 pub(crate) fn outbox(rooms: Arc<Rooms>, runtime: Runtime, keys: Arc<OneKey>) -> Outbox {
     let ports = OutboxPorts {
         store: rooms,
-        post: Arc::new(Nowhere),
+        channels: AdapterPorts { post: Arc::new(Nowhere), keys },
         leaks: Arc::new(NoSecrets),
-        keys,
         runtime,
         authority: ScopeAuthority::claim(),
     };
     let vaulted = |secret: &str| WebhookChannel { key: ChannelKey::InVault(secret.to_owned()), ..channel() };
     let channels = [("orders", channel()), ("vaulted", vaulted("signing")), ("lost", vaulted("gone"))];
-    Outbox::new(ports, WebhookChannels::from_iter(channels.map(|(name, channel)| (name.to_owned(), channel))))
+    Outbox::new(ports, ChannelSet::from_iter(channels.map(|(name, channel)| (name.to_owned(), channel))))
 }
 
 /// Stores a message of a house that was given up.

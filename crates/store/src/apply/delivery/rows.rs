@@ -21,6 +21,7 @@ impl DeliveryDrafts<'_> {
             let (ended_at, outcome) =
                 (end.map(|end| end.at.as_millisecond()), end.map(|end| end.outcome.stored_code()));
             let (status, detail) = (end.and_then(|end| end.status), end.map(|end| end.detail.as_str()));
+            let receiver_id = end.and_then(|end| end.receiver_id.as_deref());
             let values = params![
                 db.tenant.as_bytes(),
                 draft.delivery.as_bytes(),
@@ -31,6 +32,7 @@ impl DeliveryDrafts<'_> {
                 outcome,
                 status,
                 detail,
+                receiver_id,
             ];
             check_value::ATTEMPTS.put_row(&db, values)?;
         }

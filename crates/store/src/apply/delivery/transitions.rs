@@ -5,6 +5,7 @@
 
 use rusqlite::params;
 
+use dromia_contracts::channel::RECEIVER_ID_BYTES_MAX;
 use dromia_contracts::delivery::{DETAIL_BYTES_MAX, DeliveryState, DeliverySummary};
 use dromia_contracts::id::DeliveryId;
 use dromia_contracts::store::{CommitRefusal, DeliveryDrop, DeliveryRedrive, DeliverySettle, DeliveryStart};
@@ -88,6 +89,9 @@ impl<'b> DeliveryDrafts<'b> {
         }
         if settle.end.detail.len() > DETAIL_BYTES_MAX {
             return refuse_malformed("a detail has at most 512 bytes");
+        }
+        if settle.end.receiver_id.as_ref().is_some_and(|id| id.len() > RECEIVER_ID_BYTES_MAX) {
+            return refuse_malformed("a receiver's id has at most 128 bytes");
         }
         let index = self.find_delivery(db, settle.delivery)?;
         let Some(attempt) = self.find_attempt(db, settle.delivery, settle.attempt)? else {

@@ -22,7 +22,7 @@ use dromia_contracts::{CallId, RunId};
 
 use super::client_tools::{self as client, ClientToolState, ClientToolset};
 use super::taint::TaintTracker;
-use joined_inputs::JoinedInputs;
+use joined_inputs::{JoinedInputs, inputs_of_entry};
 
 /// The transcript of a run so far.
 #[derive(Debug, Clone)]
@@ -130,7 +130,7 @@ impl ConversationTranscript {
                     .decode()
                     .map_err(|error| StoryError::Entry { seq: stored.seq, problem: error.to_string() })?;
                 story.add_entry(&entry, stored.body.as_deref())?;
-                for item in joined.of_entry(tail, &entry) {
+                for item in inputs_of_entry(tail, &entry) {
                     story.add_joined_input(item)?;
                 }
             }

@@ -33,18 +33,17 @@ impl JoinedInputs {
     pub(super) fn contains(&self, item: ItemId) -> bool {
         self.0.contains(&item)
     }
+}
 
-    /// Lists the inputs that an entry took.
-    pub(super) fn of_entry<'t>(
-        &self,
-        tail: &'t SessionTail,
-        entry: &Entry,
-    ) -> impl Iterator<Item = &'t InboxItem> + use<'t> {
-        let taken = match entry {
-            Entry::InputsTaken(taken) => taken.items.clone(),
-            _ => Vec::new(),
-        };
-        let of_tail = move |id: &ItemId| tail.items.iter().find(|item| item.id == *id);
-        taken.into_iter().filter_map(move |id| of_tail(&id))
-    }
+/// Lists the inputs of a tail that an entry took.
+pub(super) fn inputs_of_entry<'t>(
+    tail: &'t SessionTail,
+    entry: &Entry,
+) -> impl Iterator<Item = &'t InboxItem> + use<'t> {
+    let taken = match entry {
+        Entry::InputsTaken(taken) => taken.items.clone(),
+        _ => Vec::new(),
+    };
+    let of_tail = move |id: &ItemId| tail.items.iter().find(|item| item.id == *id);
+    taken.into_iter().filter_map(move |id| of_tail(&id))
 }

@@ -20,7 +20,7 @@ mod seals;
 
 use std::fmt;
 
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use dromia_contracts::audit::AuditMark;
 use dromia_contracts::digest::Digest;
@@ -209,19 +209,13 @@ impl StoreInspector {
         fold: &mut dyn JournalFold,
     ) -> Result<AuditChecked, OpenError> {
         let db = self.connect()?;
-        let key: Option<[u8; 32]> = db
-            .query_row(
-                "SELECT body_key FROM tenants WHERE tenant = ?1 AND erased_at IS NULL",
-                [tenant.as_bytes()],
-                |row| row.get(0),
-            )
-            .optional()?;
         let mut checkpoints = checkpoints.to_vec();
         checkpoints.sort_unstable_by_key(|one| (one.seal, one.checkpoint));
-        let mut walk = ChainWalk::new(&db, tenant, checkpoints);
-        let Some(key) = key else {
-            walk.check_deletion()?;
-            return Ok(walk.checked);
+        let mut walk = ChainWalk::new(&db, tenant, checkpoints.clone());
+        let mut deleted = ChainWalk::new(&db, tenant, checkpoints);
+        let Some(key) = live_body_key(&db, tenant)? else {
+            deleted.check_deletion()?;
+            return Ok(deleted.checked);
         };
         walk.learn_erased()?;
         walk.read_on()?;
@@ -232,6 +226,21 @@ impl StoreInspector {
         walk.check_contents(bodies)?;
         walk.check_sums()?;
         walk.check_rights()?;
+        if live_body_key(&db, tenant)?.is_none() {
+            // It was deleted since we began, so what was missed is gone by right.
+            deleted.check_deletion()?;
+            return Ok(deleted.checked);
+        }
         Ok(walk.checked)
     }
+}
+
+/// The body key of a tenant that is there and is not being erased.
+fn live_body_key(db: &Connection, tenant: TenantId) -> rusqlite::Result<Option<[u8; 32]>> {
+    db.query_row(
+        "SELECT body_key FROM tenants WHERE tenant = ?1 AND erased_at IS NULL",
+        [tenant.as_bytes()],
+        |row| row.get(0),
+    )
+    .optional()
 }

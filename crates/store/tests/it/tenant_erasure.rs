@@ -1,11 +1,14 @@
 //! The erasure of a tenant in the file: what stays of it in the audit, and in the directory of bodies.
 
 use dromia_contracts::audit::AuditLog as _;
+use dromia_contracts::entry::Entry;
+use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::store::{CommitOutcome, CommitRefusal, Mutation, PageRequest, Store as _, WriteBatch};
 use dromia_contracts::{Actor, Digest, ScopeAuthority};
-use dromia_store::{AuditProblem, TenantCheckpoint};
+use dromia_store::{AuditProblem, JournalFold, StoreConfig, StoreInspector, TenantCheckpoint};
 use jiff::Timestamp;
 use rusqlite::Connection;
+use std::time::Duration;
 
 use crate::audit::check;
 use crate::scene::{AGENT, SESSION, Scene, TENANT};
@@ -103,4 +106,41 @@ async fn a_mark_without_its_act_is_caught() {
     db.execute("UPDATE tenants SET suspended_at = 1, erased_at = 1", []).expect("is planted");
     drop(db);
     assert_eq!(problems(&dir, &[]), [AuditProblem::TenantRemoved]);
+}
+
+/// A reader of journals that deletes the tenant when it begins the first.
+struct Deleting<'a>(&'a tokio::runtime::Runtime, &'a Scene);
+
+impl JournalFold for Deleting<'_> {
+    fn begin_run(&mut self) {
+        self.0.block_on(async {
+            self.1.done(erase()).await;
+            while !self.1.store.erase_agent_page(&Scene::scope(), AGENT).await.expect("a page").1 {}
+        });
+    }
+
+    fn take_entry(&mut self, _: &Entry) {}
+
+    fn run_status(&self) -> Option<RunStatus> {
+        None
+    }
+
+    fn run_head(&self) -> Option<RunHead> {
+        None
+    }
+}
+
+#[test]
+fn a_tenant_deleted_while_it_is_verified_is_no_finding() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let scene = runtime.block_on(async {
+        let scene = Scene::open().await;
+        scene.turn_done(SESSION, 0, "hi").await;
+        scene.turn_done(SESSION, 1, "hi").await;
+        scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::TenantSuspensionSet(Some(AT)))).await;
+        scene
+    });
+    let inspector = StoreInspector::new(StoreConfig::new(scene.dir.path()), Duration::from_mins(1));
+    let checked = inspector.audit_tenant(TENANT, &[], &mut Deleting(&runtime, &scene)).expect("is checked");
+    assert_eq!((checked.findings.as_slice(), checked.acts), (&[][..], 1));
 }

@@ -40,9 +40,10 @@ BARS = {
     "most fields of one struct": (15, 21),
     # The goal is of the features at the time of the review; what people got since then (a chat, revisions of agents, backups, contexts,
     # a configuration that changes live, answers in JSON, directories as workspaces and files by hand, suspended tenants, keys that make
-    # any change repeatable, rights that are withdrawn from open calls, messages that join a turn, end it or are collected) is above it. A
-    # change without a feature must not raise the limit.
-    "lines of code": (84_000, 124_750),
+    # any change repeatable, rights that are withdrawn from open calls, messages that join a turn, end it or are collected,
+    # tenants that are deleted, channels as a port with files as the second one) is above it. A change without a feature must not raise
+    # the limit.
+    "lines of code": (84_000, 126_850),
     "lines of docs/architecture.md": (250, 250),
 }
 

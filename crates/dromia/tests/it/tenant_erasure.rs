@@ -64,6 +64,7 @@ impl ErasureScene {
                 model_calls_max: None,
                 description: String::new(),
                 workspace: None,
+                when_busy: None,
             };
             let handle = name.parse().expect("a handle");
             let new = NewAgent { handle, display_name: name.to_owned(), labels: BTreeMap::new(), config };

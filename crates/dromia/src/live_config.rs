@@ -108,15 +108,17 @@ impl LiveConfig {
                     .to_owned(),
             );
         }
+        let path = self.home.config_path();
         if is_cut_copy(&text, &current.record.text) {
             return Err(format!(
-                "the file has the first {} of the {} bytes of the configuration that counts and ends within a line, as a \
+                "{}:{}: the file has the first {} of the {} bytes of the configuration that counts and ends within a line, as a \
                  write that was cut leaves it; write the whole file, or end its last line with a line break",
+                path.display(),
+                text.lines().count(),
                 text.len(),
                 current.record.text.len()
             ));
         }
-        let path = self.home.config_path();
         let read = config::parse_and_resolve(&path, &text, &self.environment, &self.flags);
         let (loaded, resolved) = read.map_err(|problems| problems.to_string())?;
         Ok(Some(OfferedConfig { text, author, loaded, resolved }))

@@ -23,6 +23,9 @@ use dromia_contracts::id::TenantId;
 use crate::config::{INLINE_MAX, TABLE_MAX};
 use crate::obstacle::is_transient;
 
+/// The directory of files that are being written, within that of their tenant.
+const INCOMING: &str = "incoming";
+
 /// Where a body lies. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyLocation {
@@ -135,7 +138,7 @@ impl FileBodies {
             }
         } else {
             // One name per tenant: a crash leaves at most one such file, and the next body writes over it.
-            let incoming = self.tenant_dir(tenant).join("incoming");
+            let incoming = self.tenant_dir(tenant).join(INCOMING);
             let mut file = File::create(&incoming)?;
             file.write_all(bytes)?;
             file.sync_all()?;
@@ -200,16 +203,25 @@ impl FileBodies {
         }
     }
 
-    /// Removes the directory of a tenant that is durably gone, with all that is in it.
+    /// Removes the files of a tenant that is durably gone, and its directory unless somebody put other files there.
     pub(crate) fn remove_tenant(&self, tenant: TenantId) -> io::Result<()> {
         let mut known = self.lock_known();
         known.named.remove(&tenant);
         known.written.retain(|(of, _)| *of != tenant);
         drop(known);
-        match fs::remove_dir_all(self.tenant_dir(tenant)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            removed => removed,
+        for hash in self.list_hashes(tenant)? {
+            self.remove(tenant, &hash)?;
         }
+        let directory = self.tenant_dir(tenant);
+        for removed in [fs::remove_dir_all(directory.join(INCOMING)), fs::remove_dir(directory)] {
+            match removed {
+                Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+                    return Err(error);
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Lists the tenants that have a directory, as far as their names are ours.

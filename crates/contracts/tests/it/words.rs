@@ -37,7 +37,7 @@ fn each_state_and_reason_has_its_word() {
     );
     assert_eq!(
         spell(&AttemptOutcome::ALL, AttemptOutcome::as_str),
-        "accepted refused not_sent unanswered interrupted"
+        "accepted refused not_sent unanswered interrupted not_accepted"
     );
     let items = [
         Item::Input,

@@ -1,6 +1,6 @@
 //! A temporary home and a server of the real binary on it.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -185,7 +185,8 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.expect("a runtime").block_on(future)
 }
 
+/// Adds to the end of a file, which is there. Nothing of it is written again: a server may be following it.
 pub(crate) fn append(path: &Path, text: &str) {
-    let before = std::fs::read_to_string(path).expect("the file is there");
-    std::fs::write(path, before + text).expect("the file can be written");
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("the file is there");
+    file.write_all(text.as_bytes()).expect("the file can be written");
 }

@@ -60,7 +60,10 @@ impl BatchSize {
                     size.bytes += held.map(|file| file.author.as_str().len()).sum::<usize>();
                 }
                 Mutation::DeliveryPrepare(prepare) => size.bytes += prepare.target.len() + prepare.body.len(),
-                Mutation::DeliverySettle(settle) => size.bytes += settle.end.detail.len(),
+                Mutation::DeliverySettle(settle) => {
+                    let receiver_id = settle.end.receiver_id.as_ref().map_or(0, String::len);
+                    size.bytes += settle.end.detail.len() + receiver_id;
+                }
                 Mutation::FeedNumber(number) => size.rows += number.deliveries.len(),
                 Mutation::BudgetSet(set) => {
                     size.bytes += set.budget.name.len() + set.budget.of.as_ref().map_or(0, String::len);
@@ -211,13 +214,13 @@ mod tests {
             ("claim", (81, 0)),
             ("cursor_move", (25, 50)),
             ("delivery_prepare", (10, 116)),
-            ("delivery_settle", (3, 27)),
+            ("delivery_settle", (3, 42)),
             ("delivery_start", (3, 0)),
             ("file_labels_put", (59, 213)),
             ("import_end", (1, 0)),
             ("inbox_put", (121, 2216)),
             ("pin_put", (34, 34)),
-            ("run_append", (33, 11901)),
+            ("run_append", (33, 11850)),
             ("run_takeover", (1, 0)),
             ("session_open", (204, 2449)),
             ("state_put", (34, 102)),

@@ -131,7 +131,7 @@ async fn a_changed_row_that_carries_a_check_value_is_caught() {
         "UPDATE keys SET expires_at = 1",
         "INSERT INTO budget_used VALUES ((SELECT tenant FROM tenants), '', 'b', 0, 1, zeroblob(8))",
         "INSERT INTO delivery_attempts VALUES ((SELECT tenant FROM tenants), zeroblob(16), 1, zeroblob(32), 1, \
-         NULL, NULL, NULL, NULL, zeroblob(8))",
+         NULL, NULL, NULL, NULL, NULL, zeroblob(8))",
     ] {
         let dir = sound().await;
         Scene::sql(dir.path()).execute_batch(change).expect("is changed");

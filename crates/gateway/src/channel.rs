@@ -1,6 +1,6 @@
 //! The channels of `dromia.yaml`: who may speak to which agent, and where its answers are sent.
 //!
-//! A channel is its settings ([`ChannelConfig`]) and an adapter behind the port [`Channel`]: [`webhook`] and [`file`]. Another
+//! A channel is its settings ([`ChannelConfig`]) and an adapter behind the port [`Channel`]: `webhook` and `file`. Another
 //! platform is a module here, a variant of [`ChannelConfig`] and its line in [`CHANNEL_PLATFORMS`].
 //!
 //! [`CHANNEL_PLATFORMS`]: dromia_contracts::channel::CHANNEL_PLATFORMS

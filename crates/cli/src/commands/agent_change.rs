@@ -55,7 +55,7 @@ impl AgentChanged {
         let fields: Vec<_> = self.fields.iter().map(|field| field.as_str()).collect();
         format!(
             "{handle} is at revision {revision}: changed {}\nruns that began before keep the earlier revision, except \
-             for grants and directories that were taken away",
+             for\ngrants and directories that were taken away",
             fields.join(", ")
         )
     }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::client::ClientToolResults;
 use dromia_contracts::content::ToolResult;
 use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput};
@@ -185,7 +186,8 @@ pub(super) async fn submit_request(
         offer,
         call: None,
         workspace: None,
-        when_busy: None,
+        // A client of another API expects the answer to its own request, and not the rest of another one.
+        when_busy: Some(BusyPolicy::FollowUp),
         parts,
         key,
         wait: false,

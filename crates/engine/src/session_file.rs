@@ -26,7 +26,9 @@ use jiff::Timestamp;
 
 pub(crate) use self::atomic_import::is_imported;
 use self::atomic_import::{ImportStart, ImportTarget, bulk_batch, not_imported};
-use self::format::{FORMAT, FileEntry, FileItem, FileRun, FileState, SessionFile, TextOrHex, VERSION};
+use self::format::{
+    FORMAT, FileEntry, FileItem, FileRun, FileState, SessionFile, TextOrHex, VERSION, count_joined,
+};
 use self::label_reset::doubt_entries;
 use self::readability::read_file;
 use crate::agents::{AgentDirectory, read_fault};
@@ -284,11 +286,23 @@ impl<'a> SessionArchive<'a> {
                 key,
             }));
         }
+        let joined = count_joined(entries.iter().map(|new| &new.entry)).min(take.len());
         if let Some(Entry::RunStarted(started)) = entries.first_mut().map(|first| &mut first.entry) {
             (started.agent, started.session, started.after) = (agent, session, after);
-            started.items.clone_from(&take);
+            started.items = take[..take.len() - joined].to_vec();
             // The directories of another server are none of this one.
             (started.resumes, started.workspace) = (None, None);
+        }
+        // The items have other ids here, and other positions.
+        let mut later = take.split_off(take.len() - joined).into_iter();
+        let mut position = after + take.len() as u64;
+        for taken in entries.iter_mut().filter_map(|new| match &mut new.entry {
+            Entry::InputsTaken(taken) => Some(taken),
+            _ => None,
+        }) {
+            taken.items = later.by_ref().take(taken.items.len()).collect();
+            taken.after = position;
+            position += taken.items.len() as u64;
         }
         let mut state = RunState::default();
         let mut first = Some((batch, take));

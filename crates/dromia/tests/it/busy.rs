@@ -133,6 +133,20 @@ fn a_steered_message_joins_the_turn_before_its_next_model_call() {
     assert_eq!(status, 200, "{request}");
     assert!(request.to_string().contains("both steered"), "{request}");
     verify(&busy.home);
+    // A copy of the session says the same, in the same order.
+    let file = busy.home.path().join("session.json");
+    let path = file.display().to_string();
+    let exported = busy.home.run(&["session", "export", &busy.session, "--file", &path]);
+    assert!(exported.status.success(), "{}", stderr(&exported));
+    let imported = document(&busy.home, &["session", "import", &path, "--agent", "dev"]);
+    let copy = text_of(&imported["session"]);
+    let shown = document(&busy.home, &["session", "show", &copy]);
+    let turns = items(&shown["transcript"]["turns"]).iter();
+    let typed: Vec<_> = turns.filter_map(|turn| turn["text"].as_str()).collect();
+    let original: Vec<_> = said.iter().map(|line| line.trim_start_matches("> ")).collect();
+    let typed: Vec<_> = typed.into_iter().filter(|text| !text.is_empty()).collect();
+    assert_eq!(typed, original);
+    verify(&busy.home);
     busy.server.terminate();
 }
 

@@ -143,8 +143,11 @@ pub(super) fn parse_file(bytes: &[u8]) -> Result<ParsedFile, Fault> {
         if !state.is_ended() || !matches!(entries.first().map(|new| &new.entry), Some(Entry::RunStarted(_))) {
             return Err(bad(format!("{} is not a complete run", run.id)));
         }
-        if !taken.contains_key(&run.id) {
+        let Some((items, _)) = taken.get(&run.id) else {
             return Err(bad(format!("{} took no item", run.id)));
+        };
+        if count_joined(entries.iter().map(|new| &new.entry)) >= *items {
+            return Err(bad(format!("{} has fewer items in the file than its entries took", run.id)));
         }
         runs.push((run.id, entries));
     }
@@ -155,6 +158,16 @@ pub(super) fn parse_file(bytes: &[u8]) -> Result<ParsedFile, Fault> {
         )));
     }
     Ok((file, runs))
+}
+
+/// Counts the items that joined a run after it began, as its entries say.
+pub(super) fn count_joined<'e>(entries: impl Iterator<Item = &'e Entry>) -> usize {
+    entries
+        .map(|entry| match entry {
+            Entry::InputsTaken(taken) => taken.items.len(),
+            _ => 0,
+        })
+        .sum()
 }
 
 fn not_hex() -> Fault {

@@ -8,6 +8,7 @@ mod agent_document;
 mod agent_edit;
 mod agent_names;
 mod answer;
+mod answer_text;
 mod approval;
 mod approval_prompt;
 mod ask;

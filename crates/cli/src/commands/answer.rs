@@ -8,6 +8,7 @@ use dromia_api::{BudgetExhaustion, ErrorCode, RunId, RunStatus, repeated_text};
 use serde::Deserialize;
 
 use super::activity::RunActivity;
+use super::answer_text::AnswerText;
 use super::chat;
 use super::followed_run::FollowedRun;
 use super::live::LiveCallOutput;
@@ -41,7 +42,7 @@ pub(super) async fn follow_run(
     let (mut said, mut heard, mut printed) =
         (AnswerCollector::default(), LiveCallOutput::default(), chat::PrintedAnswer::default());
     let streams = matches!(sight, ProgressView::Person { streams: true });
-    let mut activity = RunActivity::default();
+    let (mut text, mut activity) = (AnswerText::begin(None, output), RunActivity::default());
     if matches!(sight, ProgressView::Person { .. }) {
         followed.leave_retries();
     }
@@ -54,7 +55,7 @@ pub(super) async fn follow_run(
                         heard.print_entry(&entry, output)?;
                         if streams {
                             let piece = printed.text_before_entry(&entry)?;
-                            output.print_text(&piece)?;
+                            text.print_last_piece(&piece, output)?;
                         }
                         activity.take_entry(&entry, output)?;
                     }
@@ -68,8 +69,12 @@ pub(super) async fn follow_run(
             }
             RunUpdate::Delta(delta) if streams => {
                 heard.end_open_line(output)?;
+                let columns = output.context_mut().err_columns().and_then(|columns| columns.try_into().ok());
+                if let Some(columns) = columns {
+                    text.set_columns(columns);
+                }
                 let piece = printed.text_for_delta(&delta);
-                output.print_text(&piece)?;
+                text.print_piece(&piece, output)?;
             }
             // Live text has no cursor and is replaced by its entry: a program waits for the entry.
             RunUpdate::Delta(_) | RunUpdate::Output(_) => {}
@@ -80,8 +85,9 @@ pub(super) async fn follow_run(
     output.show_live(None)?;
     if streams && end.status == RunStatus::Completed {
         let piece = printed.remaining_text();
-        output.print_text(&piece)?;
+        text.print_last_piece(&piece, output)?;
     }
+    text.end(output)?;
     Ok(EventAnswered {
         item: accepted.item,
         session: accepted.session,

@@ -114,7 +114,7 @@ pub(in crate::commands) async fn find_taking_run(
                 let before = waiting.active.filter(|run| rest == LOOK_LAST && others.contains(run));
                 if let Some(run) = before {
                     told = true;
-                    output.print_notice(&format!("the input waits: {run} of its session comes before it"))?;
+                    output.print_notice(&format!("the input waits: {run} of its session is under way"))?;
                     output.print_notice(&format!("hint: run `dromia run why {run}`"))?;
                 }
             }

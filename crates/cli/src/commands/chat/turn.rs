@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::answer_printer::PrintedAnswer;
 use super::state::{AHEAD_MAX, ChatState};
 use crate::commands::activity::RunActivity;
+use crate::commands::answer_text::AnswerText;
 use crate::commands::event::{is_unfunded, next_step};
 use crate::commands::followed_run::{FollowedRun, InterruptAction};
 use crate::commands::live::LiveCallOutput;
@@ -21,11 +22,8 @@ use crate::commands::{Cli, answer};
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::message_editor::TypedAhead;
-use crate::output::{CommandOutput, MarkdownLook, MarkdownPrinter, strip_control_characters};
+use crate::output::CommandOutput;
 use crate::sse::RunUpdate;
-
-/// The columns of a terminal that does not know its own.
-const COLUMNS_DEFAULT: u16 = 80;
 
 /// How many characters of a waiting message are shown.
 const AHEAD_SHOWN: usize = 60;
@@ -33,8 +31,7 @@ const AHEAD_SHOWN: usize = 60;
 /// What of a turn is on the screen.
 struct TurnScreen {
     printed: PrintedAnswer,
-    /// Renders the answer for a person.
-    markdown: Option<MarkdownPrinter>,
+    text: AnswerText,
     activity: RunActivity,
     heard: LiveCallOutput,
     /// The last line that a program printed.
@@ -59,7 +56,7 @@ pub(super) async fn show_turn(
     let mut followed = FollowedRun::follow_from(cli, run, 0, action).in_conversation(session);
     let mut screen = TurnScreen::new(state, output);
     let (began, mut failure) = (Instant::now(), None);
-    if screen.markdown.is_some() {
+    if screen.text.is_rendered() {
         // The line of what goes on shows them.
         followed.leave_retries();
     }
@@ -78,9 +75,9 @@ pub(super) async fn show_turn(
             RunUpdate::Delta(delta) => {
                 screen.heard.end_open_line(output)?;
                 let piece = screen.printed.text_for_delta(&delta);
-                screen.print_answer(&piece, output)?;
+                screen.text.print_piece(&piece, output)?;
             }
-            RunUpdate::Output(piece) if screen.markdown.is_some() => {
+            RunUpdate::Output(piece) if screen.text.is_rendered() => {
                 let last = piece.text.lines().map(str::trim).rfind(|line| !line.is_empty());
                 screen.tail = last.map_or_else(|| screen.tail.clone(), str::to_owned);
                 screen.show_aside(output);
@@ -90,8 +87,8 @@ pub(super) async fn show_turn(
                 state.take_entry(&entry);
                 failure = answer::failure_from_entry(&entry, failure)?;
                 let piece = screen.printed.text_before_entry(&entry)?;
-                screen.print_settled(&piece, output)?;
-                if screen.markdown.is_some() {
+                screen.text.print_last_piece(&piece, output)?;
+                if screen.text.is_rendered() {
                     screen.tail.clear();
                     screen.show_aside(output);
                     screen.activity.take_entry(&entry, output)?;
@@ -109,8 +106,8 @@ pub(super) async fn show_turn(
     state.spent.add_end(&end);
     let piece =
         if end.status == RunStatus::Completed { screen.printed.remaining_text() } else { String::new() };
-    screen.print_settled(&piece, output)?;
-    screen.end_answer(output)?;
+    screen.text.print_last_piece(&piece, output)?;
+    screen.text.end(output)?;
     screen.print_notices(output)?;
     if output.is_plain() {
         ring_bell(output)?;
@@ -150,14 +147,10 @@ async fn read_ahead(state: &mut ChatState) -> Outcome<TypedAhead> {
 
 impl TurnScreen {
     fn new(state: &ChatState, output: &mut CommandOutput<'_>) -> Self {
-        let is_painted = output.is_colored();
-        let is_plain = output.is_plain();
-        let context = output.context_mut();
-        let known = state.editor.as_ref().map(|editor| editor.columns()).or(context.columns);
-        let look = MarkdownLook { columns: known.unwrap_or(COLUMNS_DEFAULT), is_painted, is_plain };
+        let columns = state.editor.as_ref().map(|editor| editor.columns());
         Self {
             printed: PrintedAnswer::default(),
-            markdown: context.out_is_terminal.then(|| MarkdownPrinter::new(look)),
+            text: AnswerText::begin(columns, output),
             activity: RunActivity::default(),
             heard: LiveCallOutput::default(),
             tail: String::new(),
@@ -168,34 +161,9 @@ impl TurnScreen {
 
     /// Breaks the lines that come at the width that the terminal has now.
     fn follow_width(&mut self, state: &ChatState) {
-        if let (Some(markdown), Some(editor)) = (&mut self.markdown, &state.editor) {
-            markdown.set_columns(editor.columns());
+        if let Some(editor) = &state.editor {
+            self.text.set_columns(editor.columns());
         }
-    }
-
-    /// Prints a piece of the answer.
-    fn print_answer(&mut self, piece: &str, output: &mut CommandOutput<'_>) -> Outcome {
-        match &mut self.markdown {
-            _ if piece.is_empty() => Ok(()),
-            Some(markdown) => {
-                let text = markdown.push_text(&strip_control_characters(piece));
-                output.write_bytes(text.as_bytes())
-            }
-            None => output.print_text(piece),
-        }
-    }
-
-    /// Prints the last piece of an answer.
-    fn print_settled(&mut self, piece: &str, output: &mut CommandOutput<'_>) -> Outcome {
-        self.print_answer(piece, output)?;
-        if piece.is_empty() { Ok(()) } else { self.end_answer(output) }
-    }
-
-    /// Ends the line of an answer that goes on no more: it has an end, or its run was cancelled in the middle of it.
-    fn end_answer(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
-        let Some(markdown) = &mut self.markdown else { return Ok(()) };
-        let text = markdown.finish();
-        output.write_bytes(text.as_bytes())
     }
 
     fn take_typed(
@@ -235,11 +203,8 @@ impl TurnScreen {
     }
 
     fn print_notices(&mut self, output: &mut CommandOutput<'_>) -> Outcome {
-        if let (Some(markdown), true, false) =
-            (&mut self.markdown, output.has_open_line(), self.notices.is_empty())
-        {
-            let text = markdown.leave_line();
-            output.write_bytes(text.as_bytes())?;
+        if !self.notices.is_empty() {
+            self.text.leave_line(output)?;
         }
         self.notices.drain(..).try_for_each(|notice| output.print_aside(&notice))
     }

@@ -65,6 +65,7 @@ struct RunEntryFields {
     message: String,
     budget: Option<BudgetExhaustion>,
     model_calls: u64,
+    items: Vec<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,6 +140,9 @@ fn call_words(kind: &str, facts: &CallEntryFields) -> Option<String> {
 fn run_words(kind: &str, facts: &RunEntryFields) -> Option<String> {
     let (call, by) = (facts.call.as_deref().unwrap_or_default(), &facts.by);
     Some(match kind {
+        "inputs_taken" if !facts.items.is_empty() => {
+            format!("{} joined the turn", count_noun(facts.items.len(), "input"))
+        }
         "signal_taken" => format!("{} of {by}", facts.signal),
         "run_parked" => match (facts.on.as_str(), facts.until, &facts.approval) {
             ("approval", _, Some(approval)) => format!("{call} waits for {approval}"),
@@ -211,6 +215,7 @@ mod tests {
                 r#"{"on":"approval","approval":"apr_1","call":"call_1_0"}"#,
                 "call_1_0 waits for apr_1",
             ),
+            ("inputs_taken", r#"{"items":["itm_2","itm_3"],"after":1}"#, "2 inputs joined the turn"),
             ("run_held", r#"{"reason":"claims","detail":"three times"}"#, "claims: three times"),
             ("run_failed", r#"{"code":"model_cut","message":"cut\nhere"}"#, "cut\\u{a}here (model_cut)"),
             ("run_completed", r#"{"rule":"grant reply"}"#, "by grant reply"),

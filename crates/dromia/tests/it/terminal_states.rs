@@ -229,6 +229,22 @@ fn a_resized_terminal_gets_lines_of_its_new_width() {
 }
 
 #[test]
+fn an_ask_in_a_narrow_terminal_breaks_no_word_of_its_answer() {
+    let home = Home::new();
+    let _server = home.serve();
+    let words: Vec<_> = (100..130).map(|number| format!("word{number}")).collect();
+    let said = format!("@say {} END", words.join(" "));
+    let mut person = ChatPerson::start(&home, 20, &[PROGRAM, "ask", &said], "C.UTF-8");
+    person.sees("END");
+    let printed = person.printed();
+    let answer = printed.split_once("END").expect("it ends").0;
+    assert!(widest(answer) <= 20, "{answer}");
+    let lines: Vec<_> = answer.split(['\n', '\r']).collect();
+    let broken: Vec<_> = words.iter().filter(|word| !lines.iter().any(|line| line.contains(*word))).collect();
+    assert!(broken.is_empty(), "{broken:?} in {answer}");
+}
+
+#[test]
 fn a_line_of_two_mebibytes_from_a_pipe_is_refused_with_its_bound() {
     let home = Home::new();
     let _server = home.serve();

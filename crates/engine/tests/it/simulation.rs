@@ -23,6 +23,7 @@
 //! | E7 (panics) | a panic costs a run one claim, and nobody else anything | the planted ones in `panics.rs` |
 //! | imports | an import is whole or not there, whatever commit of it breaks | `an_import_that_is_shown_half_is_caught` in `imports.rs` |
 //! | workspaces | a run works where its input says, before a crash and after it | `a_run_that_forgets_its_directory_is_caught` in `workspaces.rs` |
+//! | S2 (policies) | an input joins a turn of its own author, before a model call, with all that waits before it | `a_join_of_another_persons_input_is_caught` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
 //! `DROMIA_SIM_SEEDS=FIRST..END` runs other seeds, `DROMIA_SIM_SEEDS=N..` a single one.
@@ -43,6 +44,7 @@ mod parked;
 mod past;
 mod plans;
 mod planted;
+mod policies;
 mod ports;
 mod requests;
 mod rests;
@@ -234,14 +236,24 @@ fn no_seed_breaks_an_invariant() {
 
 #[test]
 fn no_seed_breaks_an_invariant_with_a_fenced_engine_running() {
-    let options = Options { zombies: true, ..Options::default() };
+    let options = Options { zombies: true, policies: true, ..Options::default() };
     sweep("no_seed_breaks_an_invariant_with_a_fenced_engine_running", options);
 }
 
 #[test]
 fn no_seed_breaks_an_invariant_while_callers_hang_up() {
-    let options = Options { hang_ups: Some(4), ..Options::default() };
-    sweep("no_seed_breaks_an_invariant_while_callers_hang_up", options);
+    let options = Options { hang_ups: Some(4), policies: true, ..Options::default() };
+    let tallies = sweep("no_seed_breaks_an_invariant_while_callers_hang_up", options);
+    if tallies.len() < 100 {
+        return;
+    }
+    let sum = |of: fn(&Tally) -> usize| tallies.iter().map(of).sum::<usize>();
+    let (joined, together) = (sum(|tally| tally.joined), sum(|tally| tally.taken_together));
+    let worlds = tallies.len();
+    assert!(
+        joined >= worlds && together >= worlds / 2,
+        "{joined} joined, {together} began together: {worlds}"
+    );
 }
 
 #[test]

@@ -19,6 +19,7 @@ use dromia_contracts::{CallId, RunId, TenantId};
 use dromia_engine::{Engine, RunState};
 
 use super::approvals::GATED;
+use super::policies::{self, taken_items};
 use super::ports::{answer_to, file_of};
 use super::world::{BudgetWorld, World, scope_of};
 use crate::cost::spent;
@@ -43,6 +44,8 @@ pub(crate) struct Tally {
     pub(crate) opinions: usize,
     pub(crate) opinions_lost: usize,
     pub(crate) parked: usize,
+    pub(crate) joined: usize,
+    pub(crate) taken_together: usize,
     pub(crate) takeovers: u64,
     pub(crate) crashes: u64,
     pub(crate) losses: u64,
@@ -227,6 +230,8 @@ fn check_journal(world: &World, read: &Read, tally: &mut Tally) {
                 }
             }
             Entry::RunParked(_) => tally.parked += 1,
+            Entry::InputsTaken(taken) => tally.joined += taken.items.len(),
+            Entry::RunStarted(started) => tally.taken_together += usize::from(started.items.len() > 1),
             Entry::RunCancelled(_) => tally.cancelled += 1,
             Entry::RunYielded(yielded) => {
                 tally.yielded += 1;
@@ -247,10 +252,15 @@ fn check_session(world: &World, session: &SessionRecord, inbox: &[InboxItem], ru
     if !inbox.iter().map(|item| item.position).eq(1..=session.head.last) {
         blame("J3", "its items are not numbered 1..n");
     }
-    let mut took: Vec<(u64, &Read, &[_])> = Vec::new();
+    let mut took: Vec<(u64, &Read, Vec<_>)> = Vec::new();
     for read in runs.iter().filter(|read| read.run.session == session.id) {
         match read.entries.first() {
-            Some(Entry::RunStarted(started)) => took.push((started.after, read, &started.items)),
+            Some(Entry::RunStarted(started)) => {
+                took.push((started.after, read, taken_items(&read.entries)));
+                for (invariant, what) in policies::wrong_joins(&read.entries, inbox) {
+                    blame(invariant, &format!("{}: {what}", read.run.id));
+                }
+            }
             _ => blame("J3", &format!("{} does not say what it took", read.run.id)),
         }
     }
@@ -271,7 +281,7 @@ fn check_session(world: &World, session: &SessionRecord, inbox: &[InboxItem], ru
         }
     }
     for (_, read, items) in took {
-        let input = inbox.iter().find(|item| items.contains(&item.id) && item.kind == ItemKind::Input);
+        let input = inbox.iter().rfind(|item| items.contains(&item.id) && item.kind == ItemKind::Input);
         let reply = read.stored.iter().rfind(|entry| entry.kind == "model_replied");
         let reply = reply.and_then(|entry| entry.body.clone()).unwrap_or_default();
         if let Some(input) = input.filter(|_| read.run.head.status == RunStatus::Completed) {

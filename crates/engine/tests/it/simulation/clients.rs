@@ -19,6 +19,7 @@ use dromia_contracts::{Actor, Digest, ErrorCode, TenantId};
 use dromia_engine::Engine;
 
 use super::approvals::GATED;
+use super::policies::taken_items;
 use super::world::{World, scope_of};
 
 /// The most that a client says in one life.
@@ -82,7 +83,13 @@ impl Client {
             if book.requests.len() >= REQUESTS_MAX {
                 return;
             }
-            book.request(place, chance.one_in(2), |number| format!("r{number}|{name}|{plan}"))
+            let number = book.request(place, chance.one_in(2), |number| format!("r{number}|{name}|{plan}"));
+            if self.world.options.policies
+                && let Some(request) = book.requests.get_mut(&number)
+            {
+                (request.author, request.when_busy) = super::policies::draw(chance);
+            }
+            number
         };
         self.submit(number).await;
     }
@@ -109,13 +116,13 @@ impl Client {
         let digest = || Digest::from_bytes(*blake3::hash(request.text.as_bytes()).as_bytes());
         let input = NewInput {
             target,
-            author: Actor::new("cli:ada"),
+            author: Actor::new(request.author),
             history: Vec::new(),
             answers: None,
             offer: ClientOptions::default(),
             call: None,
             workspace: None,
-            when_busy: None,
+            when_busy: request.when_busy,
             parts: vec![ContentPart::new_text(request.text.clone(), Label::ACTOR_TEXT)],
             key: request.keyed.then(|| ItemKey {
                 key: format!("client:{}:{number}", place.name),
@@ -255,10 +262,9 @@ fn heard(world: &World, tenant: TenantId, number: u32, outcome: &RunOutcome) {
         blame("its run stands elsewhere");
     }
     let journal = world.journal(tenant, run.id);
-    let started = journal.first().and_then(|entry| entry.decode().ok());
+    let entries: Vec<Entry> = journal.iter().filter_map(|entry| entry.decode().ok()).collect();
     let item = world.witness.book().requests[&number].ack.map(|ack| ack.item);
-    if !matches!((started, item), (Some(Entry::RunStarted(started)), Some(item)) if started.items.contains(&item))
-    {
+    if !item.is_some_and(|item| taken_items(&entries).contains(&item)) {
         blame("its run took another input");
     }
 }

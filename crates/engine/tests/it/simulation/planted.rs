@@ -19,7 +19,9 @@ fn is_caught(lie: Lie, zombies: bool, invariants: &[&str]) {
         };
         let approvals = matches!(lie, Lie::UsesNothingUp | Lie::ForgetsToCool);
         let cooling = (lie == Lie::ForgetsToCool).then_some(4);
-        let options = Options { lie: Some(lie), zombies, budgets, approvals, cooling, ..Options::default() };
+        let policies = lie == Lie::ShowsOneAuthor;
+        let options =
+            Options { lie: Some(lie), zombies, budgets, approvals, cooling, policies, ..Options::default() };
         let report = simulate(seed, options);
         let named = |wrong: &String| {
             invariants.iter().any(|id| wrong.strip_prefix(id).is_some_and(|rest| rest.starts_with(':')))
@@ -95,4 +97,9 @@ fn a_store_without_charges_is_caught() {
 #[test]
 fn a_charge_to_an_earlier_hour_is_caught() {
     is_caught(Lie::ChargesEarlierHour, false, &["S10"]);
+}
+
+#[test]
+fn a_join_of_another_persons_input_is_caught() {
+    is_caught(Lie::ShowsOneAuthor, false, &["S2"]);
 }

@@ -329,6 +329,7 @@ impl Weather {
             | Lie::PlanHoldsAll
             | Lie::PastIsTrusted
             | Lie::CallsGoWithCallers
+            | Lie::ShowsOneAuthor
             | Lie::ShowsOneSignal => None,
         }
     }
@@ -393,7 +394,11 @@ impl StoreWrapper for Weather {
     ) -> Read<'a, Vec<InboxItem>> {
         let one_at_a_time = self.lie == Some(Lie::ShowsOneSignal) && matches!(owner, InboxOwner::Run(_));
         let limit = if one_at_a_time { 1 } else { limit };
-        self.wrap_read(move || self.wrapped_store().inbox_items(scope, owner, after, limit))
+        let read = self.wrap_read(move || self.wrapped_store().inbox_items(scope, owner, after, limit));
+        if self.lie != Some(Lie::ShowsOneAuthor) {
+            return read;
+        }
+        Box::pin(async move { Ok(read.await?.into_iter().map(super::policies::as_of_ada).collect()) })
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {

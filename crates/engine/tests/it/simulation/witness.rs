@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::workspace::RunWorkspace;
 use dromia_contracts::{ApprovalId, CallId, Digest, ItemId, RunId, SessionId, TenantId};
@@ -13,6 +14,9 @@ use dromia_testkit::ReferenceStore;
 use jiff::Timestamp;
 
 use super::hours::HourBook;
+
+/// Who says everything, where nobody else does.
+pub(crate) const ADA: &str = "cli:ada";
 
 /// The witness; one for a whole simulation.
 #[derive(Debug, Default)]
@@ -60,6 +64,10 @@ pub(crate) struct Request {
     pub(crate) place: usize,
     /// What it says.
     pub(crate) text: String,
+    /// Who says it.
+    pub(crate) author: &'static str,
+    /// What it does while a turn of its session runs, where it says so.
+    pub(crate) when_busy: Option<BusyPolicy>,
     /// Whether it carries a key, so that it may be sent again.
     pub(crate) keyed: bool,
     /// When it was sent first.
@@ -146,7 +154,8 @@ impl Book {
     pub(crate) fn request(&mut self, place: usize, keyed: bool, text: impl FnOnce(u32) -> String) -> u32 {
         let number = u32::try_from(self.requests.len()).expect("a few inputs") + 1;
         let (sent, text) = (self.tick(), text(number));
-        self.requests.insert(number, Request { place, text, keyed, sent, ack: None });
+        let request = Request { place, text, author: ADA, when_busy: None, keyed, sent, ack: None };
+        self.requests.insert(number, request);
         number
     }
 

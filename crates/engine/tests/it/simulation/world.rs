@@ -88,6 +88,8 @@ pub(crate) enum Lie {
     CallsGoWithCallers,
     /// The store charges a call to the hour of its time, though a later one is charged already.
     ChargesEarlierHour,
+    /// The store shows every waiting input as one of the same author.
+    ShowsOneAuthor,
 }
 
 /// Which budgets the tenants of a world have.
@@ -118,6 +120,8 @@ pub(crate) struct Options {
     pub(crate) opinions: Option<ObjectionAction>,
     /// On one of how many calls people hang up, where they do.
     pub(crate) hang_ups: Option<usize>,
+    /// Whether inputs say what they do while a turn runs, and some are of another person.
+    pub(crate) policies: bool,
 }
 
 /// Where tasks run; nothing is spawned while a caller hangs up on a call that goes with him.

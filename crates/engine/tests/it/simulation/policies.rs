@@ -4,11 +4,16 @@
 use dromia_contracts::busy_policy::{BusyPolicy, JOINED_ITEMS_MAX};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
+use dromia_contracts::runs::{EnginePort as _, NewInput};
 use dromia_contracts::session::{InboxItem, ItemKind};
-use dromia_contracts::{Actor, ItemId};
+use dromia_contracts::store::{ItemKey, KeyLifetime};
+use dromia_contracts::{Actor, Digest, ItemId};
+use dromia_testkit::faulty::CommitFault;
 
+use super::check::check;
+use super::rests::Scene;
 use super::witness::ADA;
-use super::world::Chance;
+use super::world::{Chance, scope_of};
 
 /// The other person.
 const BOB: &str = "cli:bob";
@@ -80,4 +85,68 @@ pub(crate) fn wrong_joins(entries: &[Entry], inbox: &[InboxItem]) -> Vec<(&'stat
         }
     }
     wrong
+}
+
+/// The key under which an input may be sent again.
+fn key_of(name: &str) -> ItemKey {
+    let request = Digest::from_bytes(*blake3::hash(name.as_bytes()).as_bytes());
+    ItemKey { key: name.to_owned(), request, lifetime: KeyLifetime::Day }
+}
+
+/// Speaks into a running turn while a commit fails, and sends again what was not acknowledged. Returns how many inputs joined a
+/// turn, and whether the commit was reached.
+fn speak_into_turn(policy: BusyPolicy, fault: CommitFault, nth: u64) -> (usize, bool) {
+    let mut scene = Scene::new(5);
+    scene.weather.spoil_in(nth, fault);
+    let before = scene.weather.commits();
+    let inputs = [("look;look;look;look", None), ("look;pay", Some(policy)), ("set", Some(policy))];
+    let submit = |scene: &mut Scene| {
+        let mut is_stored = true;
+        for (plan, when_busy) in inputs {
+            let input =
+                NewInput { when_busy, key: Some(key_of(plan)), wait: false, ..scene.input(plan, false) };
+            let scope = scope_of(scene.world.places[0].tenant);
+            let submitted = scene.sim.block_on(scene.engine.submit_input(scope, input));
+            is_stored &= submitted.is_ok_and(|submitted| submitted.is_ok());
+        }
+        is_stored
+    };
+    let mut is_stored = submit(&mut scene);
+    scene.pass(20_000);
+    let is_reached = scene.weather.commits() - before >= nth;
+    if scene.weather.is_dead() {
+        scene.crash();
+        scene.engine.start();
+        is_stored = false;
+    }
+    if !is_stored {
+        scene.pass(20_000);
+        assert!(submit(&mut scene), "commit {nth}, {fault:?}: an input is refused in calm weather");
+    }
+    scene.pass(60_000);
+    assert_eq!(scene.world.unsettled(), None, "commit {nth}, {fault:?}");
+    let tally = check(&scene.world);
+    assert_eq!(scene.world.witness.book().wrong, Vec::<String>::new(), "commit {nth}, {fault:?}");
+    let tenant = scene.world.tenants[0];
+    let sessions = scene.world.sessions(tenant);
+    let [session] = &sessions[..] else { panic!("one session, not {sessions:?}") };
+    assert_eq!((session.head.last, session.head.taken), (3, 3), "commit {nth}, {fault:?}");
+    (tally.joined, is_reached)
+}
+
+/// Every commit of a turn that others speak into fails in every way, and a process that dies with it is followed by another.
+#[test]
+fn no_failing_commit_loses_an_input_of_a_running_turn() {
+    for policy in BusyPolicy::ALL {
+        let mut joined = 0;
+        for fault in CommitFault::ALL {
+            let reached = (1..100).take_while(|nth| {
+                let (joins, is_reached) = speak_into_turn(policy, fault, *nth);
+                joined += joins;
+                is_reached
+            });
+            assert!(reached.count() >= 4, "{policy}, {fault:?}: too few commits to prove anything");
+        }
+        assert_eq!(joined > 0, policy == BusyPolicy::Steer, "{policy}: {joined} inputs joined a turn");
+    }
 }

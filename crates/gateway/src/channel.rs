@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::channel::{Channel, ChannelTarget, DeliveryClass, FILE, WEBHOOK};
 use dromia_contracts::{BoxFuture, Scope};
 
@@ -69,6 +70,14 @@ impl ChannelConfig {
         match self {
             Self::Webhook(channel) => (&channel.tenant, &channel.agent),
             Self::File(channel) => (&channel.tenant, &channel.agent),
+        }
+    }
+
+    /// Returns what its messages do while a turn runs, if that is not left to the agent.
+    pub fn when_busy(&self) -> Option<BusyPolicy> {
+        match self {
+            Self::Webhook(channel) => channel.when_busy,
+            Self::File(channel) => channel.when_busy,
         }
     }
 

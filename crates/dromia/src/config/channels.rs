@@ -88,6 +88,7 @@ fn resolve_webhook(
     Some(WebhookChannel {
         tenant,
         agent: written.agent.clone(),
+        when_busy: written.when_busy,
         url: url.clone(),
         key,
         idempotent: written.idempotent.unwrap_or(true),
@@ -118,7 +119,13 @@ fn resolve_file(
         check.add_problem(&format!("{here}.path"), problem);
     }
     let terms = resolve_terms(here, written, check);
-    Some(FileChannel { tenant: channel_tenant(written)?, agent: written.agent.clone(), directory, terms })
+    Some(FileChannel {
+        tenant: channel_tenant(written)?,
+        agent: written.agent.clone(),
+        when_busy: written.when_busy,
+        directory,
+        terms,
+    })
 }
 
 /// Refuses keys that mean something for another kind only.

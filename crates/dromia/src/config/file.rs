@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
@@ -185,6 +186,11 @@ pub(crate) struct WrittenChannel {
     /// `unknown_after_send`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idempotent: Option<bool>,
+    /// What a message does while a turn of its session runs. `follow_up`: it gets the next turn. `steer`: it joins the running
+    /// turn before its next model call. `collect`: it waits for others of its author, and the next turn takes them together.
+    /// `interrupt`: it ends the running turn. Default: what the agent's `when_busy` says, else `follow_up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) when_busy: Option<BusyPolicy>,
     /// Most attempts to deliver one message, from 1 to 100. Default: 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) attempts_max: Option<u32>,

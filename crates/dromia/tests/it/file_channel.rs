@@ -88,6 +88,27 @@ fn a_line_of_a_file_is_answered_by_a_line() {
 }
 
 #[test]
+fn a_channel_says_what_its_messages_do_during_a_turn() {
+    let home = Home::new();
+    let directory = with_files(&home);
+    append(&home.path().join("dromia.yaml"), "    when_busy: interrupt\n");
+    let input = directory.join("in.jsonl");
+    // The first turn would take much longer than this test waits.
+    append(&input, "{\"actor\": \"ada\", \"text\": \"@slow 600000\"}\n");
+    let _server = home.serve();
+    let end = Instant::now() + DEADLINE;
+    while home.run(&["run", "list", "--status", "running", "-o", "name"]).stdout.is_empty() {
+        assert!(Instant::now() < end, "the first turn never begins");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    append(&input, &line("quick"));
+    let found = until_lines(&home, &directory, 2);
+    let types: Vec<_> = found.iter().map(|line| line["event"]["type"].as_str()).collect();
+    assert_eq!(types, [Some("agent.failed"), Some("agent.replied")], "{found:?}");
+    assert_eq!(found[1]["event"]["data"]["text"], "quick");
+}
+
+#[test]
 fn the_line_of_the_page_is_answered() {
     let home = Home::new();
     let directory = with_files(&home);

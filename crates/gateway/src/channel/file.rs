@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::channel::{
     Channel, ChannelInput, DeliveryClass, DeliveryOutcome, OutgoingMessage, ReceiveError, ReceivedMessage,
     ReceiverAnswer,
@@ -34,6 +35,8 @@ pub struct FileChannel {
     pub tenant: HandleSlug,
     /// The agent that answers.
     pub agent: HandleSlug,
+    /// What its messages do while a turn runs, if that is not left to the agent.
+    pub when_busy: Option<BusyPolicy>,
     /// The directory of its files.
     pub directory: PathBuf,
     /// How answers are tried; their class is [`DeliveryClass::Reconcilable`], whatever it says here.

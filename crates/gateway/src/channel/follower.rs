@@ -47,7 +47,7 @@ pub(crate) async fn submit_message(
         offer: ClientOptions::default(),
         call: None,
         workspace: None,
-        when_busy: None,
+        when_busy: channel.config.when_busy(),
         parts: vec![ContentPart::new_text(message.text, Label::CLAIM)],
         key: Some(ItemKey {
             key: format!("{platform}:{name}:{}", message.key),

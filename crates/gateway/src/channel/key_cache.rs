@@ -119,6 +119,7 @@ mod tests {
         WebhookChannel {
             tenant: "default".parse().unwrap(),
             agent: "ops".parse().unwrap(),
+            when_busy: None,
             url: "http://receiver.example/hook".to_owned(),
             key: ChannelKey::InVault("signing".to_owned()),
             idempotent: true,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dromia_contracts::agent::HandleSlug;
+use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::channel::{
     ANSWER_BYTES_MAX, Channel, ChannelInput, DeliveryClass, DeliveryOutcome, OutgoingMessage,
     RECEIVER_ID_BYTES_MAX, ReceiveError, ReceivedMessage, ReceiverAnswer, bounded_answer,
@@ -25,6 +26,8 @@ pub struct WebhookChannel {
     pub tenant: HandleSlug,
     /// The agent that answers.
     pub agent: HandleSlug,
+    /// What its messages do while a turn runs, if that is not left to the agent.
+    pub when_busy: Option<BusyPolicy>,
     /// Where answers are sent.
     pub url: String,
     /// What signs in both directions.

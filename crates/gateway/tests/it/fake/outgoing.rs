@@ -80,6 +80,7 @@ pub(crate) fn channel() -> WebhookChannel {
     WebhookChannel {
         tenant: "default".parse().unwrap(),
         agent: "ops".parse().unwrap(),
+        when_busy: None,
         url: "http://receiver.example/hook".to_owned(),
         key: ChannelKey::Held(SECRET.parse().unwrap()),
         idempotent: true,

@@ -58,7 +58,7 @@ impl Backend {
         }
         let terms = DeliveryTerms { class: DeliveryClass::Plain, ..settings.delivery_terms() };
         let (tenant, agent) = ("t1".parse().unwrap(), "ops".parse().unwrap());
-        FileChannel { tenant, agent, directory: directory.path().to_owned(), terms }.into()
+        FileChannel { tenant, agent, when_busy: None, directory: directory.path().to_owned(), terms }.into()
     }
 }
 

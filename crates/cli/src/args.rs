@@ -158,7 +158,7 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia agent create ops --instructions \"You run the servers.\"\n  dromia agent list\n  dromia agent pause ops"
     )]
     Agent(AgentCommand),
-    /// Create, list, show, suspend and resume tenants
+    /// Create, list, suspend and delete tenants
     #[command(
         subcommand,
         visible_alias = "tenants",

@@ -11,7 +11,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
+use dromia_cli::{CommandContext, CommandOutput, GlobalOptions, wrap_text};
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::runs::{EnginePort as _, NewAgent, NewToken};
 use dromia_contracts::store::{PageRequest, Store as _};
@@ -229,7 +229,10 @@ pub(crate) fn run(
         daily_limit: is_paid
             .then(|| format!("{} {}", file::DAILY_LIMIT, KnownModels::builtin_table().currency)),
     };
-    let text = output.add_global_flags(&made.result_text()).into_owned();
+    let mut text = output.add_global_flags(&made.result_text()).into_owned();
+    if let Some(columns) = output.context_mut().columns {
+        text = wrap_text(&text, columns.into(), "");
+    }
     output.print_result(&made, |_| text)?;
     Ok(ExitCode::SUCCESS)
 }

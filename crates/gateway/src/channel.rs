@@ -19,6 +19,7 @@ use std::time::Duration;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::channel::{Channel, ChannelTarget, DeliveryClass, FILE, WEBHOOK};
+use dromia_contracts::runtime::IdSource;
 use dromia_contracts::{BoxFuture, Scope};
 
 pub use self::file::{FileAdapter, FileChannel};
@@ -164,14 +165,14 @@ pub(crate) struct ServedChannels {
 
 impl ServedChannels {
     /// Builds the adapter of each channel.
-    pub(crate) fn build(set: ChannelSet, ports: &AdapterPorts) -> Self {
+    pub(crate) fn build(set: ChannelSet, ports: &AdapterPorts, ids: &Arc<dyn IdSource>) -> Self {
         let kept = KeptKeys::for_channels(&set);
         let served = |config: ChannelConfig| {
             let port: Arc<dyn Channel> = match &config {
                 ChannelConfig::Webhook(channel) => {
                     Arc::new(WebhookAdapter::new(channel.clone(), ports.clone()))
                 }
-                ChannelConfig::File(channel) => Arc::new(FileAdapter::new(channel.clone())),
+                ChannelConfig::File(channel) => Arc::new(FileAdapter::new(channel.clone(), Arc::clone(ids))),
             };
             Arc::new(ServedChannel { terms: config.delivery_terms(), config, port })
         };

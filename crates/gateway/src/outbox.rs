@@ -95,7 +95,11 @@ impl Outbox {
             flights: Arc::new(InFlightDeliveries::default()),
             counts: OutboxCounters::default(),
             touched: TouchedTargets::default(),
-            channels: ArcSwap::from_pointee(ServedChannels::build(channels, &ports.channels)),
+            channels: ArcSwap::from_pointee(ServedChannels::build(
+                channels,
+                &ports.channels,
+                &ports.runtime.ids,
+            )),
             ports,
         };
         Self { pump: Arc::new(pump) }
@@ -119,7 +123,7 @@ impl Outbox {
 
     /// Lets other channels count from now on; an attempt that began ends as it began.
     pub fn replace_channels(&self, channels: ChannelSet) {
-        let served = ServedChannels::build(channels, &self.pump.ports.channels);
+        let served = ServedChannels::build(channels, &self.pump.ports.channels, &self.pump.ports.runtime.ids);
         self.pump.channels.store(Arc::new(served));
         self.pump.touched.touch_every_target();
         self.notify_delivery();

@@ -167,25 +167,77 @@ fn no_line_is_lost_or_doubled_across_kills() {
     assert_eq!(answered_across_kills(|_, _| {}), Ok(()));
 }
 
+/// Moves the cursor of a channel, if there is one.
+fn move_cursor(directory: &Path, offset: usize) {
+    let (file, input) = (directory.join("cursor.json"), directory.join("in.jsonl"));
+    let Ok(kept) = std::fs::read_to_string(&file) else { return };
+    let mut cursor: Value = serde_json::from_str(&kept).expect("a cursor");
+    let before = &std::fs::read(input).expect("the input")[..offset];
+    let tail = blake3::hash(&before[before.len().saturating_sub(1 << 10)..]);
+    (cursor["offset"], cursor["tail"]) = (json!(offset), json!(tail.to_hex().to_string()));
+    std::fs::write(file, cursor.to_string()).expect("the cursor");
+}
+
 /// The cursor is behind what was read: every line comes again, and is known by its place.
 #[test]
 fn a_line_that_is_read_again_is_one_input() {
-    let lose_cursor = |directory: &Path, _| drop(std::fs::remove_file(directory.join("cursor.json")));
-    assert_eq!(answered_across_kills(lose_cursor), Ok(()));
+    assert_eq!(answered_across_kills(|directory, _| move_cursor(directory, 0)), Ok(()));
 }
 
 /// Planted fault: the cursor is ahead of what was read.
 #[test]
 fn a_cursor_ahead_of_its_lines_is_caught() {
-    use std::os::unix::fs::MetadataExt as _;
-    let found = answered_across_kills(|directory, round| {
+    let found = answered_across_kills(|directory, _| {
         let input = std::fs::metadata(directory.join("in.jsonl")).expect("the input");
-        if round == 0 {
-            let cursor = json!({"generation": 1, "inode": input.ino(), "offset": input.len()}).to_string();
-            std::fs::write(directory.join("cursor.json"), cursor).expect("the cursor");
-        }
+        move_cursor(directory, usize::try_from(input.len()).expect("a few lines"));
     });
     assert!(found.is_err(), "nothing is lost");
+}
+
+/// A file system gives the number of a removed file to the next one.
+#[test]
+fn another_input_file_is_read_from_its_beginning() {
+    let home = Home::new();
+    let directory = with_files(&home);
+    let input = directory.join("in.jsonl");
+    append(&input, &line("one"));
+    let _server = home.serve();
+    until_lines(&home, &directory, 1);
+    std::fs::remove_file(&input).expect("it is there");
+    std::fs::write(&input, [line("two"), line("three")].concat()).expect("it is written");
+    let found = until_lines(&home, &directory, 3);
+    let texts = ["one", "two", "three"].map(str::to_owned);
+    assert_eq!(judged(&found, &texts), Ok(()));
+    // The same text once more in another file is another message.
+    std::fs::remove_file(directory.join("cursor.json")).expect("it is there");
+    std::fs::remove_file(&input).expect("it is there");
+    std::fs::write(&input, line("two")).expect("it is written");
+    let found = until_lines(&home, &directory, 4);
+    assert_eq!(found[3]["event"]["data"]["text"], "two");
+}
+
+#[test]
+fn lines_that_are_no_messages_keep_nobody_waiting() {
+    let home = Home::new();
+    let directory = with_files(&home);
+    let input = directory.join("in.jsonl");
+    append(&input, &"\n{\n".repeat(10_000));
+    append(&input, &line("behind"));
+    let _server = home.serve();
+    let found = until_lines(&home, &directory, 1);
+    assert_eq!(judged(&found, &["behind".to_owned()]), Ok(()));
+}
+
+#[test]
+fn answers_of_one_channel_wait_for_one_another() {
+    let home = Home::new();
+    let directory = with_files(&home);
+    let text = |number| format!("{}\n", json!({"actor": format!("a{number}"), "text": "@say hello"}));
+    append(&directory.join("in.jsonl"), &(0..40).map(text).collect::<String>());
+    let _server = home.serve();
+    until_lines(&home, &directory, 40);
+    let again: Vec<_> = deliveries(&home).into_iter().filter(|one| one["attempts"] != 1).collect();
+    assert!(again.is_empty(), "{again:?}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use dromia_contracts::channel::{
     Channel, ChannelInput, DeliveryClass, DeliveryOutcome, OutgoingMessage, ReceiveError, ReceivedMessage,
     ReceiverAnswer,
 };
+use dromia_contracts::runtime::IdSource;
 use dromia_contracts::{BoxFuture, DeliveryId};
 
 use self::input::InputScan;
@@ -54,13 +55,31 @@ impl FileChannel {
 #[derive(Debug)]
 pub struct FileAdapter {
     directory: PathBuf,
+    /// Names other files in the place of the input.
+    ids: Arc<dyn IdSource>,
     scan: Arc<Mutex<InputScan>>,
+    /// The lock of the output file. A write that outlives its caller keeps it until it has ended.
+    output: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl FileAdapter {
     /// Sets it up; nothing is opened.
-    pub fn new(channel: FileChannel) -> Self {
-        Self { directory: channel.directory, scan: Arc::default() }
+    pub fn new(channel: FileChannel, ids: Arc<dyn IdSource>) -> Self {
+        Self { directory: channel.directory, ids, scan: Arc::default(), output: Arc::default() }
+    }
+
+    /// Does the same with the output to itself.
+    async fn run_with_output<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(PathBuf) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let held = Arc::clone(&self.output).lock_owned().await;
+        let work = move |directory| {
+            let done = work(directory);
+            drop(held);
+            done
+        };
+        self.run_blocking(work).await
     }
 
     /// Runs what blocks where blocking is allowed: on a thread of its own, or in place where no runtime has threads, as in a
@@ -85,7 +104,8 @@ impl Channel for FileAdapter {
 
     fn deliver(&self, message: OutgoingMessage) -> BoxFuture<'_, DeliveryOutcome> {
         Box::pin(async move {
-            let sent = self.run_blocking(move |directory| output::append_message(&directory, &message)).await;
+            let sent =
+                self.run_with_output(move |directory| output::append_message(&directory, &message)).await;
             // Work that panicked may have written its line.
             sent.unwrap_or_else(|cause| DeliveryOutcome::Unanswered { cause })
         })
@@ -93,7 +113,8 @@ impl Channel for FileAdapter {
 
     fn find_delivered(&self, delivery: DeliveryId) -> BoxFuture<'_, Result<Option<ReceiverAnswer>, String>> {
         Box::pin(async move {
-            let found = self.run_blocking(move |directory| output::find_line(&directory, delivery)).await?;
+            let found =
+                self.run_with_output(move |directory| output::find_line(&directory, delivery)).await?;
             found.map_err(|error| format!("failed to read the output file: {error}"))
         })
     }
@@ -104,8 +125,8 @@ impl Channel for FileAdapter {
                 let problem = "a file channel takes no request; append a line to its input file".to_owned();
                 return Err(ReceiveError::Invalid { field: None, problem });
             }
-            let scan = Arc::clone(&self.scan);
-            self.run_blocking(move |directory| input::read_messages(&directory, &scan))
+            let (scan, fresh) = (Arc::clone(&self.scan), self.ids.new_uuid().simple().to_string());
+            self.run_blocking(move |directory| input::read_messages(&directory, &scan, fresh))
                 .await
                 .map_err(ReceiveError::Unavailable)?
         })

@@ -13,6 +13,7 @@ use dromia_contracts::runs::{InputReceipt, InputTarget, NewInput};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ItemKey, KeyLifetime};
 use dromia_contracts::{ErrorCode, Scope};
+use futures_util::future::join_all;
 
 use super::ServedChannel;
 use crate::authentication::channel_scope;
@@ -68,14 +69,15 @@ pub(crate) async fn submit_message(
 pub(crate) async fn follow_channels(core: &GatewayCore) {
     loop {
         let served = core.ports.outbox.served_channels();
-        let mut rest = LOOK;
-        for (name, channel) in served.named_channels() {
-            if let Err(problem) = take_messages(core, (name, channel)).await {
+        let looks = served.named_channels().map(|(name, channel)| async move {
+            let taken = take_messages(core, (name, channel)).await;
+            taken.inspect_err(|problem| {
                 tracing::warn!(channel = name, problem, "failed to take in the messages of a channel");
-                rest = REST;
-            }
-        }
-        core.ports.runtime.clock.sleep(rest).await;
+            })
+        });
+        // Beside one another: what one of them waits for is not what the others wait for.
+        let is_well = join_all(looks).await.iter().all(Result::is_ok);
+        core.ports.runtime.clock.sleep(if is_well { LOOK } else { REST }).await;
     }
 }
 

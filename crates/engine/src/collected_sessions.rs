@@ -11,13 +11,16 @@ use jiff::Timestamp;
 use crate::core::EngineCore;
 use crate::scheduler::ReadyWork;
 
-/// The most sessions that wait at a time. Beyond it a session is claimed at once.
-const SESSIONS_MAX: usize = 1024;
+/// The most sessions of one tenant that wait at a time. Beyond it a session is claimed at once.
+const TENANT_SESSIONS_MAX: usize = 256;
+
+/// The most sessions of all tenants together.
+const SESSIONS_MAX: usize = 4096;
 
 /// The sessions that wait, each with one sleeping task.
 #[derive(Debug, Default)]
 pub(crate) struct CollectedSessions {
-    waiting: Mutex<BTreeSet<SessionId>>,
+    waiting: Mutex<BTreeSet<(TenantId, SessionId)>>,
 }
 
 impl CollectedSessions {
@@ -31,20 +34,27 @@ impl CollectedSessions {
     ) -> bool {
         {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.contains(&session) {
+            if waiting.contains(&(tenant, session)) {
                 return true;
             }
-            if waiting.len() >= SESSIONS_MAX {
+            let first = (tenant, SessionId::from_bytes([0; 16]));
+            let own = waiting.range(first..).take_while(|(other, _)| *other == tenant).count();
+            if own >= TENANT_SESSIONS_MAX || waiting.len() >= SESSIONS_MAX {
                 return false;
             }
-            waiting.insert(session);
+            waiting.insert((tenant, session));
         }
         let clock = &core.ports.runtime.clock;
         let pause = until.duration_since(clock.now()).try_into().unwrap_or_default();
         let (sleep, later) = (clock.sleep(pause), Arc::clone(core));
         core.ports.runtime.spawn.spawn(Box::pin(async move {
             sleep.await;
-            later.collections.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+            later
+                .collections
+                .waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&(tenant, session));
             later.enqueue_ready(tenant, ReadyWork::Session(session));
         }));
         true

@@ -24,8 +24,13 @@ const COLLECT_MAX: SignedDuration = SignedDuration::from_secs(10);
 pub(crate) enum NextTurn {
     /// So many of the waiting inputs.
     Takes(usize),
-    /// Nothing before this time: more may come that is to be collected.
-    WaitsUntil(Timestamp),
+    /// Nothing yet: more may come that is to be collected.
+    WaitsUntil {
+        /// When it takes what has come.
+        until: Timestamp,
+        /// How many have come.
+        collected: usize,
+    },
 }
 
 /// Counts the waiting inputs that join the running turn of an author: all up to the last one that steers.
@@ -52,7 +57,7 @@ pub(crate) fn next_turn(waiting: &[InboxItem], now: Timestamp) -> NextTurn {
     if is_closed || now >= until || now < newest.at {
         return NextTurn::Takes(collected);
     }
-    NextTurn::WaitsUntil(until)
+    NextTurn::WaitsUntil { until, collected }
 }
 
 /// Lists the policies of the first waiting inputs that may share a turn of this author.

@@ -300,11 +300,14 @@ async fn try_claim(
     let now = core.ports.runtime.clock.now();
     let count = match next_turn(&waiting, now) {
         NextTurn::Takes(count) => count,
-        NextTurn::WaitsUntil(until) if core.collections.claim_later(core, scope.tenant(), session, until) => {
+        NextTurn::WaitsUntil { until, .. }
+            if core.collections.claim_later(core, scope.tenant(), session, until) =>
+        {
             return Ok(());
         }
-        NextTurn::WaitsUntil(_) => 1,
+        NextTurn::WaitsUntil { collected, .. } => collected,
     };
+    let leaves_more = head.last - head.taken > count as u64;
     ClientToolAdmission::new(core)
         .add_answered(scope, &mut tail, head.taken, &item)
         .await
@@ -327,6 +330,10 @@ async fn try_claim(
     let Some(mut beginning) = beginning else {
         return Ok(());
     };
+    if leaves_more {
+        // What waits behind the inputs of this turn may be an input that joins it.
+        beginning.owner.active.note_joinable();
+    }
     let mut batch = WriteBatch::new(scope.tenant());
     beginning.add_claim(&mut batch, session);
     let mut answer = core.ports.store.commit(batch).await;

@@ -287,7 +287,7 @@ impl<'a> InputSubmission<'a> {
         };
         batch.mutations.push(Mutation::InboxPut(put));
         let interrupted = match (item.when_busy, &owner) {
-            (Some(BusyPolicy::Interrupt), None) => self.active_run(scope, session).await?,
+            (Some(BusyPolicy::Interrupt), None) => self.own_active_run(scope, session, &item.author).await?,
             _ => None,
         };
         // In one commit with the input, so that a crash leaves neither without the other.
@@ -315,6 +315,12 @@ impl<'a> InputSubmission<'a> {
                         drop(other);
                         self.core.activity.counts.count_task(TaskState::Pending);
                         self.core.enqueue_ready(scope.tenant(), ReadyWork::Session(session));
+                        let interrupted = match interrupted {
+                            None if item.when_busy == Some(BusyPolicy::Interrupt) => {
+                                self.interrupt_new_turn(scope, session, item, at).await
+                            }
+                            interrupted => interrupted,
+                        };
                         self.notify_running_turn(scope, session, item.when_busy, interrupted).await;
                         if item.wait {
                             RunOutcomes::new(self.core)
@@ -346,6 +352,40 @@ impl<'a> InputSubmission<'a> {
     async fn active_run(&self, scope: &Scope, session: SessionId) -> Result<Option<RunId>, Fault> {
         let found = self.core.ports.store.session(scope, session).await.map_err(read_fault)?;
         Ok(found.and_then(|session| session.head.active))
+    }
+
+    /// Returns the turn that holds a session, if the same person speaks in it: nobody ends another person's turn by a message.
+    async fn own_active_run(
+        &self,
+        scope: &Scope,
+        session: SessionId,
+        author: &Actor,
+    ) -> Result<Option<RunId>, Fault> {
+        let store = &self.core.ports.store;
+        let Some(found) = store.session(scope, session).await.map_err(read_fault)? else { return Ok(None) };
+        let Some(run) = found.head.active else { return Ok(None) };
+        // The inputs of a turn have one author, and the turn took the last one that is taken.
+        let last = found.head.taken.saturating_sub(1);
+        let taken =
+            store.inbox_items(scope, InboxOwner::Session(session), last, 1).await.map_err(read_fault)?;
+        Ok(taken.first().filter(|taken| taken.author == *author).map(|_| run))
+    }
+
+    /// Ends a turn of the same person that began while the input was on its way to the store. A crash before the signal is
+    /// durable leaves an input that waits for that turn.
+    async fn interrupt_new_turn(
+        &self,
+        scope: &Scope,
+        session: SessionId,
+        item: &NewItem,
+        at: Timestamp,
+    ) -> Option<RunId> {
+        let run = self.own_active_run(scope, session, &item.author).await.ok().flatten()?;
+        let signal = Mutation::InboxPut(self.interrupt_signal(run, item, at));
+        match self.core.ports.store.commit(WriteBatch::new(scope.tenant()).with_mutation(signal)).await {
+            CommitOutcome::Done(_) => Some(run),
+            CommitOutcome::Refused(_) | CommitOutcome::Unknown { .. } => None,
+        }
     }
 
     /// Makes the signal by which an input ends the turn before it.

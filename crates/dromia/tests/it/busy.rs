@@ -245,6 +245,32 @@ fn another_persons_message_joins_no_turn() {
 }
 
 #[test]
+fn another_persons_message_ends_no_turn() {
+    let busy = BusySession::begin("@say first");
+    let body = json!({"text": "@say other", "session": busy.session, "when_busy": "interrupt"});
+    let (status, answer) = block_on(busy.server.event(&body));
+    assert_eq!((status, &answer["run"]), (202, &Value::Null), "{answer}");
+    busy.go();
+    let runs = busy.runs(2);
+    assert_eq!((&runs[0]["status"], &runs[1]["status"]), (&json!("completed"), &json!("completed")));
+}
+
+#[test]
+fn a_steering_message_joins_the_turn_of_one_before_it() {
+    let busy = BusySession::begin("@say first");
+    // The turn that runs takes neither: an input of another person comes first.
+    let body = json!({"text": "@say other", "session": busy.session});
+    block_on(busy.server.event(&body));
+    busy.send("@tool time.now {}\n@say second", "follow-up");
+    busy.send("@say steered", "steer");
+    busy.go();
+    let runs = busy.runs(3);
+    let said = busy.said();
+    assert_eq!(runs.len(), 3);
+    assert!(said.last().is_some_and(|last| last.contains("steered")), "{said:?}");
+}
+
+#[test]
 fn only_a_plain_message_of_a_known_session_has_a_policy() {
     let home = Home::new();
     let server = home.serve();

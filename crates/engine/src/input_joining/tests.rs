@@ -152,10 +152,16 @@ fn collected_inputs_wait_for_quiet_but_not_for_ever() {
     let inputs = |times: &[i64]| -> Vec<_> {
         times.iter().map(|ms| input("ada", BusyPolicy::Collect, *ms, "and this")).collect()
     };
-    assert_eq!(next_turn(&inputs(&[0, 1_000]), at(1_200)), NextTurn::WaitsUntil(at(2_500)));
+    assert_eq!(
+        next_turn(&inputs(&[0, 1_000]), at(1_200)),
+        NextTurn::WaitsUntil { until: at(2_500), collected: 2 }
+    );
     assert_eq!(next_turn(&inputs(&[0, 1_000]), at(2_500)), NextTurn::Takes(2));
     // The oldest one has waited long enough, however many still come.
-    assert_eq!(next_turn(&inputs(&[0, 9_800]), at(9_900)), NextTurn::WaitsUntil(at(10_000)));
+    assert_eq!(
+        next_turn(&inputs(&[0, 9_800]), at(9_900)),
+        NextTurn::WaitsUntil { until: at(10_000), collected: 2 }
+    );
     assert_eq!(next_turn(&inputs(&[0, 9_800]), at(10_000)), NextTurn::Takes(2));
     // No more fit, or another one waits behind them.
     let full: Vec<_> = (0..16).collect();

@@ -109,14 +109,12 @@ impl LiveConfig {
             );
         }
         let path = self.home.config_path();
-        if is_cut_copy(&text, &current.record.text) {
+        if !text.ends_with('\n') && current.record.text.ends_with('\n') {
             return Err(format!(
-                "{}:{}: the file has the first {} of the {} bytes of the configuration that counts and ends within a line, as a \
-                 write that was cut leaves it; write the whole file, or end its last line with a line break",
+                "{}:{}: the file ends within a line, as a write that was cut leaves it; write the whole file, or end its last \
+                 line with a line break",
                 path.display(),
                 text.lines().count(),
-                text.len(),
-                current.record.text.len()
             ));
         }
         let read = config::parse_and_resolve(&path, &text, &self.environment, &self.flags);
@@ -153,14 +151,6 @@ impl LiveConfig {
     fn lock_file(&self) -> MutexGuard<'_, FileState> {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Tells whether a text is the beginning of another and ends in the middle of a line. It may mean something as YAML, such as a
-/// number without its last digits. A text that an editor shortened ends with a line.
-fn is_cut_copy(text: &str, whole: &str) -> bool {
-    whole
-        .strip_prefix(text)
-        .is_some_and(|rest| !text.ends_with('\n') && !rest.starts_with('\n') && !rest.is_empty())
 }
 
 impl ConfigReporter for LiveConfig {

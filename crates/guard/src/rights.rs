@@ -96,6 +96,8 @@ pub(crate) async fn await_denial<P, D>(
     let mut narrowed = rights.changes.subscribe();
     let mut revoked = capabilities.map(LiveCapabilities::watch_changes);
     loop {
+        // Before the judgement: a capability that expires between the two is judged once more.
+        let judged_at = capabilities.map(LiveCapabilities::now);
         if let Err(denied) = judge() {
             return denied;
         }
@@ -107,9 +109,9 @@ pub(crate) async fn await_denial<P, D>(
             }
         };
         let expiry = async {
-            match capabilities {
-                Some(capabilities) => capabilities.await_expiry(grants).await,
-                None => pending().await,
+            match (capabilities, judged_at) {
+                (Some(capabilities), Some(judged_at)) => capabilities.await_expiry(grants, judged_at).await,
+                _ => pending().await,
             }
         };
         tokio::select! {

@@ -213,7 +213,7 @@ impl FileBodies {
             self.remove(tenant, &hash)?;
         }
         let directory = self.tenant_dir(tenant);
-        for removed in [fs::remove_dir_all(directory.join(INCOMING)), fs::remove_dir(directory)] {
+        for removed in [fs::remove_file(directory.join(INCOMING)), fs::remove_dir(directory)] {
             match removed {
                 Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
                     return Err(error);

@@ -139,7 +139,8 @@ fn check_cut_file(end: &str) -> Result<(), String> {
     let server = home.serve();
     let place = good.find("items_max: 64").expect("it has a number") + "items_max: 6".len();
     let counts = block_on(async {
-        write(&home, &format!("{}{end}", &good[..place]));
+        // The new text differs from the one that counts in its first line already.
+        write(&home, &format!("# edited\n{}{end}", &good[..place]));
         let found = until(&server, |found| found["refused"].is_object() || found["revision"] != 1).await;
         assert_eq!(ask(&server).await.0, 200);
         found

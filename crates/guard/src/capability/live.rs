@@ -184,31 +184,32 @@ impl LiveCapabilities {
         self.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Waits until a capability by which a run with these grants may do something expires; for ever if none does.
-    pub(crate) async fn await_expiry(&self, grants: &[String]) {
-        match self.next_expiry(grants) {
+    /// Waits until a capability by which a run with these grants may do something expires, if it had not at a time; for ever
+    /// if none does.
+    pub(crate) async fn await_expiry(&self, grants: &[String], since: Timestamp) {
+        match self.next_expiry(grants, since) {
             Some(at) => self.clock.sleep_until(at).await,
             None => pending().await,
         }
     }
 
-    fn next_expiry(&self, grants: &[String]) -> Option<Timestamp> {
-        let (words, now) = (CapabilityGrants::from_grants(grants), self.now());
+    fn next_expiry(&self, grants: &[String], since: Timestamp) -> Option<Timestamp> {
+        let words = CapabilityGrants::from_grants(grants);
         let held = words.holder.and_then(|(of, holder)| {
             let held = self.for_tenant(of)?;
             held.rows
                 .values()
                 .filter(|row| row.capability.holder == holder)
-                .filter_map(|row| held.expiry(row, now))
+                .filter_map(|row| held.expiry(row, since))
                 .min()
         });
         let within = words.within.into_iter().flatten().filter_map(|(of, _, id)| {
             let held = self.for_tenant(of)?;
-            held.expiry(held.rows.get(&id)?, now)
+            held.expiry(held.rows.get(&id)?, since)
         });
         held.into_iter().chain(within).min()
     }

@@ -40,6 +40,7 @@ async fn erased() -> (tempfile::TempDir, [TenantCheckpoint; 2]) {
     while !scene.store.erase_agent_page(&Scene::scope(), AGENT).await.expect("a page").1 {}
     let blobs = scene.dir.path().join("blobs").join(TENANT.to_string());
     assert!(blobs.exists());
+    std::fs::write(blobs.join("incoming"), "a write that a crash cut").expect("is written");
     loop {
         match scene.store.commit(erase()).await {
             CommitOutcome::Done(_) => {}

@@ -2,10 +2,11 @@
 //!
 //! It polls with growing pauses and changes nothing; the caller decides how long it may take.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dromia_api::agent::AgentResource;
-use dromia_api::run::{JournalPage, RunResource};
+use dromia_api::run::{JournalEntryResource, JournalPage, RunResource};
 use dromia_api::session::SessionResource;
 use dromia_api::{AgentState, ErrorCode, ItemId, ListPage, RunId, SessionId};
 use serde::Deserialize;
@@ -24,6 +25,9 @@ const LOOK_LAST: Duration = Duration::from_secs(2);
 
 /// Among how many of the session's newest runs to look for it.
 const RUNS_LOOKED_AT: u32 = 8;
+
+/// How many of them that have ended are looked at the first time; the others ended before the input was sent.
+const RUNS_READ_AT_FIRST: usize = 2;
 
 /// The run that took an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +57,17 @@ struct TakenInputs {
     items: Vec<ItemId>,
 }
 
-/// How many entries of the running turn are looked at with one request.
+/// How many entries of a run are looked at with one request.
 const ENTRIES_LOOKED_AT: usize = 100;
+
+/// How far a run was looked through.
+#[derive(Debug, Clone, Copy, Default)]
+struct LookedRun {
+    /// The number of the last entry that was read.
+    after: u64,
+    /// Whether it takes no more.
+    is_read: bool,
+}
 
 /// Finds the run that took an item which had to wait, and prints once what the item waits for. An agent that has ended
 /// answers nothing any more.
@@ -64,37 +77,31 @@ pub(in crate::commands) async fn find_taking_run(
     item: ItemId,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<TakingRun> {
-    // Which entries of the running turn were read: an input may join it.
-    let mut turn: Option<(RunId, u64)> = None;
     let path = format!("/v1/runs?session={session}&limit={RUNS_LOOKED_AT}");
-    let mut others: Vec<RunId> = Vec::new();
+    let mut looked: BTreeMap<RunId, LookedRun> = BTreeMap::new();
     let (mut told, mut rest) = (false, LOOK_FIRST);
     loop {
         let runs: ListPage<RunResource> = cli.client.poll_json(&path, output).await?;
-        // How a run began never changes.
-        others.retain(|other| runs.items.iter().any(|run| run.id == *other));
-        for run in runs.items.iter().map(|run| run.id) {
-            if others.contains(&run) {
+        let is_first_look = looked.is_empty();
+        for (age, run) in runs.items.iter().enumerate() {
+            let known = looked.get(&run.id).copied().unwrap_or_default();
+            if known.is_read {
                 continue;
             }
-            let page: JournalPage =
-                cli.client.poll_json(&format!("/v1/runs/{run}/journal?limit=1"), output).await?;
-            let Some(first) = page.entries.first() else { continue };
-            if parse_answer::<TakenInputs>(first.fields.get().as_bytes())?.items.contains(&item) {
-                return Ok(TakingRun::began_with_input(run));
+            let has_ended = run.status.is_terminal();
+            if is_first_look && age >= RUNS_READ_AT_FIRST && has_ended {
+                looked.insert(run.id, LookedRun { after: 0, is_read: true });
+                continue;
             }
-            others.push(run);
+            let (taken_at, read) = find_taking_entry(cli, run.id, known.after, item, output).await?;
+            if let Some(at) = taken_at {
+                return Ok(TakingRun { run: run.id, joined_at: Some(at).filter(|at| *at > 1) });
+            }
+            // Its end was listed before its journal was read.
+            looked.insert(run.id, LookedRun { after: read, is_read: has_ended });
         }
         let waiting: SessionResource =
             cli.client.poll_json(&format!("/v1/sessions/{session}"), output).await?;
-        if let Some(run) = waiting.active.or(turn.map(|(run, _)| run)) {
-            let after = turn.filter(|(known, _)| *known == run).map_or(0, |(_, after)| after);
-            let (joined_at, read) = find_joining_entry(cli, run, after, item, output).await?;
-            if joined_at.is_some() {
-                return Ok(TakingRun { run, joined_at });
-            }
-            turn = Some((run, read));
-        }
         let agent: AgentResource =
             cli.client.poll_json(&format!("/v1/agents/{}", waiting.agent), output).await?;
         match agent.state {
@@ -111,7 +118,7 @@ pub(in crate::commands) async fn find_taking_run(
             }
             AgentState::Running => {
                 // What is soon over is nothing to wait for.
-                let before = waiting.active.filter(|run| rest == LOOK_LAST && others.contains(run));
+                let before = waiting.active.filter(|run| rest == LOOK_LAST && looked.contains_key(run));
                 if let Some(run) = before {
                     told = true;
                     output.print_notice(&format!("the input waits: {run} of its session is under way"))?;
@@ -125,7 +132,7 @@ pub(in crate::commands) async fn find_taking_run(
 }
 
 /// Looks behind an entry of a run for the one that took an item. Returns its number, and up to which one it looked.
-async fn find_joining_entry(
+async fn find_taking_entry(
     cli: &Cli<'_>,
     run: RunId,
     mut after: u64,
@@ -135,7 +142,8 @@ async fn find_joining_entry(
     loop {
         let path = format!("/v1/runs/{run}/journal?after={after}&limit={ENTRIES_LOOKED_AT}");
         let page: JournalPage = cli.client.poll_json(&path, output).await?;
-        for entry in page.entries.iter().filter(|entry| entry.kind == "inputs_taken") {
+        let takes = |entry: &&JournalEntryResource| matches!(&*entry.kind, "run_started" | "inputs_taken");
+        for entry in page.entries.iter().filter(takes) {
             if parse_answer::<TakenInputs>(entry.fields.get().as_bytes())?.items.contains(&item) {
                 return Ok((Some(entry.seq), entry.seq));
             }

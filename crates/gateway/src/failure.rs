@@ -187,9 +187,9 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::Forbidden => Some("ask the operator of this server"),
         ErrorCode::TenantNotFound => Some("list the tenants with `dromia tenant list`"),
         ErrorCode::TenantSuspended => {
-            Some("an operator has it go on with `dromia tenant resume`; reads are answered meanwhile")
+            Some("an operator has it go on with `dromia tenant resume HANDLE`; reads are answered meanwhile")
         }
-        ErrorCode::TenantActive => Some("suspend the tenant first with `dromia tenant suspend`"),
+        ErrorCode::TenantActive => Some("suspend the tenant first with `dromia tenant suspend HANDLE`"),
         ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
         ErrorCode::RevisionNotFound => Some("list the revisions with `dromia agent history`"),
         ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),

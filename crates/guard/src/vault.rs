@@ -60,8 +60,10 @@ const LOCKED: EgressDenied = EgressDenied {
     reason: "the secret cannot be opened now; nothing was sent. The operator must run `dromia doctor --only \
              vault`",
 };
-const ELSEWHERE: EgressDenied =
-    EgressDenied { rule: "secret", reason: "the secret is for another host; nothing was sent there" };
+const ELSEWHERE: EgressDenied = EgressDenied {
+    rule: "secret",
+    reason: "the secret is for another host; nothing was sent. `dromia secret list` shows the host",
+};
 const MISPLACED: EgressDenied = EgressDenied {
     rule: "secret",
     reason: "the secret has another place in a request; nothing was sent. `dromia secret list` shows the place",

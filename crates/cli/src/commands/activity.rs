@@ -10,11 +10,12 @@ use dromia_api::run::JournalEntryResource;
 use dromia_api::{CallId, escape_hidden};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::error::Outcome;
-use crate::output::{CommandOutput, LiveClock, LiveText};
+use crate::output::{CommandOutput, LiveClock, LiveText, count_noun};
 
 /// How many calls are remembered with what they were asked with: as many as one message may ask for.
 const CALLS_MAX: usize = 32;
@@ -56,6 +57,7 @@ struct ActivityFields {
     on: String,
     until: Option<Timestamp>,
     approval: Option<String>,
+    items: Vec<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,6 +108,11 @@ impl RunActivity {
             ("model_failed", _) => {
                 self.failure = failure_text(&fields);
                 output.show_live(None)
+            }
+            ("inputs_taken", _) => {
+                output.show_live(None)?;
+                let joined = count_noun(fields.items.len(), "message");
+                output.print_notice(&format!("{joined} joined the turn"))
             }
             ("run_parked", call) => self.show_parked(entry, &fields, call, output),
             ("tool_started", Some(call)) => {

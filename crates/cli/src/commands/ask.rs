@@ -92,9 +92,6 @@ pub(super) async fn run(
         Some(session) => Cli::blame_continue(error, session),
         None => error,
     });
-    if let Some(session) = used.session {
-        cli.remember_session(session, output).await?;
-    }
     if let Some(file) = &ask.usage_file {
         used.fetch_missing_usage(cli).await;
         used.error = ended.as_ref().err().map(|error| error.error_document().error);
@@ -182,7 +179,23 @@ async fn send(
     let accepted: EventAccepted = parse_answer(&bytes)?;
     output.note_pending(Some(submit::stored_status(&accepted, accepted.run)));
     (used.run, used.session) = (accepted.run, Some(accepted.session));
+    // Now, so that `--continue` of another terminal reaches the turn that runs.
+    cli.remember_session(accepted.session, output).await?;
+    note_unshared_turn(asked.event.when_busy, &accepted, output)?;
     Ok(accepted)
+}
+
+/// Says that a message which was to reach a running turn found none.
+fn note_unshared_turn(
+    when_busy: Option<BusyPolicy>,
+    accepted: &EventAccepted,
+    output: &mut CommandOutput<'_>,
+) -> Outcome {
+    let meant = matches!(when_busy, Some(BusyPolicy::Steer | BusyPolicy::Interrupt));
+    if meant && accepted.run.is_some() && !accepted.replayed {
+        output.print_notice("no turn of the session was running, so the message got a turn of its own")?;
+    }
+    Ok(())
 }
 
 async fn ask_and_answer(
@@ -217,6 +230,9 @@ async fn ask_and_answer(
         EventWaitResult::Accepted(accepted) => {
             (used.run, used.session) = (accepted.run, Some(accepted.session));
         }
+    }
+    if let Some(session) = used.session {
+        cli.remember_session(session, output).await?;
     }
     if let (Some(shape), EventWaitResult::Answered(answered)) = (&asked.shape, &mut waited) {
         fit_to_schema(shape, answered)?;

@@ -79,12 +79,16 @@ pub(super) async fn run(
     offer_completions(cli, &mut state).await;
     let mut ends = EndSignals::listen().map_err(Error::io_error("install the signal handlers"))?;
     // Dropped, the editor restores the terminal, which a signal would leave as it is.
-    tokio::select! {
+    let ended = tokio::select! {
         ended = talk(cli, &mut state, output) => ended,
         () = ends.wait_for_any() => {
             Err(Error::Local { exit: CommandExit::Failed, message: "a signal ended the chat".to_owned() })
         }
+    };
+    for unsent in state.ahead.drain(..) {
+        output.print_notice(&format!("not sent: {}", unsent.trim()))?;
     }
+    ended
 }
 
 /// Finds the session and the agent that are meant, so that a wrong name fails before the first prompt. All else is looked
@@ -289,6 +293,11 @@ async fn play_turn(
     let (_, bytes) = sending.post_with_retries(cli, &event, patience, Duration::ZERO, output).await?;
     let accepted: EventAccepted = parse_answer(&bytes)?;
     state.session = Some(accepted.session);
+    if state.editor.is_some() && state.remembered != Some(accepted.session) {
+        // Now, so that `--continue` of another terminal reaches the turn that runs.
+        cli.remember_session(accepted.session, output).await?;
+        state.remembered = Some(accepted.session);
+    }
     output.note_pending(Some(conversation_status(stored_status(&accepted, accepted.run), accepted.session)));
     let mut taken = accepted.run;
     let late = Error::TimedOut { next: format!("dromia session show {}", accepted.session) };

@@ -1,13 +1,12 @@
 //! A run that a command follows: what comes of its journal, what it waits for meanwhile, and what Ctrl-C does to it.
 //!
-//! `ask` has Ctrl-C cancel the run; what only looks on leaves it running. Either way the second Ctrl-C ends the command.
+//! `ask` has Ctrl-C end the run with the call that it works on; what only looks on leaves it running. Either way the second
+//! Ctrl-C ends the command.
 
 use std::future::pending;
-use std::time::Duration;
 
 use dromia_api::run::{JournalEntryResource, RunResource};
 use dromia_api::{ErrorCode, RunId, SessionId};
-use tokio::time::{Instant, sleep_until};
 
 use super::Cli;
 use super::run_waits::{WaitReporter, parks_for_person};
@@ -15,9 +14,6 @@ use crate::error::{Error, Outcome, PendingStatus};
 use crate::interrupt::InterruptCatch;
 use crate::output::CommandOutput;
 use crate::sse::{Follow, RunUpdate};
-
-/// How long a cancelled run may go on before the command says why it does.
-const ENDING_QUIET: Duration = Duration::from_secs(2);
 
 /// What the first Ctrl-C does while a run is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +36,6 @@ pub(super) struct FollowedRun<'cli> {
     /// Whether Ctrl-C cancels the run. Such a command also ends with `--no-input` where the run waits for a person.
     cancels: bool,
     was_cancelled: bool,
-    /// When to say why a cancelled run has not ended yet.
-    ending: Option<Instant>,
     /// How the conversation of the run goes on, for a person who leaves it.
     talk: Option<String>,
 }
@@ -64,7 +58,6 @@ impl<'cli> FollowedRun<'cli> {
             is_cancelling: false,
             cancels,
             was_cancelled: false,
-            ending: None,
             talk: None,
         }
     }
@@ -83,7 +76,6 @@ impl<'cli> FollowedRun<'cli> {
                 self.cancel_run(output).await?;
                 self.is_cancelling = false;
             }
-            let ending = self.ending;
             let prompts = self.waits.prompts.get_or_insert_default();
             // Ctrl-C at a prompt ends the command and leaves the run waiting.
             if self.cancels && !self.was_cancelled {
@@ -110,13 +102,6 @@ impl<'cli> FollowedRun<'cli> {
                     self.interrupt = None;
                     output.begin_notice_line()?;
                     output.print_notice("cancelling the run; press Ctrl-C again to leave at once")?;
-                }
-                () = wait_until(ending) => {
-                    self.ending = None;
-                    output.print_notice(&format!(
-                        "the run ends after its current tool call; `dromia run terminate {}` stops the call too",
-                        self.run
-                    ))?;
                 }
             }
         }
@@ -156,11 +141,9 @@ impl<'cli> FollowedRun<'cli> {
             next: format!("look at it with `dromia run why {run}`{talk}"),
         };
         output.note_pending(Some(asked.clone()));
-        match self.cli.client.post::<RunResource>(&format!("/v1/runs/{run}/cancel")).await {
-            Ok(_) => {
-                self.ending = Some(Instant::now() + ENDING_QUIET);
-                Ok(())
-            }
+        // A person who presses Ctrl-C means the program that runs, too.
+        match self.cli.client.post::<RunResource>(&format!("/v1/runs/{run}/terminate")).await {
+            Ok(_) => Ok(()),
             // It ended first, as its journal says.
             Err(Error::Problem(problem)) if problem.error_code() == Some(ErrorCode::RunTerminal) => Ok(()),
             Err(why @ Error::Problem(_)) if !why.is_away() => Err(Error::under_way(
@@ -178,13 +161,6 @@ impl<'cli> FollowedRun<'cli> {
 async fn wait_for_interrupt(interrupt: &mut Option<InterruptCatch>) {
     match interrupt {
         Some(interrupt) => interrupt.caught().await,
-        None => pending().await,
-    }
-}
-
-async fn wait_until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
         None => pending().await,
     }
 }

@@ -159,6 +159,13 @@ fn choose_place(home: &Home, to: Option<&Path>, now: Timestamp) -> anyhow::Resul
         to.to_owned()
     };
     let place = std::path::absolute(&named)?;
+    if place.extension().is_none() {
+        let text = format!(
+            "{} is no directory that exists; make it first, or name a file that ends in .tar",
+            place.display()
+        );
+        return Err(ExitError::usage_error(text));
+    }
     let parent = place.parent().unwrap_or(Path::new("/"));
     let real = parent.canonicalize().map_err(|error| {
         ExitError::usage_error(format!("{}: {error}; name a directory that exists", parent.display()))

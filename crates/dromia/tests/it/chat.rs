@@ -345,7 +345,7 @@ fn commands_of_the_chat_work_through_the_api() {
         ("/model\r", "uses the model default"),
         ("/model nosuch\r", "there is no model"),
         ("/model defalt\r", "did you mean default?"),
-        ("/model def\t\r", "uses the model default from"),
+        ("/model def\t\r", "uses the model default already"),
         ("/model default\r", "revision"),
         ("/output\r", "no call of this chat has ended yet"),
         ("/approve\r", "no call waits for approval"),

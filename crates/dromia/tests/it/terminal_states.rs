@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use rustix::termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
+use serde_json::json;
 
 use crate::approvals::document;
 use crate::asking::{CLERK, home_with_approvals, piped, question};
 use crate::chat::{ChatPerson, sent_texts};
+use crate::egress::create;
 use crate::home::{DEADLINE, Home, stderr};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_dromia");
@@ -242,6 +244,46 @@ fn an_ask_in_a_narrow_terminal_breaks_no_word_of_its_answer() {
     let lines: Vec<_> = answer.split(['\n', '\r']).collect();
     let broken: Vec<_> = words.iter().filter(|word| !lines.iter().any(|line| line.contains(*word))).collect();
     assert!(broken.is_empty(), "{broken:?} in {answer}");
+}
+
+#[test]
+fn ctrl_c_stops_the_program_that_an_ask_waits_for() {
+    let home = Home::new();
+    let server = home.serve();
+    create(&home, "dev", &["shell.execute".to_owned()]);
+    let call = json!({"command": "sleep 120", "timeout_s": 120});
+    let asked = format!("@tool shell.execute {call}\n@say done");
+    let mut person = ChatPerson::start(&home, 80, &[PROGRAM, "ask", &asked, "--agent", "dev"], "C.UTF-8");
+    person.sees("\u{2192} shell.execute");
+    let begun = Instant::now();
+    person.types(CTRL_C);
+    person.sees("cancelled run");
+    assert!(!person.ends().success());
+    assert!(begun.elapsed() < Duration::from_mins(1), "it waited for the program");
+    server.terminate();
+}
+
+#[test]
+fn another_terminal_reaches_the_first_turn_of_a_session() {
+    let home = Home::new();
+    let _server = home.serve();
+    let mut first = ChatPerson::start(&home, 80, &[PROGRAM, "ask", "@slow 60000"], "C.UTF-8");
+    first.sees("thinking");
+    let mut second = ChatPerson::start(
+        &home,
+        80,
+        &[PROGRAM, "ask", "-c", "--when-busy", "interrupt", "@say instead"],
+        "C.UTF-8",
+    );
+    second.sees("instead");
+    assert!(second.ends().success());
+    assert!(!first.ends().success(), "{}", first.seen);
+    // Now nothing runs.
+    let mut third =
+        ChatPerson::start(&home, 80, &[PROGRAM, "ask", "-c", "--when-busy", "steer", "@say late"], "C.UTF-8");
+    third.sees("no turn of the session was running");
+    third.sees("late");
+    assert!(third.ends().success());
 }
 
 #[test]

@@ -196,7 +196,7 @@ pub(crate) async fn find_agent(core: &GatewayCore, scope: &Scope, name: &str) ->
 }
 
 /// Says that no agent is called so, and which one of the caller's may have been meant: of one page, which is enough to help.
-async fn absent_agent(core: &GatewayCore, scope: &Scope, name: &str) -> Answer<ApiError> {
+pub(crate) async fn absent_agent(core: &GatewayCore, scope: &Scope, name: &str) -> Answer<ApiError> {
     let absent = ApiError::not_found(ErrorCode::AgentNotFound, "agent", name);
     if name.parse::<AgentId>().is_ok() {
         return Ok(absent);

@@ -21,6 +21,7 @@ use dromia_contracts::token::TokenScope;
 use dromia_contracts::{Actor, AgentId, Digest, ErrorCode, Fault, Scope};
 use tokio::time::sleep;
 
+use super::agent::absent_agent;
 use crate::caller::{Caller, input_author};
 use crate::core::{GatewayCore, Shared};
 use crate::extract::JsonBody;
@@ -212,15 +213,18 @@ async fn find_target(
 }
 
 pub(crate) async fn named_agent(core: &GatewayCore, scope: &Scope, name: &str) -> Answer<AgentId> {
-    let absent = || ApiError::not_found(ErrorCode::AgentNotFound, "agent", name);
-    match name.parse() {
-        Ok(id) => Ok(id),
-        Err(_) => match name.parse() {
-            Ok(handle) => agent_by_handle(core, scope, handle).await.map_err(|failure| {
-                if failure.code() == ErrorCode::AgentNotFound { absent() } else { failure }
-            }),
-            Err(_) => Err(absent()),
-        },
+    if let Ok(id) = name.parse() {
+        return Ok(id);
+    }
+    let found = match name.parse() {
+        Ok(handle) => agent_by_handle(core, scope, handle).await,
+        Err(_) => return Err(absent_agent(core, scope, name).await?),
+    };
+    match found {
+        Err(failure) if failure.code() == ErrorCode::AgentNotFound => {
+            Err(absent_agent(core, scope, name).await?)
+        }
+        found => found,
     }
 }
 

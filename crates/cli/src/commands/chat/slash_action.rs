@@ -96,6 +96,9 @@ async fn set_model(cli: &Cli<'_>, name: &str, state: &ChatState, output: &mut Co
     let patch = AgentPatch { config, ..AgentPatch::default() };
     let changed = send_patch(cli, &seen, &patch, &key).await?;
     let (handle, revision) = (changed.handle, changed.revision);
+    if revision == seen.revision {
+        return output.print_notice(&format!("{handle} uses the model {name} already"));
+    }
     output.print_notice(&format!(
         "{handle} uses the model {name} from its next turn on (revision {revision})"
     ))?;

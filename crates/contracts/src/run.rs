@@ -16,6 +16,8 @@ pub enum RunKind {
     /// Does one thing beside the turns of a session, in a session of its own: a call that was approved when the run that
     /// asked for it had gone on.
     Worker,
+    /// Does a task that a call of another run spawned, and tells the session of that run how it ended.
+    Task,
 }
 
 /// The status of a run.

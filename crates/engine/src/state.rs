@@ -9,11 +9,12 @@ pub(crate) mod repetition;
 
 use std::collections::{BTreeSet, VecDeque};
 
+use crate::run_kinds::RunPurpose;
 use dromia_contracts::approval::ApprovedCall;
 use dromia_contracts::entry::{Entry, ParkReason, RunStarted};
 use dromia_contracts::model::TokenUsage;
 use dromia_contracts::opinion::ModelOpinion;
-use dromia_contracts::run::{RunHead, RunKind, RunStatus};
+use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::{ApprovalId, CallId, Digest, ErrorCode, Fault, ItemId};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -330,8 +331,10 @@ impl RunState {
 
     /// Tells whether inputs may join the run before its next model call: not where it is a single call.
     pub fn may_join_inputs(&self) -> bool {
-        let is_turn = self.started.as_ref().is_some_and(|started| started.kind == RunKind::Turn);
-        is_turn && !self.by_hand && matches!(self.phase, RunPhase::StepDue { .. })
+        let takes = |started| RunPurpose::of_run(started).takes_more_inputs();
+        self.started.as_ref().is_some_and(takes)
+            && !self.by_hand
+            && matches!(self.phase, RunPhase::StepDue { .. })
     }
 
     /// Tells whether the run rests for an answer of a person.

@@ -11,12 +11,15 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
+use dromia_contracts::capability::WITHIN;
 use dromia_contracts::gate::{RIGHTS_OF, RightsHold};
 use dromia_contracts::{AgentId, TenantId};
 use tokio::sync::watch;
 
 use crate::capability::LiveCapabilities;
 use crate::grant::Grant;
+use crate::permission::parse_row;
+use crate::policy::PolicyVerdict;
 
 /// After how many new lists those that no run holds are looked for.
 const SWEEP_AFTER: usize = 1_024;
@@ -135,6 +138,27 @@ fn narrow_list(began: &[String], current: &[String]) -> Vec<String> {
         }
     }
     counting
+}
+
+/// What two lists of grants both cover. The words of either that take something away stay: of the first also the one that
+/// says whose grants these are.
+pub(crate) fn share_lists(grants: &[String], bound: &[String]) -> Vec<String> {
+    let takes_away = |word: &str| {
+        word.starts_with(WITHIN)
+            || parse_row(word).is_some_and(|(verdict, _)| verdict != PolicyVerdict::Allow)
+    };
+    let mut shared = Vec::new();
+    for word in grants {
+        if takes_away(word) || word.starts_with(RIGHTS_OF) {
+            shared.push(word.clone());
+        } else {
+            shared.extend(narrow_list(std::slice::from_ref(word), bound));
+        }
+    }
+    let further: Vec<_> =
+        bound.iter().filter(|word| takes_away(word) && !shared.contains(word)).cloned().collect();
+    shared.extend(further);
+    shared
 }
 
 #[cfg(test)]

@@ -98,6 +98,7 @@ impl BatchWriter {
             take,
             entries,
             head: run_head(RunStatus::Running),
+            notice: None,
         }
     }
 

@@ -24,6 +24,7 @@ mod overview;
 mod reference;
 mod request;
 mod run;
+mod run_tree;
 mod secret;
 mod session;
 mod task;
@@ -196,6 +197,7 @@ routes! {
     GET "/v1/runs/{run}/journal" Tenant(Read) => run::read_journal;
     GET "/v1/runs/{run}/cost" Tenant(Read) => cost::show_run_cost;
     GET "/v1/runs/{run}/requests/{step}" Tenant(Read) => request::show_sent_request;
+    GET "/v1/runs/{run}/tree" Tenant(Read) => run_tree::show_run_tree;
     GET "/v1/runs/{run}/why" Tenant(Read) => run::explain_run;
     GET "/v1/runs/{run}/decisions" Tenant(Read) => decision::list_decisions;
     POST "/v1/runs/{run}/resume" Tenant(Operate) => run::resume_run;
@@ -258,7 +260,7 @@ pub(crate) mod queries {
     pub(crate) use super::id::IdQuery;
     pub(crate) use super::overview::OverviewQuery;
     pub(crate) use super::request::SentRequestQuery;
-    pub(crate) use super::run::{JournalReadQuery, RunListQuery as Runs};
+    pub(crate) use super::run::{JournalReadQuery, RunEndQuery, RunListQuery as Runs};
     pub(crate) use super::secret::SecretListQuery as Secrets;
     pub(crate) use super::session::{ImportInto, SessionListQuery as Sessions, StateListing as States};
     pub(crate) use super::task::TaskListQuery as Tasks;

@@ -234,6 +234,58 @@ mod tests {
         drop(held);
     }
 
+    /// Finds what a child with these grants may do that its parent may not, by a way to share them.
+    fn find_excess(share: fn(&[String], &[String]) -> Vec<String>) -> Vec<String> {
+        let parent = words(&[
+            "file.read",
+            "net:api.example.com",
+            "secret:a",
+            "model:fast",
+            "reply",
+            "rights-of:t/parent",
+            "ask:exec",
+            "within:t/parent/cap_1",
+        ]);
+        let child = words(&[
+            "file.*",
+            "exec",
+            "net:*",
+            "secret:a",
+            "secret:b",
+            "model",
+            "reply",
+            "rights-of:t/child",
+            "allow:exec",
+            "privileged:exec",
+            "holder:t/child",
+            "deny:file.write",
+        ]);
+        let shared = share(&child, &parent);
+        let kept = words(&["rights-of:t/child", "deny:file.write", "ask:exec", "within:t/parent/cap_1"]);
+        let mut excess: Vec<_> =
+            shared.iter().filter(|word| !parent.contains(word) && !kept.contains(word)).cloned().collect();
+        // What takes away from either must be there.
+        excess.extend(kept.into_iter().filter(|word| !shared.contains(word)));
+        excess
+    }
+
+    #[test]
+    fn a_task_shares_the_rights_of_its_parent_and_no_more() {
+        assert_eq!(find_excess(share_lists), [""; 0]);
+        let own = words(&["exec", "allow:exec", "holder:t/a", "rights-of:t/a", "ask:exec"]);
+        assert_eq!(share_lists(&own, &own), own, "an agent shares all with itself");
+        let shared =
+            share_lists(&words(&["file.*", "net:*", "reply"]), &words(&["file.read", "reply", "exec"]));
+        assert_eq!(shared, words(&["file.read", "reply"]));
+    }
+
+    /// Planted fault: a child that keeps its own grants.
+    #[test]
+    fn a_child_with_more_rights_than_its_parent_is_caught() {
+        assert!(!find_excess(|child, _| child.to_vec()).is_empty(), "nothing notices it");
+        assert!(!find_excess(narrow_list).is_empty(), "a lost bound is not noticed");
+    }
+
     #[test]
     fn a_word_that_no_grant_is_spelled_as_covers_itself_alone() {
         assert_eq!(narrow_list(&words(&["a b", "c d"]), &words(&["c d", "reply"])), words(&["c d"]));

@@ -223,3 +223,137 @@ fn a_crash_between_spawn_and_end_loses_neither() {
     assert_eq!(items(&sessions["items"]).len(), 1, "{sessions}");
     verify(&spawning.home);
 }
+
+/// What is wrong with the ends of tasks: each spawn that succeeded has one task, and each task is told of once.
+fn wrong_ends(spawned: &[String], tasks: &[String], inputs: &[String]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for session in spawned {
+        let told = inputs
+            .iter()
+            .filter(|input| input.contains("The task of your call") && input.contains(session.as_str()));
+        if told.count() != 1 {
+            wrong.push(format!("the end of {session} is not told once"));
+        }
+    }
+    let mut strays: Vec<_> = tasks.iter().filter(|task| !spawned.contains(task)).cloned().collect();
+    wrong.append(&mut strays);
+    wrong
+}
+
+#[test]
+fn a_lost_end_and_a_second_spawn_are_caught() {
+    let both = ["ses_1".to_owned(), "ses_2".to_owned()];
+    let told = ["The task of your call c is done; it ran in ses_1.".to_owned()];
+    let twice = [&told[..], &told].concat();
+    assert!(wrong_ends(&both[..1], &both[..1], &told).is_empty());
+    assert_eq!(wrong_ends(&both[..1], &both[..1], &[]).len(), 1, "a lost end");
+    assert_eq!(wrong_ends(&both[..1], &both[..1], &twice).len(), 1, "an end that is told twice");
+    assert_eq!(wrong_ends(&both[..1], &both, &told).len(), 1, "a second spawn");
+}
+
+#[test]
+fn crashes_at_any_moment_spawn_once_and_tell_each_end_once() {
+    let mut spawning = SpawningHome::begin();
+    create(&spawning.home, "helper", &["time.now".to_owned()]);
+    let line = |number: usize| {
+        let arguments = json!({"agent": "helper", "task": format!("@say done {number}")});
+        format!("@tool task.spawn {arguments}")
+    };
+    for pause in [4, 9, 15, 22, 30, 45, 70, 110] {
+        let text: Vec<_> = (0..4).map(line).collect();
+        let (run, session) = spawning.ask("lead", &text.join("\n"));
+        sleep(Duration::from_millis(pause));
+        spawning.server.kill();
+        spawning.server = spawning.home.serve();
+        // The turn itself, and one for the end of each task.
+        spawning.ended_runs(&session, 5);
+        let entries = spawning.get(&format!("/v1/runs/{run}/journal?limit=256"));
+        let done = items(&entries["entries"]).iter().filter(|entry| entry["kind"] == "tool_finished");
+        let spawned: Vec<_> =
+            done.map(|entry| session_in(&text_of(&entry["body"]["parts"][0]["text"]))).collect();
+        assert_eq!(spawned.len(), 4, "{entries}");
+        let tree = spawning.get(&format!("/v1/runs/{run}/tree"));
+        let below = items(&tree["nodes"]).iter().skip(1);
+        let tasks: Vec<_> = below.map(|node| text_of(&node["session"])).collect();
+        assert_eq!(tasks.len(), 4, "{tree}");
+        let wrong = wrong_ends(&spawned, &tasks, &spawning.inputs(&session));
+        assert!(wrong.is_empty(), "after {pause} ms: {wrong:?}");
+    }
+    verify(&spawning.home);
+}
+
+#[test]
+fn a_run_tree_sums_up_to_the_ledger() {
+    let spawning = SpawningHome::begin();
+    let below = spawn(&json!({"task": "@say deepest"}));
+    let (parent, session) = spawning.ask("lead", &spawn(&json!({ "task": below })));
+    spawning.ended_runs(&session, 2);
+    let child = session_in(&spawning.result(&parent).1);
+    spawning.ended_runs(&child, 2);
+    let tree = document(&spawning.home, &["run", "tree", &parent]);
+    let nodes = items(&tree["nodes"]);
+    let depths: Vec<_> = nodes.iter().map(|node| node["depth"].as_u64()).collect();
+    assert_eq!(depths, [Some(0), Some(1), Some(2)], "{tree}");
+    assert_eq!((&nodes[1]["parent"], &nodes[2]["parent"]), (&json!(parent), &nodes[1]["run"]));
+    // Each run's own sum is that of its row, and the totals add up.
+    let mut sums = [0; 3];
+    for node in nodes.iter().rev() {
+        let run = spawning.get(&format!("/v1/runs/{}", text_of(&node["run"])));
+        for (sum, (name, own)) in sums.iter_mut().zip([
+            ("input_tokens", &run["usage"]["input_tokens"]),
+            ("output_tokens", &run["usage"]["output_tokens"]),
+            ("cost_micros", &run["cost_micros"]),
+        ]) {
+            assert_eq!(node["own"][name], *own, "{tree}");
+            *sum += own.as_u64().expect("a number");
+            assert_eq!(node["total"][name].as_u64(), Some(*sum), "{name}: {tree}");
+        }
+    }
+    assert!(sums[0] > 0 && sums[1] > 0, "{tree}");
+    // A run below shows the same tree, and people read it with indented ids.
+    let same = document(&spawning.home, &["run", "tree", &text_of(&nodes[2]["run"])]);
+    assert_eq!((&same["root"], &same["nodes"]), (&tree["root"], &tree["nodes"]));
+    let shown = spawning.home.run(&["run", "tree", &parent]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(text.lines().count(), 4, "{text}");
+}
+
+#[test]
+fn ending_a_run_spares_its_tasks_unless_the_tree_is_named() {
+    let spawning = SpawningHome::begin();
+    create(&spawning.home, "boss", &["shell.execute".to_owned(), "task.spawn".to_owned()]);
+    let wait = json!({"command": "sleep 120", "timeout_s": 300});
+    let waits = format!("@tool shell.execute {wait}");
+    let text = format!("@tool task.spawn {}\n{waits}", json!({ "task": waits }));
+    let (parent, session) = spawning.ask("boss", &text);
+    let until = Instant::now() + DEADLINE;
+    let child = loop {
+        let tree = spawning.get(&format!("/v1/runs/{parent}/tree"));
+        if let Some(run) = tree["nodes"][1]["run"].as_str() {
+            break run.to_owned();
+        }
+        assert!(Instant::now() < until, "{tree}");
+        sleep(Duration::from_millis(20));
+    };
+    document(&spawning.home, &["run", "terminate", &parent, "--yes"]);
+    spawning.ended_runs(&session, 1);
+    assert_eq!(spawning.get(&format!("/v1/runs/{child}"))["status"], "running");
+    let again = spawning.home.run(&["run", "terminate", &parent, "--yes", "--tree", "--json"]);
+    assert!(again.status.success(), "{}", stderr(&again));
+    let ended = spawning.get(&format!("/v1/runs/{child}"));
+    let over = spawning.ended_runs(&text_of(&ended["session"]), 1);
+    assert_eq!(over[0]["status"], "cancelled");
+    // The end is told all the same.
+    spawning.ended_runs(&session, 2);
+    assert!(spawning.inputs(&session)[1].contains("is not done"), "{:?}", spawning.inputs(&session));
+}
+
+#[test]
+fn a_run_that_is_not_there_has_no_tree() {
+    let spawning = SpawningHome::begin();
+    let (_, session) = spawning.ask("lead", "@say hello");
+    let run = text_of(&spawning.ended_runs(&session, 1)[0]["id"]);
+    let other = run.replace(&run[run.len() - 4..], "0000");
+    let (status, answer) = block_on(spawning.server.get(&format!("/v1/runs/{other}/tree")));
+    assert_eq!((status, &answer["code"]), (404, &json!("run_not_found")), "{answer}");
+}

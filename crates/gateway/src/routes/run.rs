@@ -111,26 +111,49 @@ pub(crate) async fn resume_run(
     Ok((StatusCode::ACCEPTED, Json(wire::event_accepted(&submitted))).into_response())
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunEndQuery {
+    /// Whether the tasks below the run are ended too. Without this they go on.
+    #[serde(default)]
+    tree: bool,
+}
+
 pub(crate) async fn cancel_run(
     State(core): State<Shared>,
     caller: Caller,
     PathSegments(run): PathSegments<String>,
+    QueryParams(ending): QueryParams<RunEndQuery>,
 ) -> Answer<Response> {
-    end_run(&core, caller, &run, RunEndMode::Cancel).await
+    end_run(&core, caller, &run, RunEndMode::Cancel, &ending).await
 }
 
 pub(crate) async fn terminate_run(
     State(core): State<Shared>,
     caller: Caller,
     PathSegments(run): PathSegments<String>,
+    QueryParams(ending): QueryParams<RunEndQuery>,
 ) -> Answer<Response> {
-    end_run(&core, caller, &run, RunEndMode::Terminate).await
+    end_run(&core, caller, &run, RunEndMode::Terminate, &ending).await
 }
 
 /// Asks a run to end and answers with its status; it may take until its next unit border.
-async fn end_run(core: &GatewayCore, caller: Caller, run: &str, end: RunEndMode) -> Answer<Response> {
+async fn end_run(
+    core: &GatewayCore,
+    caller: Caller,
+    run: &str,
+    end: RunEndMode,
+    ending: &RunEndQuery,
+) -> Answer<Response> {
     let run = parse_id(run)?;
-    core.ports.runs.end_run(caller.scope.clone(), run, end).await?;
+    match core.ports.runs.end_run(caller.scope.clone(), run, end).await {
+        // Its tasks may go on after it.
+        Err(fault) if fault.code == ErrorCode::RunTerminal && ending.tree => {}
+        ended => ended?,
+    }
+    if ending.tree {
+        super::run_tree::end_tasks_below(core, &caller.scope, run, end).await?;
+    }
     let run = find_run_view(core, &caller.scope, run).await?;
     Ok((StatusCode::ACCEPTED, Json(run)).into_response())
 }

@@ -20,6 +20,16 @@ pub enum RunKind {
     Task,
 }
 
+impl RunKind {
+    /// Tells whether inputs may join such a run before its next model call: not where it is a single call.
+    pub const fn takes_more_inputs(self) -> bool {
+        match self {
+            Self::Turn | Self::Task => true,
+            Self::Worker => false,
+        }
+    }
+}
+
 /// The status of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, ItemId, RunId, SessionId};
 use crate::scope::Actor;
-use crate::task::TaskOrigin;
+use crate::task_origin::TaskOrigin;
 
 /// The platform of sessions that came as files. What an import fills is found by its key, so no client opens a session under one.
 pub const IMPORT: &str = "import";

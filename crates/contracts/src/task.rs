@@ -6,35 +6,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AgentId, CallId, RunId, SessionId};
+use crate::id::{AgentId, SessionId};
 use crate::run::{RunRecord, RunStatus};
+
+pub use crate::task_origin::TaskOrigin;
 
 /// How many runs may lead to a task, each spawned by the one before: the first run is at depth 0.
 pub const DEPTH_MAX: u32 = 3;
 
 /// The most tasks that runs of one agent spawned and that have not ended.
 pub const OPEN_MAX: usize = 64;
-
-/// Which call of which run spawned a task, and what bounds the task by that.
-///
-/// It is stored with the task's session and repeated by `run_started`, so a run has it without another read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskOrigin {
-    /// The parent: the run that spawned it.
-    pub run: RunId,
-    /// The parent's call.
-    pub call: CallId,
-    /// The parent's session, which is told of the task's end.
-    pub session: SessionId,
-    /// The parent's agent.
-    pub agent: AgentId,
-    /// The first run of the tree.
-    pub root: RunId,
-    /// How many spawns led to it, this one included.
-    pub depth: u32,
-    /// What the parent was granted when it spawned the task. Runs of the task may do nothing that these do not cover.
-    pub grants: Vec<String>,
-}
 
 /// A spawned task as a run tree has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

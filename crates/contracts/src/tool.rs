@@ -23,7 +23,7 @@ use crate::redacted_history::RedactedHistory;
 use crate::sandbox::{NetworkAccess, ProcessLimits};
 use crate::scope::{Actor, Scope};
 use crate::store::{InboxPut, SessionOpen};
-use crate::task::TaskOrigin;
+use crate::task_origin::TaskOrigin;
 use crate::tool_policy::ToolTerms;
 use crate::workspace::{RunWorkspace, WorkspaceReference};
 

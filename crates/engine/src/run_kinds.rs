@@ -1,5 +1,4 @@
-//! What the kinds of runs have in common and in what they differ: which kind a run has, what may join it, and what its end
-//! does.
+//! What the kinds of runs have in common and in what they differ: which kind a run has, and what its end does.
 //!
 //! A *turn* answers its session. A *worker* makes one approved call beside the turns and tells the session that asked for
 //! it. A *task* does what a call of another run asked for and tells the session of that run. The message about an end is
@@ -50,14 +49,6 @@ impl<'a> RunPurpose<'a> {
             (Some(_), _) => RunKind::Worker,
             (None, Some(_)) if after == 0 => RunKind::Task,
             (None, _) => RunKind::Turn,
-        }
-    }
-
-    /// Tells whether inputs may join it before its next model call: not where it is a single call.
-    pub(crate) fn takes_more_inputs(self) -> bool {
-        match self {
-            Self::Turn | Self::Task(_) => true,
-            Self::Worker(_) => false,
         }
     }
 }

@@ -9,7 +9,6 @@ pub(crate) mod repetition;
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::run_kinds::RunPurpose;
 use dromia_contracts::approval::ApprovedCall;
 use dromia_contracts::entry::{Entry, ParkReason, RunStarted};
 use dromia_contracts::model::TokenUsage;
@@ -331,8 +330,7 @@ impl RunState {
 
     /// Tells whether inputs may join the run before its next model call: not where it is a single call.
     pub fn may_join_inputs(&self) -> bool {
-        let takes = |started| RunPurpose::of_run(started).takes_more_inputs();
-        self.started.as_ref().is_some_and(takes)
+        self.started.as_ref().is_some_and(|started| started.kind.takes_more_inputs())
             && !self.by_hand
             && matches!(self.phase, RunPhase::StepDue { .. })
     }

@@ -24,6 +24,7 @@ mod overview;
 mod reference;
 mod request;
 mod run;
+mod run_end;
 mod run_tree;
 mod secret;
 mod session;
@@ -201,8 +202,8 @@ routes! {
     GET "/v1/runs/{run}/why" Tenant(Read) => run::explain_run;
     GET "/v1/runs/{run}/decisions" Tenant(Read) => decision::list_decisions;
     POST "/v1/runs/{run}/resume" Tenant(Operate) => run::resume_run;
-    POST "/v1/runs/{run}/cancel" Tenant(Operate) => run::cancel_run;
-    POST "/v1/runs/{run}/terminate" Tenant(Operate) => run::terminate_run;
+    POST "/v1/runs/{run}/cancel" Tenant(Operate) => run_end::cancel_run;
+    POST "/v1/runs/{run}/terminate" Tenant(Operate) => run_end::terminate_run;
     GET "/v1/model-aliases" Tenant(Read) => agent::list_model_aliases;
     GET "/v1/tools" Tenant(Read) => tool::list_tools;
     GET "/v1/tools/{tool}" Tenant(Read) => tool::show_tool;
@@ -260,7 +261,8 @@ pub(crate) mod queries {
     pub(crate) use super::id::IdQuery;
     pub(crate) use super::overview::OverviewQuery;
     pub(crate) use super::request::SentRequestQuery;
-    pub(crate) use super::run::{JournalReadQuery, RunEndQuery, RunListQuery as Runs};
+    pub(crate) use super::run::{JournalReadQuery, RunListQuery as Runs};
+    pub(crate) use super::run_end::RunEndQuery;
     pub(crate) use super::secret::SecretListQuery as Secrets;
     pub(crate) use super::session::{ImportInto, SessionListQuery as Sessions, StateListing as States};
     pub(crate) use super::task::TaskListQuery as Tasks;

@@ -100,9 +100,9 @@ pub(crate) struct MessageSend {
 pub(crate) struct TaskSpawn {
     /// Its handle; you by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "String")]
     pub(crate) agent: Option<HandleSlug>,
-    /// All it may do of what you may, such as file.read; everything by default.
+    /// All it may do, such as file.read; what you may by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) rights: Vec<String>,
     #[serde(deserialize_with = "message_text")]

@@ -13,7 +13,7 @@ use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId};
 use crate::run::RunKind;
 use crate::scope::Actor;
 use crate::session::ItemKind;
-use crate::task::TaskOrigin;
+use crate::task_origin::TaskOrigin;
 use crate::workspace::WorkspaceReference;
 
 /// Fields of [`Entry::RunStarted`](super::Entry::RunStarted).

@@ -12,7 +12,7 @@ use crate::id::{AgentId, ItemId, RunId, SessionId, WriteId};
 use crate::run::RunHead;
 use crate::scope::Actor;
 use crate::session::{InboxOwner, ItemKind, SessionKey};
-use crate::task::TaskOrigin;
+use crate::task_origin::TaskOrigin;
 
 /// Opens a session. Refused with [`CommitRefusal::SessionExists`](super::CommitRefusal::SessionExists) when the key
 /// finds one.

@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 
 use super::live_text::LivePieces;
+use super::spawned_tasks::bound_tasks;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{DecisionInput, NextAction};
 
@@ -98,7 +99,7 @@ impl RunOwner {
             }
         };
         if transactional {
-            let output = self.bound_tasks(output);
+            let output = bound_tasks(&*self.core.ports.gate, &grants, output);
             return self.finish_transactional(id, output).await;
         }
         // Its file labels become durable with its result, and are dropped with it.

@@ -42,7 +42,7 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
 }
 
 #[test]
-fn the_whole_tool_list_stays_under_4600_bytes() {
+fn the_whole_tool_list_stays_under_5040_bytes() {
     let bench = Bench::new();
     let list: Vec<_> = bench
         .toolbox
@@ -55,7 +55,7 @@ fn the_whole_tool_list_stays_under_4600_bytes() {
         )
         .collect();
     let bytes = serde_json::to_vec(&list).expect("serializes").len();
-    assert!(bytes <= 4600, "{bytes} bytes: {}", json!(list));
+    assert!(bytes <= 5040, "{bytes} bytes: {}", json!(list));
 }
 
 /// Programs find the variable where the operator gave the tool a way out, and only there: so it is true in both cases.

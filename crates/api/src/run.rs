@@ -55,6 +55,57 @@ pub struct RunResource {
     pub workspace: Option<WorkspaceReference>,
 }
 
+/// The tree of a run: the run that began it, and the tasks that runs of it spawned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunTree {
+    /// The run that was asked for.
+    pub run: RunId,
+    /// The first run of the tree.
+    pub root: RunId,
+    /// How many nodes the tree has. More than there are in `nodes` where only the first are shown.
+    pub found: u64,
+    /// Whether all tasks of the tree were read. If not, the totals are those of the tasks that were.
+    pub complete: bool,
+    /// The nodes: each run before the tasks that it spawned.
+    pub nodes: Vec<RunTreeNode>,
+}
+
+/// A run of a tree, or a task that no run has taken yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunTreeNode {
+    /// The run; absent while the task waits for one.
+    pub run: Option<RunId>,
+    /// Its session.
+    pub session: SessionId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// The run that spawned it; absent for the root.
+    pub parent: Option<RunId>,
+    /// The call that spawned it; absent for the root.
+    pub call: Option<CallId>,
+    /// How many runs of this tree lead to it.
+    pub depth: u32,
+    /// Its status; absent while the task waits for a run.
+    pub status: Option<RunStatus>,
+    /// What the run itself used.
+    pub own: RunTreeSum,
+    /// What it and the tasks below it used.
+    pub total: RunTreeSum,
+}
+
+/// What runs of a tree used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RunTreeSum {
+    /// What it cost, in millionths of the currency unit.
+    pub cost_micros: u64,
+    /// How many model calls had a model without a known price: what they cost is not in the amount.
+    pub unpriced_calls: u32,
+    /// Tokens sent.
+    pub input_tokens: u64,
+    /// Tokens received.
+    pub output_tokens: u64,
+}
+
 /// Who decided about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

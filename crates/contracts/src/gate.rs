@@ -170,6 +170,12 @@ pub trait Gate: Send + Sync + fmt::Debug {
     /// nothing. From then on grants that [`rights_word`] marks as the agent's count no further than that.
     fn note_rights(&self, tenant: TenantId, agent: AgentId, number: u64, grants: &[String]) -> RightsHold;
 
+    /// Returns what a list of grants and a bound both cover, as far as their spelling shows it, with what either takes away.
+    /// Without more knowledge that is what both spell alike.
+    fn share_grants(&self, grants: &[String], bound: &[String]) -> Vec<String> {
+        grants.iter().filter(|grant| bound.contains(grant)).cloned().collect()
+    }
+
     /// Waits until these grants cover a call no longer, and returns the rule that denies it. Policies are not asked: they
     /// judge what begins.
     fn await_withdrawal<'a>(

@@ -47,6 +47,7 @@ mod executable_files;
 pub mod run;
 pub mod store;
 pub mod task;
+mod task_origin;
 
 pub mod compute;
 pub mod egress;

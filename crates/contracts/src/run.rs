@@ -16,6 +16,18 @@ pub enum RunKind {
     /// Does one thing beside the turns of a session, in a session of its own: a call that was approved when the run that
     /// asked for it had gone on.
     Worker,
+    /// Does a task that a call of another run spawned, and tells the session of that run how it ended.
+    Task,
+}
+
+impl RunKind {
+    /// Tells whether inputs may join such a run before its next model call: not where it is a single call.
+    pub const fn takes_more_inputs(self) -> bool {
+        match self {
+            Self::Turn | Self::Task => true,
+            Self::Worker => false,
+        }
+    }
 }
 
 /// The status of a run.

@@ -6,7 +6,29 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::run::RunStatus;
+use crate::id::{AgentId, SessionId};
+use crate::run::{RunRecord, RunStatus};
+
+pub use crate::task_origin::TaskOrigin;
+
+/// How many runs may lead to a task, each spawned by the one before: the first run is at depth 0.
+pub const DEPTH_MAX: u32 = 3;
+
+/// The most tasks that runs of one agent spawned and that have not ended.
+pub const OPEN_MAX: usize = 64;
+
+/// A spawned task as a run tree has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpawnedTask {
+    /// Its session.
+    pub session: SessionId,
+    /// Its agent.
+    pub agent: AgentId,
+    /// Which call spawned it.
+    pub origin: TaskOrigin,
+    /// Its run, once one took it.
+    pub run: Option<RunRecord>,
+}
 
 /// The platform of the sessions that tasks have. Only a task opens a session on it.
 pub const PLATFORM: &str = "task";

@@ -22,12 +22,16 @@ use crate::label::Label;
 use crate::redacted_history::RedactedHistory;
 use crate::sandbox::{NetworkAccess, ProcessLimits};
 use crate::scope::{Actor, Scope};
-use crate::store::InboxPut;
+use crate::store::{InboxPut, SessionOpen};
+use crate::task_origin::TaskOrigin;
 use crate::tool_policy::ToolTerms;
 use crate::workspace::{RunWorkspace, WorkspaceReference};
 
 /// The built-in tool that sends a message to another session. It is offered where the context names one.
 pub const SEND: &str = "message.send";
+
+/// The built-in tool that gives an agent a task.
+pub const SPAWN: &str = "task.spawn";
 
 /// What may happen when a call whose result is missing runs a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -212,6 +216,8 @@ pub struct ToolContext {
     pub run: RunId,
     /// The session of that run.
     pub session: SessionId,
+    /// Which call spawned the task of the run, if it works on one.
+    pub task: Option<Box<TaskOrigin>>,
     /// The label of everything that the run has seen.
     pub label: Label,
     /// What the handles of the run's requests refer to.
@@ -231,6 +237,8 @@ pub struct ToolOutput {
     pub parts: Vec<ContentPart>,
     /// Inbox items that become durable together with the result; only transactional tools send any.
     pub sends: Vec<InboxPut>,
+    /// Sessions that are opened before these items are put, in the same commit.
+    pub opens: Vec<SessionOpen>,
     /// What was judged about the requests that left this process, or did not.
     pub egress: Vec<EgressDecision>,
     /// What files of the agent's workspace hold now; it becomes durable together with the result. Transactional tools

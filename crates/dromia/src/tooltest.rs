@@ -192,8 +192,15 @@ impl ToolTestBench {
             channel: "tool-test".to_owned(),
             actor: scope.actor().clone(),
         };
-        let open =
-            Mutation::SessionOpen(SessionOpen { session, agent, key, at, believes: false, importing: false });
+        let open = Mutation::SessionOpen(SessionOpen {
+            session,
+            agent,
+            key,
+            at,
+            believes: false,
+            importing: false,
+            task: None,
+        });
         match services.store.commit(WriteBatch::new(tenant.id).with_mutation(open)).await {
             CommitOutcome::Done(_) => {}
             other => {
@@ -209,8 +216,20 @@ impl ToolTestBench {
         past.insert_content(steps::HANDLE.to_owned(), vec![ContentPart::new_text("one", Label::OUTSIDE)]);
         let past = Arc::new(past);
         let workspace = RunWorkspace::Home;
-        let context =
-            ToolContext { scope, agent, author, grants, hops: 0, run, session, label, past, key, workspace };
+        let context = ToolContext {
+            scope,
+            agent,
+            author,
+            grants,
+            hops: 0,
+            run,
+            session,
+            task: None,
+            label,
+            past,
+            key,
+            workspace,
+        };
         Ok(Self { services, context, _scratch: scratch })
     }
 

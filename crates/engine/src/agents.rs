@@ -18,6 +18,7 @@ use dromia_contracts::redacted_history;
 use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
+use dromia_contracts::task::TaskOrigin;
 use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference};
@@ -62,6 +63,14 @@ impl AgentSnapshot {
         let Some(bound) = capability::bound_of(session) else { return Arc::clone(self) };
         let mut bounded = Self::clone(self);
         bounded.grants.push(capability::within_grant(tenant, self.id, bound));
+        Arc::new(bounded)
+    }
+
+    /// The agent as the runs of a spawned task see it: they may do nothing that the run which spawned it could not.
+    pub(crate) fn within_task(self: Arc<Self>, gate: &dyn Gate, task: Option<&TaskOrigin>) -> Arc<Self> {
+        let Some(task) = task else { return self };
+        let mut bounded = Self::clone(&self);
+        bounded.grants = gate.share_grants(&bounded.grants, &task.grants);
         Arc::new(bounded)
     }
 

@@ -34,7 +34,7 @@ use jiff::Timestamp;
 
 use crate::agents::read_fault;
 use crate::core::EngineCore;
-use crate::journal_reads::read_run_workspace;
+use crate::journal_reads::read_run_start;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
 use crate::scheduler::ReadyWork;
 
@@ -262,8 +262,8 @@ impl<'a> ApprovalAnswers<'a> {
             return Ok(());
         };
         let store = &*self.core.ports.store;
-        let named = read_run_workspace(store, scope, asked.source.run).await.map_err(read_fault)?;
-        let workspace = named.or_else(|| agent.config.workspace.clone());
+        let began = read_run_start(store, scope, asked.source.run).await.map_err(read_fault)?;
+        let workspace = began.and_then(|began| began.workspace).or_else(|| agent.config.workspace.clone());
         let workspace = workspace.map_or(RunWorkspace::Home, RunWorkspace::Directory);
         let tools = &self.core.ports.tools;
         let look =

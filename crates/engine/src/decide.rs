@@ -26,7 +26,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::model::{ModelError, ModelReply, PreparedAttempt, TokenUsage};
 use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::session::{InboxItem, ItemKind};
-use dromia_contracts::store::{InboxPut, NewEntry};
+use dromia_contracts::store::{InboxPut, NewEntry, SessionOpen};
 use dromia_contracts::tool::{PrepareError, PreparedCall, ToolOutput};
 use dromia_contracts::{Actor, CallId, ErrorCode, ItemId};
 use jiff::Timestamp;
@@ -211,6 +211,8 @@ pub struct RunDecision {
     pub entries: Vec<NewEntry>,
     /// Inbox items that become durable with them.
     pub sends: Vec<InboxPut>,
+    /// Sessions that are opened before these items are put.
+    pub opens: Vec<SessionOpen>,
     /// Requests for approval that become durable with them; one at most.
     pub asks: Vec<ApprovalRequest>,
     /// What to do once they are durable, or before, if it stays inside the process.
@@ -240,10 +242,17 @@ pub enum NextAction {
 
 /// Decides what a run does next.
 pub fn decide(state: &RunState, at: Timestamp, input: DecisionInput) -> RunDecision {
-    let mut draft =
-        DecisionDraft { state: state.clone(), at, entries: Vec::new(), sends: Vec::new(), asks: Vec::new() };
+    let mut draft = DecisionDraft {
+        state: state.clone(),
+        at,
+        entries: Vec::new(),
+        sends: Vec::new(),
+        opens: Vec::new(),
+        asks: Vec::new(),
+    };
     let next = draft.decide_input(input);
-    RunDecision { entries: draft.entries, sends: draft.sends, asks: draft.asks, next }
+    let DecisionDraft { entries, sends, opens, asks, .. } = draft;
+    RunDecision { entries, sends, opens, asks, next }
 }
 
 /// The state as it will be, with the entries that lead there.
@@ -252,6 +261,7 @@ struct DecisionDraft {
     at: Timestamp,
     entries: Vec<NewEntry>,
     sends: Vec<InboxPut>,
+    opens: Vec<SessionOpen>,
     asks: Vec<ApprovalRequest>,
 }
 

@@ -4,7 +4,6 @@ use dromia_contracts::entry::{Entry, ParkReason, RunParked, RunStarted};
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{PageRequest, ReadError, Store, StoredEntry};
-use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{Fault, RunId, Scope};
 use jiff::Timestamp;
 
@@ -35,15 +34,15 @@ pub(crate) async fn read_journal(
     }
 }
 
-/// Reads the directory that the input of a run named, if it named one.
-pub(crate) async fn read_run_workspace(
+/// Reads how a run began; `None` where its journal cannot be read.
+pub(crate) async fn read_run_start(
     store: &dyn Store,
     scope: &Scope,
     run: RunId,
-) -> Result<Option<WorkspaceReference>, ReadError> {
+) -> Result<Option<RunStarted>, ReadError> {
     let first = store.journal_entries(scope, run, 0, 1).await?;
     Ok(match first.first().map(StoredEntry::decode) {
-        Some(Ok(Entry::RunStarted(started))) => started.workspace,
+        Some(Ok(Entry::RunStarted(started))) => Some(started),
         _ => None,
     })
 }

@@ -12,10 +12,14 @@ use std::time::Duration;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::RunStarted;
-use dromia_contracts::run::{RunKind, RunStatus};
+use dromia_contracts::input::InputBody;
+use dromia_contracts::label::Label;
+use dromia_contracts::run::RunStatus;
 use dromia_contracts::runs::{KillTarget, RunEndMode, RunOutcome};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionRecord};
-use dromia_contracts::store::{CommitOutcome, Mutation, PageRequest, RunFilter, TurnClaim, WriteBatch};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, Mutation, PageRequest, RunFilter, TurnClaim, WriteBatch,
+};
 use dromia_contracts::task::{self, TaskState};
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 use futures_util::{StreamExt as _, stream};
@@ -26,6 +30,8 @@ use crate::decide::{DecisionInput, decide};
 use crate::journal_reads::find_run;
 use crate::refusal::{commit_fault, run_not_found, session_not_found};
 use crate::run_control::RunControl;
+use crate::run_kinds::{EndedRun, RunPurpose};
+use crate::scheduler::ReadyWork;
 use crate::state::{RunState, apply_entry};
 
 /// How many waiting items one run takes to end them; a batch holds them beside everything else.
@@ -199,13 +205,14 @@ impl<'a> RunTermination<'a> {
         let run = self.core.ports.runtime.run_id();
         let at = self.core.ports.runtime.clock.now();
         let started = RunStarted {
-            kind: RunKind::Turn,
+            kind: RunPurpose::kind_of(None, session.task.as_deref(), after),
             agent: agent.id,
             session: session.id,
             items: items.clone(),
             after,
             resumes: None,
             approved: None,
+            task: session.task.clone(),
             workspace: None,
             config: agent.revision,
             prompt: agent.prompt.digest,
@@ -222,10 +229,36 @@ impl<'a> RunTermination<'a> {
         }
         let mut batch = WriteBatch::new(scope.tenant()).with_mutation(Mutation::PinPut(agent.prompt.clone()));
         let (head, take) = (state.run_head(), items.clone());
+        let hops = waiting.first().and_then(|item| InputBody::decode(item.body.as_deref()?).ok());
+        let ended = EndedRun {
+            run,
+            session: session.id,
+            state: &state,
+            author: scope.actor(),
+            hops: hops.map_or(0, |body| body.message.hops),
+            answer: &[],
+            call: (false, Label::PUBLIC_FACT),
+        };
+        let notice = ended.end_notice(&self.core.ports.runtime).map(Box::new);
+        let told = notice.as_ref().map(|put| put.owner);
         batch.claim =
-            Some(TurnClaim { session: session.id, agent: agent.id, run, after, take, entries, head });
-        match self.core.ports.store.commit(batch).await {
+            Some(TurnClaim { session: session.id, agent: agent.id, run, after, take, entries, head, notice });
+        let mut answer = self.core.ports.store.commit(batch.clone()).await;
+        if let (
+            CommitOutcome::Refused(CommitRefusal::AgentState { .. } | CommitRefusal::NotFound(_)),
+            Some(_),
+            Some(claim),
+        ) = (&answer, told, &mut batch.claim)
+        {
+            // The session that would hear of the end takes no input any more.
+            claim.notice = None;
+            answer = self.core.ports.store.commit(batch).await;
+        }
+        match answer {
             CommitOutcome::Done(receipt) if receipt.claimed => {
+                if let Some(InboxOwner::Session(waits)) = told {
+                    self.core.enqueue_ready(scope.tenant(), ReadyWork::Session(waits));
+                }
                 self.core.activity.counts.count_task(TaskState::of_run(head.status));
                 let outcome = RunOutcome {
                     run,

@@ -59,6 +59,7 @@ mod registry;
 mod revisions;
 mod run_control;
 mod run_explanation;
+mod run_kinds;
 mod runs_port;
 mod session_claim;
 mod session_file;

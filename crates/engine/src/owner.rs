@@ -15,6 +15,7 @@ mod live_text;
 mod model_call;
 mod reply_redaction;
 mod session_notice;
+mod spawned_tasks;
 mod step;
 mod tool_call;
 

@@ -10,12 +10,11 @@ use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
-use dromia_contracts::run::RunKind;
-use dromia_contracts::session::{InboxItem, ItemKind, ResumeBody, SessionKey};
+use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody, SessionKey, SessionRecord};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, Mutation, SessionTail, TurnClaim, WriteBatch,
 };
-use dromia_contracts::task::TaskState;
+use dromia_contracts::task::{TaskOrigin, TaskState};
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{AgentSnapshot, read_fault};
@@ -24,12 +23,13 @@ use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::NextAction;
 use crate::input_joining::{NextTurn, next_turn};
-use crate::journal_reads::read_run_workspace;
+use crate::journal_reads::read_run_start;
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
 use crate::owner::identity::RunIdentity;
 use crate::panics::supervise_task;
 use crate::refusal::{commit_fault, session_not_found};
+use crate::run_kinds::RunPurpose;
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
 use crate::steps::StepPermit;
@@ -75,7 +75,36 @@ impl TurnStart {
             take: owner.identity.items.clone(),
             entries: owner.journal.pending.clone(),
             head: owner.state.run_head(),
+            notice: owner.end_notice().map(Box::new),
         });
+    }
+}
+
+/// Where a turn runs.
+struct TurnPlace {
+    session: SessionId,
+    target: Option<String>,
+    platform: String,
+    /// Which call spawned the task that the session is for.
+    task: Option<Box<TaskOrigin>>,
+}
+
+impl TurnPlace {
+    fn new(session: SessionId, key: &SessionKey, task: Option<Box<TaskOrigin>>) -> Self {
+        Self { session, target: target_of(key), platform: key.platform.clone(), task }
+    }
+}
+
+/// A session's place, with its agent as runs of the session see it.
+struct TurnSource {
+    place: TurnPlace,
+    agent: Arc<AgentSnapshot>,
+}
+
+impl TurnSource {
+    fn of_session(scope: &Scope, agent: &Arc<AgentSnapshot>, session: &SessionRecord) -> Self {
+        let place = TurnPlace::new(session.id, &session.key, session.task.clone());
+        Self { place, agent: agent.within_session(scope.tenant(), &session.key) }
     }
 }
 
@@ -116,7 +145,7 @@ impl<'a> SessionClaimer<'a> {
         };
         match found {
             SessionLookup::New(key) | SessionLookup::Fresh(key) => {
-                let place = (session, target_of(key), key.platform.clone());
+                let place = TurnPlace::new(session, key, None);
                 let agent = agent.within_session(scope.tenant(), key);
                 Ok(self
                     .prepare_turn_start(
@@ -143,9 +172,7 @@ impl<'a> SessionClaimer<'a> {
                     .await
                     .map_err(read_fault)?;
                 let story = self.build_transcript(&tail)?;
-                let key = &tail.session.key;
-                let place = (session, target_of(key), key.platform.clone());
-                let agent = agent.within_session(scope.tenant(), key);
+                let TurnSource { place, agent } = TurnSource::of_session(scope, agent, &tail.session);
                 Ok(self.prepare_turn_start(scope, &agent, place, story, head.taken, vec![item], slot).await)
             }
         }
@@ -160,7 +187,7 @@ impl<'a> SessionClaimer<'a> {
         &self,
         scope: &Scope,
         agent: &Arc<AgentSnapshot>,
-        (session, target, platform): (SessionId, Option<String>, String),
+        TurnPlace { session, target, platform, task }: TurnPlace,
         mut story: ConversationTranscript,
         after: u64,
         items: Vec<InboxItem>,
@@ -186,10 +213,10 @@ impl<'a> SessionClaimer<'a> {
             .map(|body| body.approved);
         // A run that continues another one, and an approved call, work where that one did.
         let earlier = resumes.or(approved.as_ref().map(|approved| approved.run));
-        let workspace = match earlier {
-            None => story.workspace.take(),
-            Some(earlier) => match read_run_workspace(&*self.core.ports.store, scope, earlier).await {
-                Ok(workspace) => workspace,
+        let (workspace, task) = match earlier {
+            None => (story.workspace.take(), task),
+            Some(earlier) => match read_run_start(&*self.core.ports.store, scope, earlier).await {
+                Ok(began) => began.map_or((None, None), |began| (began.workspace, began.task)),
                 Err(error) => {
                     tracing::warn!(%session, %error, "the claim must wait");
                     self.core.request_rescan();
@@ -200,7 +227,9 @@ impl<'a> SessionClaimer<'a> {
         let identity = RunIdentity {
             scope: scope.clone(),
             author: item.author,
-            agent: Arc::clone(agent).within_workspace(workspace.as_ref()),
+            agent: Arc::clone(agent)
+                .within_workspace(workspace.as_ref())
+                .within_task(&*self.core.ports.gate, task.as_deref()),
             session,
             platform,
             target,
@@ -211,13 +240,14 @@ impl<'a> SessionClaimer<'a> {
         let active = ActiveRun::new(agent.id);
         let mut owner = RunOwner::new(self.core, identity, (RunState::default(), story), active, slot);
         let started = RunStarted {
-            kind: if approved.is_some() { RunKind::Worker } else { RunKind::Turn },
+            kind: RunPurpose::kind_of(approved.as_ref(), task.as_deref(), after),
             agent: agent.id,
             session,
             items: owner.identity.items.clone(),
             after,
             resumes,
             approved,
+            task,
             workspace,
             config: agent.revision,
             prompt: agent.prompt.digest,
@@ -313,9 +343,7 @@ async fn try_claim(
         .await
         .map_err(read_fault)?;
     let story = SessionClaimer::new(core).build_transcript(&tail)?;
-    let key = &tail.session.key;
-    let place = (session, target_of(key), key.platform.clone());
-    let agent = agent.within_session(scope.tenant(), key);
+    let TurnSource { place, agent } = TurnSource::of_session(scope, &agent, &tail.session);
     let beginning = SessionClaimer::new(core)
         .prepare_turn_start(
             scope,
@@ -343,8 +371,20 @@ async fn try_claim(
         beginning.add_claim(&mut batch, session);
         answer = core.ports.store.commit(batch).await;
     }
+    if matches!(answer, CommitOutcome::Refused(CommitRefusal::AgentState { .. } | CommitRefusal::NotFound(_)))
+    {
+        // The session that would hear of the end takes no input any more.
+        let mut batch = WriteBatch::new(scope.tenant());
+        beginning.add_claim(&mut batch, session);
+        if batch.claim.as_mut().is_some_and(|claim| claim.notice.take().is_some()) {
+            answer = core.ports.store.commit(batch).await;
+        }
+    }
     match answer {
         CommitOutcome::Done(receipt) if receipt.claimed => {
+            if let Some(InboxOwner::Session(waits)) = beginning.owner.end_notice().map(|put| put.owner) {
+                core.enqueue_ready(scope.tenant(), ReadyWork::Session(waits));
+            }
             SessionClaimer::new(core).drive_turn(beginning);
             Ok(())
         }

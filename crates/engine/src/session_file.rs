@@ -16,6 +16,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
+use dromia_contracts::run::RunKind;
 use dromia_contracts::runs::{ImportLabels, SessionExport};
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{
@@ -292,6 +293,10 @@ impl<'a> SessionArchive<'a> {
             started.items = take[..take.len() - joined].to_vec();
             // The directories of another server are none of this one.
             (started.resumes, started.workspace) = (None, None);
+            // No run here spawned it: a task comes as a turn, and tells no session of its end.
+            if started.task.take().is_some() && started.kind == RunKind::Task {
+                started.kind = RunKind::Turn;
+            }
         }
         // The items have other ids here, and other positions.
         let mut later = take.split_off(take.len() - joined).into_iter();
@@ -315,7 +320,8 @@ impl<'a> SessionArchive<'a> {
             }
             let head = state.run_head();
             let batch = if let Some((mut batch, take)) = first.take() {
-                batch.claim = Some(TurnClaim { session, agent, run, after, take, entries: chunk, head });
+                batch.claim =
+                    Some(TurnClaim { session, agent, run, after, take, entries: chunk, head, notice: None });
                 batch
             } else {
                 let append = RunAppend { run, epoch: 1, after: from, entries: chunk, head };

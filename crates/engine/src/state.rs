@@ -13,7 +13,7 @@ use dromia_contracts::approval::ApprovedCall;
 use dromia_contracts::entry::{Entry, ParkReason, RunStarted};
 use dromia_contracts::model::TokenUsage;
 use dromia_contracts::opinion::ModelOpinion;
-use dromia_contracts::run::{RunHead, RunKind, RunStatus};
+use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::{ApprovalId, CallId, Digest, ErrorCode, Fault, ItemId};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -330,8 +330,9 @@ impl RunState {
 
     /// Tells whether inputs may join the run before its next model call: not where it is a single call.
     pub fn may_join_inputs(&self) -> bool {
-        let is_turn = self.started.as_ref().is_some_and(|started| started.kind == RunKind::Turn);
-        is_turn && !self.by_hand && matches!(self.phase, RunPhase::StepDue { .. })
+        self.started.as_ref().is_some_and(|started| started.kind.takes_more_inputs())
+            && !self.by_hand
+            && matches!(self.phase, RunPhase::StepDue { .. })
     }
 
     /// Tells whether the run rests for an answer of a person.

@@ -260,6 +260,7 @@ impl<'a> InputSubmission<'a> {
                     at,
                     believes: false,
                     importing: false,
+                    task: None,
                 };
                 batch.mutations.push(Mutation::SessionOpen(open));
                 session

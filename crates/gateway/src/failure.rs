@@ -315,9 +315,10 @@ impl From<CommitRefusal> for ApiError {
             CommitRefusal::AgentState { .. } => Self::new(ErrorCode::AgentTerminated, message),
             CommitRefusal::RunTerminal => Self::new(ErrorCode::RunTerminal, message),
             CommitRefusal::TenantActive => Self::new(ErrorCode::TenantActive, message),
-            CommitRefusal::Overloaded | CommitRefusal::ApprovalsFull { .. } => {
-                Self::new(ErrorCode::Overloaded, message)
-            }
+            CommitRefusal::Overloaded
+            | CommitRefusal::ApprovalsFull { .. }
+            | CommitRefusal::TasksFull { .. }
+            | CommitRefusal::TaskTooDeep { .. } => Self::new(ErrorCode::Overloaded, message),
             CommitRefusal::ReadOnly { cause } => {
                 Self::new(ErrorCode::StoreReadOnly, "the store only answers reads").with_cause(cause)
             }

@@ -26,7 +26,7 @@ use crate::capability::{CapabilityDenied, CapabilityRequest, HOSTS, LiveCapabili
 use crate::egress::target::RequestTarget;
 use crate::grant::{Grant, find_covering_grant, parse_grants};
 use crate::policy::{PolicyDecision, PolicyEngine, PolicyVerdict, RuleVerdict};
-use crate::rights::{CurrentRights, await_denial};
+use crate::rights::{CurrentRights, await_denial, share_lists};
 
 /// The rule that denies a privileged tool to an agent for which the operator has not said it.
 pub const PRIVILEGED: &str = "privileged";
@@ -94,6 +94,10 @@ impl Gate for GrantGate {
 
     fn note_rights(&self, tenant: TenantId, agent: AgentId, number: u64, grants: &[String]) -> RightsHold {
         self.rights.note_rights(tenant, agent, number, grants)
+    }
+
+    fn share_grants(&self, grants: &[String], bound: &[String]) -> Vec<String> {
+        share_lists(&self.rights.narrow_grants(grants), bound)
     }
 
     fn await_withdrawal<'a>(

@@ -11,12 +11,15 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
+use dromia_contracts::capability::WITHIN;
 use dromia_contracts::gate::{RIGHTS_OF, RightsHold};
 use dromia_contracts::{AgentId, TenantId};
 use tokio::sync::watch;
 
 use crate::capability::LiveCapabilities;
 use crate::grant::Grant;
+use crate::permission::parse_row;
+use crate::policy::PolicyVerdict;
 
 /// After how many new lists those that no run holds are looked for.
 const SWEEP_AFTER: usize = 1_024;
@@ -139,6 +142,27 @@ fn narrow_list(began: &[String], current: &[String]) -> Vec<String> {
     counting
 }
 
+/// What two lists of grants both cover. The words of either that take something away stay: of the first also the one that
+/// says whose grants these are.
+pub(crate) fn share_lists(grants: &[String], bound: &[String]) -> Vec<String> {
+    let takes_away = |word: &str| {
+        word.starts_with(WITHIN)
+            || parse_row(word).is_some_and(|(verdict, _)| verdict != PolicyVerdict::Allow)
+    };
+    let mut shared = Vec::new();
+    for word in grants {
+        if takes_away(word) || word.starts_with(RIGHTS_OF) {
+            shared.push(word.clone());
+        } else {
+            shared.extend(narrow_list(std::slice::from_ref(word), bound));
+        }
+    }
+    let further: Vec<_> =
+        bound.iter().filter(|word| takes_away(word) && !shared.contains(word)).cloned().collect();
+    shared.extend(further);
+    shared
+}
+
 #[cfg(test)]
 mod tests {
     use dromia_contracts::gate::rights_word;
@@ -210,6 +234,58 @@ mod tests {
         grants.push(rights_word(TENANT, agent(0)));
         assert_eq!(*rights.narrow_grants(&grants), grants[..]);
         drop(held);
+    }
+
+    /// Finds what a child with these grants may do that its parent may not, by a way to share them.
+    fn find_excess(share: fn(&[String], &[String]) -> Vec<String>) -> Vec<String> {
+        let parent = words(&[
+            "file.read",
+            "net:api.example.com",
+            "secret:a",
+            "model:fast",
+            "reply",
+            "rights-of:t/parent",
+            "ask:exec",
+            "within:t/parent/cap_1",
+        ]);
+        let child = words(&[
+            "file.*",
+            "exec",
+            "net:*",
+            "secret:a",
+            "secret:b",
+            "model",
+            "reply",
+            "rights-of:t/child",
+            "allow:exec",
+            "privileged:exec",
+            "holder:t/child",
+            "deny:file.write",
+        ]);
+        let shared = share(&child, &parent);
+        let kept = words(&["rights-of:t/child", "deny:file.write", "ask:exec", "within:t/parent/cap_1"]);
+        let mut excess: Vec<_> =
+            shared.iter().filter(|word| !parent.contains(word) && !kept.contains(word)).cloned().collect();
+        // What takes away from either must be there.
+        excess.extend(kept.into_iter().filter(|word| !shared.contains(word)));
+        excess
+    }
+
+    #[test]
+    fn a_task_shares_the_rights_of_its_parent_and_no_more() {
+        assert_eq!(find_excess(share_lists), [""; 0]);
+        let own = words(&["exec", "allow:exec", "holder:t/a", "rights-of:t/a", "ask:exec"]);
+        assert_eq!(share_lists(&own, &own), own, "an agent shares all with itself");
+        let shared =
+            share_lists(&words(&["file.*", "net:*", "reply"]), &words(&["file.read", "reply", "exec"]));
+        assert_eq!(shared, words(&["file.read", "reply"]));
+    }
+
+    /// Planted fault: a child that keeps its own grants.
+    #[test]
+    fn a_child_with_more_rights_than_its_parent_is_caught() {
+        assert!(!find_excess(|child, _| child.to_vec()).is_empty(), "nothing notices it");
+        assert!(!find_excess(narrow_list).is_empty(), "a lost bound is not noticed");
     }
 
     #[test]

@@ -124,6 +124,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
                 at: at(),
                 believes: false,
                 importing: false,
+                task: None,
             }))
         });
         assert!(matches!(store.commit(batch).await, CommitOutcome::Done(_)));
@@ -171,6 +172,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         after,
         resumes: None,
         approved: None,
+        task: None,
         workspace: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
@@ -197,6 +199,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         take: vec![item],
         entries: vec![entry(Entry::RunStarted(started), None), entry(Entry::ModelCalled(called), None)],
         head: head(RunStatus::Running),
+        notice: None,
     });
     match store.commit(begin).await {
         CommitOutcome::Done(receipt) if receipt.claimed => {}

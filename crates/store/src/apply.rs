@@ -36,7 +36,7 @@ use std::ops::Deref;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use dromia_contracts::id::TenantId;
-use dromia_contracts::store::{CommitReceipt, CommitRefusal, Mutation, WriteBatch};
+use dromia_contracts::store::{CommitReceipt, CommitRefusal, InboxPut, Mutation, TurnClaim, WriteBatch};
 
 use agent::AgentDrafts;
 use answer::AnswerDrafts;
@@ -175,12 +175,21 @@ impl<'b> BatchDraft<'b> {
             self.states.name_pins(self.db, batch, claim, self.inbox.granted_claim())?;
             if self.inbox.granted_claim().is_some() {
                 self.agents.pin_revision(self.db, claim)?;
+                if let Some(notice) = &claim.notice {
+                    self.put_item(notice, None)?;
+                }
             }
         }
         for mutation in &batch.mutations {
             self.apply_delivery(mutation)?;
         }
         Ok(())
+    }
+
+    fn put_item(&mut self, put: &'b InboxPut, granted: Option<&TurnClaim>) -> Checked<u64> {
+        let mut owners =
+            InboxOwners { agents: &mut self.agents, sessions: &mut self.sessions, runs: &mut self.runs };
+        self.inbox.put_item(self.db, put, granted, &mut owners)
     }
 
     fn apply_mutation(&mut self, mutation: &'b Mutation, before: ExistingRun) -> Checked {
@@ -211,12 +220,8 @@ impl<'b> BatchDraft<'b> {
             Mutation::ImportEnd(session) => self.sessions.end_import(db, *session),
             Mutation::InboxPut(put) => {
                 let claim = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
-                let mut owners = InboxOwners {
-                    agents: &mut self.agents,
-                    sessions: &mut self.sessions,
-                    runs: &mut self.runs,
-                };
-                self.receipt.positions.push(self.inbox.put_item(db, put, claim, &mut owners)?);
+                let position = self.put_item(put, claim)?;
+                self.receipt.positions.push(position);
                 Ok(())
             }
             Mutation::PinPut(pin) => self.states.put_pin(db, pin),

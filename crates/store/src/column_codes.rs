@@ -39,12 +39,13 @@ impl StoredEnum for AgentState {
 }
 
 impl StoredEnum for RunKind {
-    const TABLE: &'static [Self] = &[Self::Turn, Self::Worker];
+    const TABLE: &'static [Self] = &[Self::Turn, Self::Worker, Self::Task];
 
     fn stored_code(self) -> i64 {
         match self {
             Self::Turn => 0,
             Self::Worker => 1,
+            Self::Task => 2,
         }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod recent;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod tail;
+pub(crate) mod task;
 pub(crate) mod tenant;
 pub(crate) mod token;
 pub(crate) mod vault;
@@ -65,6 +66,7 @@ pub(crate) mod answers {
         state_entry,
     };
     pub(crate) use super::tail::read_tail as session_tail;
+    pub(crate) use super::task::list_spawned as spawned_tasks;
     pub(crate) use super::tenant::{
         by_handle as tenant_by_handle, count_rows as tenant_counts, list_deleting as deleting_tenants,
         list_tenants as tenants, of_scope as tenant_record,

@@ -28,6 +28,7 @@ mod kept_answer;
 mod report;
 mod revision;
 mod scene;
+mod task;
 mod tenancy;
 mod token;
 mod vault;
@@ -163,6 +164,11 @@ claims! {
     capability::a_capability_is_put_once_and_taken_back_for_good,
     capability::a_capability_that_is_let_go_of_is_gone_and_so_are_those_of_an_erased_agent,
     capability::a_stranger_sees_and_changes_no_capability,
+    task::a_spawned_task_is_listed_below_its_root_with_its_run,
+    task::an_agent_has_so_many_open_tasks_and_one_more_is_refused,
+    task::a_task_goes_no_deeper_than_its_bound,
+    task::a_notice_is_put_with_its_claim_or_not_at_all,
+    task::a_stranger_sees_and_spawns_no_task_of_another_tenant,
     file::what_was_said_last_of_a_file_counts_and_what_counts_for_the_rest_never_goes_down,
     file::so_many_files_are_known_and_a_further_one_counts_for_the_rest,
     file::a_stranger_knows_and_says_nothing_of_files_and_an_erasure_takes_it,
@@ -183,6 +189,8 @@ pub const PLANTED_FAULTS: &[(&str, &str)] = &[
         "a_call_that_ends_in_a_later_period_leaves_the_count_of_that_period",
         "a_late_settlement_that_deletes_newer_counts_is_caught",
     ),
+    ("an_agent_has_so_many_open_tasks_and_one_more_is_refused", "an_open_task_that_is_not_counted_is_caught"),
+    ("a_notice_is_put_with_its_claim_or_not_at_all", "a_notice_that_does_not_wait_for_its_claim_is_caught"),
 ];
 
 /// Runs every claim, each against a fresh store, and panics with the name of the first that does not hold.

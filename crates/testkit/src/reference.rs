@@ -24,6 +24,7 @@ mod rows;
 mod run;
 mod scope_view;
 mod session;
+mod task;
 mod token;
 mod turn;
 mod vault;

@@ -8,6 +8,7 @@ mod program;
 mod request;
 mod text;
 
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::id::SessionId;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -92,6 +93,20 @@ pub(crate) struct MessageSend {
     pub(crate) session: SessionId,
     #[serde(deserialize_with = "message_text")]
     pub(crate) text: String,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskSpawn {
+    /// Its handle; you by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub(crate) agent: Option<HandleSlug>,
+    /// All it may do, such as file.read; what you may by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rights: Vec<String>,
+    #[serde(deserialize_with = "message_text")]
+    pub(crate) task: String,
 }
 
 /// Reads arguments; says what is wrong and where.

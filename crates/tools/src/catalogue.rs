@@ -6,13 +6,13 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::{self, PlanDeclaration};
 use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, EffectSink, SEND, Sensitivity, ToolDescriptor, ToolManifest,
+    ArgumentRole, EffectClass, EffectSink, SEND, SPAWN, Sensitivity, ToolDescriptor, ToolManifest,
 };
 use serde_json::{Value, json};
 
 use crate::arguments::{
     FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend, PastRead,
-    ProgramExecute, ShellExecute, TimeNow, argument_schema, canonical_arguments, parse_arguments,
+    ProgramExecute, ShellExecute, TaskSpawn, TimeNow, argument_schema, canonical_arguments, parse_arguments,
 };
 
 /// One built-in tool; the order is that of the names.
@@ -31,12 +31,13 @@ pub(crate) enum BuiltinTool {
     PastRead,
     PlanDeclare,
     ShellExecute,
+    TaskSpawn,
     TimeNow,
 }
 
 impl BuiltinTool {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Exec,
         Self::FileAppend,
         Self::FileDelete,
@@ -50,6 +51,7 @@ impl BuiltinTool {
         Self::PastRead,
         Self::PlanDeclare,
         Self::ShellExecute,
+        Self::TaskSpawn,
         Self::TimeNow,
     ];
 
@@ -65,9 +67,12 @@ impl BuiltinTool {
             | Self::FileSearch
             | Self::FileWrite
             | Self::ShellExecute => true,
-            Self::HttpRequest | Self::MessageSend | Self::PastRead | Self::PlanDeclare | Self::TimeNow => {
-                false
-            }
+            Self::HttpRequest
+            | Self::MessageSend
+            | Self::PastRead
+            | Self::PlanDeclare
+            | Self::TaskSpawn
+            | Self::TimeNow => false,
         }
     }
 
@@ -93,6 +98,7 @@ impl BuiltinTool {
             Self::PastRead => redacted_history::READ,
             Self::PlanDeclare => plan::DECLARE,
             Self::ShellExecute => "shell.execute",
+            Self::TaskSpawn => SPAWN,
             Self::TimeNow => "time.now",
         }
     }
@@ -109,7 +115,7 @@ impl BuiltinTool {
             // An edit looks first whether its new text is there already.
             Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
-            Self::MessageSend => EffectClass::Transactional,
+            Self::MessageSend | Self::TaskSpawn => EffectClass::Transactional,
         }
     }
 
@@ -140,6 +146,7 @@ impl BuiltinTool {
                 canonical_arguments::<PlanDeclaration>(arguments)
             }
             Self::ShellExecute => canonical_arguments::<ShellExecute>(arguments),
+            Self::TaskSpawn => canonical_arguments::<TaskSpawn>(arguments),
             Self::TimeNow => canonical_arguments::<TimeNow>(arguments),
         }
     }
@@ -182,6 +189,7 @@ impl BuiltinTool {
             | Self::MessageSend
             | Self::PastRead
             | Self::PlanDeclare
+            | Self::TaskSpawn
             | Self::TimeNow => EffectSink::Inside,
         }
     }
@@ -205,6 +213,9 @@ impl BuiltinTool {
             Self::ShellExecute => {
                 "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."
             }
+            Self::TaskSpawn => {
+                "Give an agent a task that runs by itself; its result comes as a later message."
+            }
             Self::TimeNow => "Get date and time (UTC).",
         }
     }
@@ -223,6 +234,7 @@ impl BuiltinTool {
             Self::PastRead => argument_schema::<PastRead>(),
             Self::PlanDeclare => plan_schema(),
             Self::ShellExecute => argument_schema::<ShellExecute>(),
+            Self::TaskSpawn => argument_schema::<TaskSpawn>(),
             Self::TimeNow => argument_schema::<TimeNow>(),
         }
     }
@@ -250,6 +262,11 @@ impl BuiltinTool {
             ],
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
             Self::PastRead => &[("handle", ArgumentRole::Object)],
+            Self::TaskSpawn => &[
+                ("agent", ArgumentRole::Destination),
+                ("rights", ArgumentRole::Object),
+                ("task", ArgumentRole::Payload),
+            ],
             // It does nothing with what it names.
             Self::PlanDeclare | Self::TimeNow => &[],
         }
@@ -270,6 +287,7 @@ impl BuiltinTool {
             | Self::FileWrite
             | Self::MessageSend
             | Self::PlanDeclare
+            | Self::TaskSpawn
             | Self::TimeNow => Label::PUBLIC_FACT,
         }
     }

@@ -36,6 +36,7 @@ mod quota;
 mod reference;
 mod search;
 mod spilled_output;
+mod task_spawn;
 mod web;
 mod workspace;
 mod workspace_lock;

@@ -181,7 +181,7 @@ impl Toolbox {
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
-    pub fn builtin_names() -> [&'static str; 14] {
+    pub fn builtin_names() -> [&'static str; 15] {
         BuiltinTool::ALL.map(BuiltinTool::name)
     }
 

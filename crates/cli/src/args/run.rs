@@ -30,18 +30,21 @@ pub enum RunCommand {
     /// Explain why a run is in its state and what continues it
     #[command(after_help = "Examples:\n  dromia run why\n  dromia run why 3f9a1c72")]
     Why(NewestRunName),
+    /// Show the tasks that a run spawned, as a tree with costs
+    #[command(after_help = "Examples:\n  dromia run tree\n  dromia run tree 3f9a1c72 -o json")]
+    Tree(NewestRunName),
     /// Continue a yielded run, or release a held one
     #[command(after_help = "Examples:\n  dromia run resume 3f9a1c72")]
     Resume(RunName),
     /// End a run after its current tool call
-    #[command(after_help = "Examples:\n  dromia run cancel 3f9a1c72")]
-    Cancel(RunName),
+    #[command(after_help = "Examples:\n  dromia run cancel 3f9a1c72\n  dromia run cancel 3f9a1c72 --tree")]
+    Cancel(EndRun),
     /// End a run now and stop its current tool call
     #[command(
         visible_alias = "kill",
         after_help = "Examples:\n  dromia run terminate 3f9a1c72\n  dromia run terminate 3f9a1c72 --yes"
     )]
-    Terminate(RunName),
+    Terminate(EndRun),
     /// Print a run's journal as JSON
     #[command(after_help = "Examples:\n  dromia run export 3f9a1c72 --jsonl > run.jsonl")]
     Export(ExportRun),
@@ -67,6 +70,17 @@ pub struct RunName {
     /// Its id, the first or last digits of it, or @last
     #[arg(value_name = "ID")]
     pub id: IdReference<RunId>,
+}
+
+/// A run to end.
+#[derive(Debug, Clone, Args)]
+pub struct EndRun {
+    /// Its id, the first or last digits of it, or @last
+    #[arg(value_name = "ID")]
+    pub id: IdReference<RunId>,
+    /// Also end the tasks below it, which go on otherwise
+    #[arg(long)]
+    pub tree: bool,
 }
 
 /// A run, by id, or the newest.

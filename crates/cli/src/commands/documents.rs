@@ -11,7 +11,7 @@ use dromia_api::delivery::{DeliveryResource, DeliveryShown};
 use dromia_api::event::EventAccepted;
 use dromia_api::file::{FileResource, FileWritten};
 use dromia_api::overview::OverviewPage;
-use dromia_api::run::{RunExplanation, RunResource};
+use dromia_api::run::{RunExplanation, RunResource, RunTree};
 use dromia_api::secret::SecretResource;
 use dromia_api::session::{SessionImport, SessionResource};
 use dromia_api::status::NodeStatus;
@@ -67,6 +67,7 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<ListPage<RunResource>>("run list"),
         PublishedSchema::for_command::<run::RunDetails>("run show"),
         PublishedSchema::for_command::<run::RunWatchDocument>("run watch"),
+        PublishedSchema::for_command::<RunTree>("run tree"),
         PublishedSchema::for_command::<RunExplanation>("run why"),
         PublishedSchema::for_command::<EventAccepted>("run resume"),
         PublishedSchema::for_command::<RunResource>("run cancel"),

@@ -3,6 +3,7 @@
 mod lines;
 mod page;
 mod steps;
+mod tree;
 
 use std::time::Duration;
 
@@ -85,6 +86,10 @@ pub(super) async fn run(
             output.print_result(&why, |_| text)?;
             Ok(CommandExit::Done)
         }
+        args::RunCommand::Tree(name) => {
+            let run = cli.resolve_or_newest(name.id, output).await?;
+            tree::print_tree(cli, run, output).await
+        }
         args::RunCommand::Resume(name) => {
             let id = cli.resolve_id(name.id, output).await?;
             let accepted: EventAccepted = cli.client.post(&format!("/v1/runs/{id}/resume")).await?;
@@ -107,7 +112,7 @@ pub(super) async fn run(
             Ok(CommandExit::Done)
         }
         args::RunCommand::Cancel(name) => {
-            end_run(cli, cli.resolve_id(name.id, output).await?, "cancel", output).await
+            end_run(cli, cli.resolve_id(name.id, output).await?, ("cancel", name.tree), output).await
         }
         args::RunCommand::Terminate(name) => {
             let run = cli.resolve_id(name.id, output).await?;
@@ -116,7 +121,7 @@ pub(super) async fn run(
                 let question = format!("End {run} now? This also stops a tool call that is running.");
                 cli.confirm(&question, output).await?;
             }
-            end_run(cli, run, "terminate", output).await
+            end_run(cli, run, ("terminate", name.tree), output).await
         }
         args::RunCommand::Export(export) => print_journal(cli, &export, output).await,
     }
@@ -125,10 +130,11 @@ pub(super) async fn run(
 async fn end_run(
     cli: &Cli<'_>,
     run: RunId,
-    verb: &str,
+    (verb, with_tree): (&str, bool),
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
-    let told: RunResource = cli.client.post(&format!("/v1/runs/{run}/{verb}")).await?;
+    let tree = if with_tree { "?tree=true" } else { "" };
+    let told: RunResource = cli.client.post(&format!("/v1/runs/{run}/{verb}{tree}")).await?;
     let now = verb == "terminate";
     let run = if now && !told.status.is_terminal() {
         await_settled(cli, run, |run| !run.status.is_terminal()).await.unwrap_or(told)

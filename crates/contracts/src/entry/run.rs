@@ -13,6 +13,7 @@ use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId};
 use crate::run::RunKind;
 use crate::scope::Actor;
 use crate::session::ItemKind;
+use crate::task_origin::TaskOrigin;
 use crate::workspace::WorkspaceReference;
 
 /// Fields of [`Entry::RunStarted`](super::Entry::RunStarted).
@@ -34,6 +35,10 @@ pub struct RunStarted {
     /// The approved call that is all it does. Only a run of kind `worker` has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<ApprovedCall>,
+    /// Which call spawned the task that its session is for. Every run of such a session has it and stays within its grants;
+    /// the one that does the task is of kind `task`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Box<TaskOrigin>>,
     /// The directory that it works in, if its input named one in the place of the agent's workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceReference>,

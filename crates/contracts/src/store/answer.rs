@@ -142,6 +142,20 @@ pub enum CommitRefusal {
         /// How many may be.
         most: usize,
     },
+    /// As many tasks that runs of the agent spawned are open as may be.
+    #[error(
+        "{most} tasks that this agent spawned have not ended, which is the most; wait until some of them have"
+    )]
+    TasksFull {
+        /// How many may be.
+        most: usize,
+    },
+    /// Too many spawns lead to the task.
+    #[error("this run is itself a task at depth {most}, and tasks go no deeper")]
+    TaskTooDeep {
+        /// The deepest that a task may be.
+        most: u32,
+    },
     /// The state entry changed.
     #[error("the state entry is at version {found}")]
     StateVersion {

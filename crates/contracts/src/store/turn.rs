@@ -12,6 +12,7 @@ use crate::id::{AgentId, ItemId, RunId, SessionId, WriteId};
 use crate::run::RunHead;
 use crate::scope::Actor;
 use crate::session::{InboxOwner, ItemKind, SessionKey};
+use crate::task_origin::TaskOrigin;
 
 /// Opens a session. Refused with [`CommitRefusal::SessionExists`](super::CommitRefusal::SessionExists) when the key
 /// finds one.
@@ -31,6 +32,11 @@ pub struct SessionOpen {
     /// Whether an import fills it. Until [`Mutation::ImportEnd`](super::Mutation::ImportEnd) no read shows the session, nor
     /// anything that is in it, and only its key is taken.
     pub importing: bool,
+    /// Which call spawned the task that the session is for, if one did. Refused with
+    /// [`CommitRefusal::TaskTooDeep`](super::CommitRefusal::TaskTooDeep) beyond [`DEPTH_MAX`](crate::task::DEPTH_MAX), and
+    /// with [`CommitRefusal::TasksFull`](super::CommitRefusal::TasksFull) if [`OPEN_MAX`](crate::task::OPEN_MAX) tasks that
+    /// runs of the parent's agent spawned have not ended. Tasks whose own agent has ended do not count.
+    pub task: Option<Box<TaskOrigin>>,
 }
 
 /// The key of an inbox item, unique in its tenant.
@@ -157,6 +163,9 @@ pub struct TurnClaim {
     pub entries: Vec<NewEntry>,
     /// What the run's row says.
     pub head: RunHead,
+    /// An item for another session that says how the run ended, where it ends in its own claim. It is put only if the claim is
+    /// granted, and the receipt names no position of it.
+    pub notice: Option<Box<InboxPut>>,
 }
 
 /// Writes a custom state entry of a session, which has at most [`StatePut::ENTRIES_MAX`] of them.

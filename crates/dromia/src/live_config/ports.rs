@@ -104,6 +104,10 @@ impl Gate for LiveGate {
         self.0.load().note_rights(tenant, agent, number, grants)
     }
 
+    fn share_grants(&self, grants: &[String], bound: &[String]) -> Vec<String> {
+        self.0.load().share_grants(grants, bound)
+    }
+
     fn await_withdrawal<'a>(
         &'a self,
         scope: &'a Scope,

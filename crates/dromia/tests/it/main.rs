@@ -85,6 +85,7 @@ mod schema;
 mod scopes;
 mod service;
 mod shell;
+mod spawning;
 mod starved;
 mod suggesting;
 mod suspended;

@@ -133,6 +133,7 @@ const LEAVES: &[(&str, How)] = &[
     ("run list", Prints(&[])),
     ("run show", Prints(&["{run}"])),
     ("run watch", Prints(&["{run}"])),
+    ("run tree", Prints(&["{run}"])),
     ("run why", Prints(&["{run}"])),
     ("run resume", Prints(&["{yielded}"])),
     ("run cancel", Prints(&["{slow}"])),

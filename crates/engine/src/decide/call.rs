@@ -140,6 +140,7 @@ impl DecisionDraft {
     pub(super) fn accept_output(&mut self, call: CallId, output: ToolOutput) -> NextAction {
         let status = if output.failed { CallStatus::Error } else { CallStatus::Ok };
         self.sends.extend(output.sends);
+        self.opens.extend(output.opens);
         self.finish_judged(call, status, output.parts, output.egress, None);
         self.go_on()
     }

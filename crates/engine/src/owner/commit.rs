@@ -39,7 +39,7 @@ impl RunOwner {
             state: &self.state,
             payer: self.pending_payer(),
             message: self.delivery_message(),
-            wake: self.wake_message(),
+            wake: self.end_notice(),
         };
         let appended = self.journal.append_pending(append).await?;
         Ok(appended.map(|waiting| self.waiting |= waiting))

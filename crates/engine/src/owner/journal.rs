@@ -10,7 +10,7 @@ use dromia_contracts::runs::LiveEvent;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, DeliveryPrepare, FileLabelsPut, InboxPut, Mutation, NewEntry, RunAppend,
-    WriteBatch,
+    SessionOpen, WriteBatch,
 };
 
 use super::error::OwnershipError;
@@ -37,6 +37,8 @@ pub(crate) struct JournalWriter {
     pub(crate) durable: u64,
     pub(crate) pending: Vec<NewEntry>,
     pub(crate) sends: Vec<InboxPut>,
+    /// Sessions that are opened before these items are put.
+    pub(crate) opens: Vec<SessionOpen>,
     /// What a person is asked with the pending entries.
     pub(crate) asks: Vec<ApprovalRequest>,
     /// How many bytes were scanned for secrets to quote them in the pending requests.
@@ -57,7 +59,7 @@ pub(super) struct JournalAppend<'a> {
     pub(super) payer: BudgetPayer,
     /// The run's answer, if a channel gets it.
     pub(super) message: Option<DeliveryPrepare>,
-    /// The message to the session that asked for the approved call, if it has ended.
+    /// The message to the session that waits for the end of the run, if it has ended.
     pub(super) wake: Option<InboxPut>,
 }
 
@@ -71,6 +73,7 @@ impl JournalWriter {
     pub(super) fn add_decision(&mut self, decision: &mut RunDecision) {
         self.pending.append(&mut decision.entries);
         self.sends.append(&mut decision.sends);
+        self.opens.append(&mut decision.opens);
         self.asks.append(&mut decision.asks);
     }
 
@@ -126,11 +129,12 @@ impl JournalWriter {
     ) -> Result<Result<bool, CommitRefusal>, OwnershipError> {
         let JournalAppend { core, identity, state, payer, message, mut wake } = append;
         let rings = message.is_some();
-        let sends = std::mem::take(&mut self.sends);
+        let (sends, opens) = (std::mem::take(&mut self.sends), std::mem::take(&mut self.opens));
         let asks = std::mem::take(&mut self.asks);
         let files = std::mem::take(&mut self.files);
         let mut batch = WriteBatch::new(identity.scope.tenant());
         batch.payer = Some(payer);
+        batch.mutations.extend(opens.iter().cloned().map(Mutation::SessionOpen));
         batch.mutations.extend(sends.iter().cloned().map(Mutation::InboxPut));
         batch.mutations.extend(message.map(Mutation::DeliveryPrepare));
         batch.mutations.extend(wake.clone().map(Mutation::InboxPut));
@@ -210,7 +214,7 @@ impl JournalWriter {
                     {
                         // All of it but the call that was to begin, or to be asked for, is still to be written.
                         (self.pending, self.sends, self.asks) = (append.entries, sends, asks);
-                        self.files = files;
+                        (self.files, self.opens) = (files, opens);
                     }
                     return Ok(Err(refusal));
                 }

@@ -16,6 +16,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 
 use super::live_text::LivePieces;
+use super::spawned_tasks::bound_tasks;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{DecisionInput, NextAction};
 
@@ -46,6 +47,7 @@ impl RunOwner {
             hops: self.story.hops,
             run: self.identity.run,
             session: self.identity.session,
+            task: self.state.started.as_ref().and_then(|started| started.task.clone()),
             label: self.story.taint.label,
             past: Arc::clone(&self.story.taint.past),
             key: id.idempotency_key(self.identity.run),
@@ -97,6 +99,7 @@ impl RunOwner {
             }
         };
         if transactional {
+            let output = bound_tasks(&*self.core.ports.gate, &grants, output);
             return self.finish_transactional(id, output).await;
         }
         // Its file labels become durable with its result, and are dropped with it.
@@ -113,19 +116,24 @@ impl RunOwner {
     ) -> Result<NextAction, OwnershipError> {
         let saved =
             (self.state.clone(), self.story.clone(), self.journal.pending.clone(), self.journal.asks.clone());
+        let undone = if output.opens.is_empty() { "sent" } else { "spawned" };
         let next = self.decide_next(DecisionInput::Finished(id, output));
         match self.try_commit().await? {
             None => Ok(next),
             Some(CommitRefusal::BudgetExhausted(exhausted)) => {
                 (self.state, self.story, self.journal.pending, self.journal.asks) = saved;
                 self.journal.sends.clear();
+                self.journal.opens.clear();
                 Ok(self.exhaust_budget(exhausted))
             }
             Some(refusal) => {
                 (self.state, self.story, self.journal.pending, self.journal.asks) = saved;
                 self.journal.sends.clear();
-                let parts =
-                    vec![ContentPart::new_text(format!("Nothing was sent: {refusal}."), Label::PUBLIC_FACT)];
+                self.journal.opens.clear();
+                let parts = vec![ContentPart::new_text(
+                    format!("Nothing was {undone}: {refusal}."),
+                    Label::PUBLIC_FACT,
+                )];
                 let output = ToolOutput { failed: true, parts, ..ToolOutput::default() };
                 Ok(self.decide_next(DecisionInput::Finished(id, output)))
             }

@@ -38,6 +38,7 @@ fn started(approved: Option<ApprovedCall>) -> RunStarted {
         after: 0,
         resumes: None,
         approved,
+        task: None,
         workspace: None,
         config: Digest::default(),
         prompt: Digest::default(),

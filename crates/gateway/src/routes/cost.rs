@@ -2,7 +2,7 @@
 //!
 //! Nothing is priced here: the amounts are those of the journal. A run's own sum is its row's, which the engine
 //! wrote in the commit of the entries; the attempts are read off the same entries, so they add up to it. `total`
-//! adds the runs that went on from a yielded one, each from the one before; no run has children of another kind. What came
+//! adds the runs that went on from a yielded one, each from the one before; tasks that the run spawned are in its tree (`run_tree`). What came
 //! as a file was spent elsewhere: a summary leaves it out and says how much that is.
 //!
 //! Bounds: a summary counts at most [`RUNS_MAX`] runs, or [`RUNS_BY_MODEL_MAX`] where their entries are read as well, and

@@ -11,7 +11,6 @@ use dromia_api::ListPage;
 use dromia_api::run::{JournalPage, RunExplanation, RunResource};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::run::{self, RunStatus};
-use dromia_contracts::runs::RunEndMode;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{PageRequest, RunFilter};
 use dromia_contracts::{ErrorCode, RunId, Scope, SessionId};
@@ -72,7 +71,7 @@ fn run_view(core: &GatewayCore, run: &run::RunRecord, question: Option<String>) 
     wire::api_run(run, core.ports.runs.is_imported(run.session, run.id), question)
 }
 
-async fn find_run_view(core: &GatewayCore, scope: &Scope, run: RunId) -> Answer<RunResource> {
+pub(super) async fn find_run_view(core: &GatewayCore, scope: &Scope, run: RunId) -> Answer<RunResource> {
     let run = find_run(core, scope, run).await?;
     let question = read_question(core, scope, InboxOwner::Run(run.id)).await?;
     // A run whose journal cannot be read is shown all the same.
@@ -109,30 +108,6 @@ pub(crate) async fn resume_run(
 ) -> Answer<Response> {
     let submitted = core.ports.runs.resume_run(caller.scope, parse_id(&run)?).await?;
     Ok((StatusCode::ACCEPTED, Json(wire::event_accepted(&submitted))).into_response())
-}
-
-pub(crate) async fn cancel_run(
-    State(core): State<Shared>,
-    caller: Caller,
-    PathSegments(run): PathSegments<String>,
-) -> Answer<Response> {
-    end_run(&core, caller, &run, RunEndMode::Cancel).await
-}
-
-pub(crate) async fn terminate_run(
-    State(core): State<Shared>,
-    caller: Caller,
-    PathSegments(run): PathSegments<String>,
-) -> Answer<Response> {
-    end_run(&core, caller, &run, RunEndMode::Terminate).await
-}
-
-/// Asks a run to end and answers with its status; it may take until its next unit border.
-async fn end_run(core: &GatewayCore, caller: Caller, run: &str, end: RunEndMode) -> Answer<Response> {
-    let run = parse_id(run)?;
-    core.ports.runs.end_run(caller.scope.clone(), run, end).await?;
-    let run = find_run_view(core, &caller.scope, run).await?;
-    Ok((StatusCode::ACCEPTED, Json(run)).into_response())
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -2,6 +2,7 @@
 
 use dromia_contracts::entry::{Entry, InputsTaken};
 use dromia_contracts::id::{RunId, SessionId};
+use dromia_contracts::run::RunKind;
 use dromia_contracts::store::{CommitRefusal, NewEntry, RunAppend};
 
 use super::budget::ChargedRun;
@@ -28,6 +29,10 @@ impl<'b> BatchDraft<'b> {
             let session = self.sessions.find_session(db, before.session)?;
             if session.head.active == Some(append.run) {
                 session.head.active = None;
+                session.changed = true;
+            }
+            if before.kind == RunKind::Task {
+                session.task_run = Some((append.run, false));
                 session.changed = true;
             }
         }

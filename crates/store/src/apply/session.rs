@@ -7,6 +7,7 @@ use dromia_contracts::audit::AuditChange;
 use dromia_contracts::id::{AgentId, RunId, SessionId};
 use dromia_contracts::session::{SessionHead, SessionKey};
 use dromia_contracts::store::{CommitRefusal, SessionOpen};
+use dromia_contracts::task::{self, TaskOrigin};
 
 use super::agent::AgentDrafts;
 use super::audit::ActList;
@@ -23,6 +24,8 @@ pub(super) struct SessionDraft<'b> {
     open: Option<&'b SessionOpen>,
     /// Whether the batch ends the import that fills it.
     import_ended: bool,
+    /// The run of its task that the batch begins or ends, and whether that run is open.
+    pub(super) task_run: Option<(RunId, bool)>,
 }
 
 /// The sessions that the batch touches.
@@ -63,6 +66,7 @@ impl<'b> SessionDrafts<'b> {
                     changed: false,
                     open: None,
                     import_ended: false,
+                    task_run: None,
                 })
             })
             .optional()?;
@@ -97,6 +101,9 @@ impl<'b> SessionDrafts<'b> {
         if let Some(session) = self.session_of_key(db, open.agent, &open.key)? {
             return Err(CommitRefusal::SessionExists { session }.into());
         }
+        if let Some(task) = &open.task {
+            self.check_task(db, task)?;
+        }
         self.rows.push(SessionDraft {
             session: open.session,
             agent: open.agent,
@@ -104,7 +111,36 @@ impl<'b> SessionDrafts<'b> {
             changed: true,
             open: Some(open),
             import_ended: false,
+            task_run: None,
         });
+        Ok(())
+    }
+
+    /// Checks that one more task may be spawned below a run.
+    fn check_task(&self, db: TenantDb<'_>, task: &TaskOrigin) -> Checked {
+        if task.depth == 0 || task.depth > task::DEPTH_MAX {
+            return Err(CommitRefusal::TaskTooDeep { most: task::DEPTH_MAX }.into());
+        }
+        for run in [task.run, task.root] {
+            let is_known = db
+                .prepare_cached("SELECT 1 FROM runs WHERE tenant = ?1 AND run = ?2")?
+                .exists(params![db.tenant.as_bytes(), run.as_bytes()])?;
+            if !is_known {
+                return Err(CommitRefusal::NotFound(run.to_string()).into());
+            }
+        }
+        // A task of an agent that has ended is never taken, so it does not count.
+        let stored: u32 = db
+            .prepare_cached(
+                "SELECT count(*) FROM sessions s JOIN agents a ON a.tenant = s.tenant AND a.agent = s.agent \
+                 WHERE s.tenant = ?1 AND s.parent_agent = ?2 AND s.open = 1 AND a.state IN (0, 1)",
+            )?
+            .query_row(params![db.tenant.as_bytes(), task.agent.as_bytes()], |row| row.get(0))?;
+        let drafted = self.rows.iter().filter_map(|draft| draft.open?.task.as_ref());
+        let open = stored as usize + drafted.filter(|other| other.agent == task.agent).count();
+        if open >= task::OPEN_MAX {
+            return Err(CommitRefusal::TasksFull { most: task::OPEN_MAX }.into());
+        }
         Ok(())
     }
 
@@ -165,8 +201,8 @@ impl TableDraft for SessionDrafts<'_> {
         for draft in self.rows.iter().filter(|draft| draft.changed) {
             if let Some(open) = draft.open {
                 db.prepare_cached(
-                    "INSERT INTO sessions (tenant, agent, session, platform, channel, actor, at) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT INTO sessions (tenant, agent, session, platform, channel, actor, at, task, parent_agent, \
+                     root, open) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 )?
                 .execute(params![
                     db.tenant.as_bytes(),
@@ -176,6 +212,22 @@ impl TableDraft for SessionDrafts<'_> {
                     open.key.channel,
                     open.key.actor.as_str(),
                     open.at.as_millisecond(),
+                    open.task.as_deref().map(task_text),
+                    open.task.as_ref().map(|task| task.agent.as_bytes()),
+                    open.task.as_ref().map(|task| task.root.as_bytes()),
+                    open.task.as_ref().map(|_| 1),
+                ])?;
+            }
+            if let Some((run, is_open)) = draft.task_run {
+                db.prepare_cached(
+                    "UPDATE sessions SET task_run = ?4, open = ?5 WHERE tenant = ?1 AND agent = ?2 AND session = ?3",
+                )?
+                .execute(params![
+                    db.tenant.as_bytes(),
+                    draft.agent.as_bytes(),
+                    draft.session.as_bytes(),
+                    run.as_bytes(),
+                    i64::from(is_open),
                 ])?;
             }
             let sql = match draft.open {
@@ -220,7 +272,7 @@ impl TableDraft for SessionDrafts<'_> {
 fn session_stands(db: TenantDb<'_>, open: &SessionOpen) -> Checked<bool> {
     let same = db
         .prepare_cached(
-            "SELECT platform = ?4 AND channel = ?5 AND actor = ?6 AND at = ?7 \
+            "SELECT platform = ?4 AND channel = ?5 AND actor = ?6 AND at = ?7 AND task IS ?8 \
              FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3",
         )?
         .query_row(
@@ -232,9 +284,15 @@ fn session_stands(db: TenantDb<'_>, open: &SessionOpen) -> Checked<bool> {
                 open.key.channel,
                 open.key.actor.as_str(),
                 open.at.as_millisecond(),
+                open.task.as_deref().map(task_text),
             ],
             |row| row.get(0),
         )
         .optional()?;
     Ok(same.unwrap_or(false))
+}
+
+/// Writes the origin of a task as it is stored. Strings, numbers and ids only, so serialization has no failing case.
+fn task_text(task: &TaskOrigin) -> String {
+    serde_json::to_string(task).unwrap_or_default()
 }

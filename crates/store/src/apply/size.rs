@@ -45,6 +45,8 @@ impl BatchSize {
                 Mutation::SessionOpen(open) => {
                     size.bytes +=
                         open.key.platform.len() + open.key.channel.len() + open.key.actor.as_str().len();
+                    size.bytes +=
+                        open.task.iter().flat_map(|task| &task.grants).map(String::len).sum::<usize>();
                 }
                 Mutation::InboxPut(put) => {
                     size.bytes += put.body.len() + put.author.as_str().len();
@@ -95,6 +97,10 @@ impl BatchSize {
         if let Some(claim) = &batch.claim {
             size.rows += 1;
             size.add_entries(&claim.entries);
+            if let Some(notice) = &claim.notice {
+                size.rows += 1;
+                size.bytes += notice.body.len() + notice.author.as_str().len();
+            }
         }
         size
     }
@@ -140,6 +146,7 @@ pub(crate) fn batch_bodies(batch: &WriteBatch) -> impl Iterator<Item = &bytes::B
         Mutation::InboxPut(put) => Some(&put.body),
         _ => None,
     });
+    let items = items.chain(batch.claim.iter().filter_map(|claim| Some(&claim.notice.as_ref()?.body)));
     entries.filter_map(|new| new.body.as_ref()).chain(items)
 }
 

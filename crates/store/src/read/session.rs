@@ -1,6 +1,7 @@
 //! Sessions, pins and custom state.
 
 use bytes::Bytes;
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use dromia_contracts::digest::Digest;
@@ -8,13 +9,15 @@ use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
 use dromia_contracts::scope::Actor;
 use dromia_contracts::session::{SessionHead, SessionKey, SessionRecord};
 use dromia_contracts::store::{PageRequest, PendingSession, StateEntry};
+use dromia_contracts::task::TaskOrigin;
 
 use super::{FIRST, Found, LAST, ScopeView, page_limit};
 use crate::check_value;
 use crate::column_codes;
 use crate::reader::ReadFailure;
 
-const COLUMNS: &str = "h.session, h.agent, s.platform, s.channel, s.actor, s.at, h.last, h.taken, h.active";
+const COLUMNS: &str =
+    "h.session, h.agent, s.platform, s.channel, s.actor, s.at, h.last, h.taken, h.active, s.task";
 
 /// Holds for the heads of sessions that no import fills. Few sessions are ever being filled, so that is a look into an
 /// empty table.
@@ -42,7 +45,15 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
             taken: column_codes::read_counter(row, 7)?,
             active: column_codes::bytes_opt(row, 8)?.map(RunId::from_bytes),
         },
+        task: read_origin(row, 9)?,
     })
+}
+
+/// Reads which call spawned the task of a session, from its JSON.
+pub(super) fn read_origin(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Box<TaskOrigin>>> {
+    let Some(text) = row.get_ref(column)?.as_str_or_null()? else { return Ok(None) };
+    let damaged = |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error));
+    serde_json::from_str(text).map(Some).map_err(damaged)
 }
 
 pub(crate) fn by_id(db: &Connection, view: ScopeView, session: SessionId) -> Found<Option<SessionRecord>> {

@@ -104,6 +104,15 @@ async fn a_forgotten_period_after_a_clock_step_back_is_caught() {
 }
 
 #[tokio::test]
+async fn an_open_task_that_is_not_counted_is_caught() {
+    let claim = "an_agent_has_so_many_open_tasks_and_one_more_is_refused";
+    let forgets = "CREATE TRIGGER fault AFTER INSERT ON sessions BEGIN UPDATE sessions SET open = 0 \
+                   WHERE tenant = NEW.tenant AND session = NEW.session AND NEW.open = 1; END";
+    assert!(holds_with(claim, "").await);
+    assert!(!holds_with(claim, forgets).await);
+}
+
+#[tokio::test]
 async fn a_late_settlement_that_deletes_newer_counts_is_caught() {
     let claim = "a_call_that_ends_in_a_later_period_leaves_the_count_of_that_period";
     let deletes = "CREATE TRIGGER fault AFTER DELETE ON budget_open BEGIN \

@@ -143,7 +143,15 @@ pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
 
 pub(crate) fn session_open(session: SessionId, agent: AgentId, channel: &str) -> Mutation {
     let key = SessionKey { platform: "cli".into(), channel: channel.into(), actor: Actor::new("cli:ada") };
-    Mutation::SessionOpen(SessionOpen { session, agent, key, at: at(0), believes: false, importing: false })
+    Mutation::SessionOpen(SessionOpen {
+        session,
+        agent,
+        key,
+        at: at(0),
+        believes: false,
+        importing: false,
+        task: None,
+    })
 }
 
 pub(crate) fn put(session: SessionId, item: ItemId, body: &str, key: Option<&str>) -> InboxPut {
@@ -171,6 +179,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         after,
         resumes: None,
         approved: None,
+        task: None,
         workspace: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
@@ -198,6 +207,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         take: take.to_vec(),
         entries: entries.map(|entry| NewEntry { at: at(2), entry, body: None }).into(),
         head: head(RunStatus::Running),
+        notice: None,
     }
 }
 

@@ -64,6 +64,7 @@ impl ImportedSession {
             take,
             // One that time would wake.
             head: run_head(RunStatus::Parked),
+            notice: None,
         });
         batch
     }

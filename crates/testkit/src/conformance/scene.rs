@@ -125,6 +125,7 @@ impl StoreScene {
             take: take.to_vec(),
             entries: vec![run_started(self.agent, self.session, after, take), model_called(1)],
             head: run_head(RunStatus::Running),
+            notice: None,
         }
     }
 
@@ -263,6 +264,7 @@ pub(super) fn session_open(session: SessionId, agent: AgentId, channel: &str) ->
         at: scene_time(2),
         believes: false,
         importing: false,
+        task: None,
     })
 }
 
@@ -300,6 +302,7 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
             after,
             resumes: None,
             approved: None,
+            task: None,
             workspace: None,
             config: Digest::default(),
             prompt: Digest::default(),

@@ -179,7 +179,7 @@ impl TenantRows {
                     self.approvals.give_up_approvals(set.agent);
                 }
             }
-            Mutation::SessionOpen(open) => self.sessions.open_session(open, &self.agents)?,
+            Mutation::SessionOpen(open) => self.open_session(open)?,
             Mutation::ImportEnd(session) => self.sessions.end_import(*session)?,
             Mutation::InboxPut(put) => return self.inbox_put(put).map(Some),
             Mutation::PinPut(TextPin { digest, bytes }) => {

@@ -26,6 +26,7 @@ use dromia_contracts::store::{
     PendingSession, Read, RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, Store, StoreHealth,
     StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
+use dromia_contracts::task::SpawnedTask;
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
@@ -309,6 +310,15 @@ impl Store for ReferenceStore {
             });
             rows.await
         })
+    }
+
+    fn spawned_tasks<'a>(
+        &'a self,
+        scope: &'a Scope,
+        root: RunId,
+        asked: PageRequest<SessionId>,
+    ) -> Read<'a, Vec<SpawnedTask>> {
+        self.read_rows(scope, |rows| rows.list_spawned(scope, root, asked))
     }
 
     fn journal_entries<'a>(

@@ -43,7 +43,8 @@ impl SessionRows {
     ) -> Result<(), CommitRefusal> {
         let SessionOpen { session, agent, key, at, .. } = open;
         if let Some(known) = self.rows.get(session) {
-            let same = (known.agent, &known.key, known.opened_at) == (*agent, key, *at);
+            let same =
+                (known.agent, &known.key, known.opened_at, &known.task) == (*agent, key, *at, &open.task);
             return if same {
                 Ok(())
             } else {
@@ -58,8 +59,8 @@ impl SessionRows {
             return Err(CommitRefusal::SessionExists { session: *found });
         }
         self.keys.insert((*agent, key.clone()), *session);
-        let head = SessionHead::default();
-        let row = SessionRecord { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head };
+        let (head, task) = (SessionHead::default(), open.task.clone());
+        let row = SessionRecord { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head, task };
         self.rows.insert(*session, row);
         if open.importing {
             self.imports.insert(*session);

@@ -144,7 +144,7 @@ impl TenantRows {
         claim: &TurnClaim,
         payer: Option<&BudgetPayer>,
     ) -> Result<bool, CommitRefusal> {
-        let TurnClaim { session: id, agent, run, after, take, entries, head } = claim;
+        let TurnClaim { session: id, agent, run, after, take, entries, head, notice } = claim;
         let missing = || CommitRefusal::NotFound(id.to_string());
         let session =
             self.sessions.rows.get(id).filter(|session| session.agent == *agent).ok_or_else(missing)?;
@@ -196,6 +196,9 @@ impl TenantRows {
         let later = self.next_inputs(*run, *id, entries)?;
         self.take_upto(*run, *id, later);
         self.head_set(*run, 1, entries, *head);
+        if let Some(put) = notice {
+            self.inbox_put(put)?;
+        }
         Ok(true)
     }
 

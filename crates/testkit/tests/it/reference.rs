@@ -79,6 +79,31 @@ fn a_part_that_picks_one_of_two_ids_is_caught() {
     assert!(played.is_err(), "a store that names one of two ids passes");
 }
 
+/// A store that puts what a claim says of its end whether the claim is granted or not.
+#[derive(Debug)]
+struct HastyNoticeStore(ReferenceStore);
+
+impl StoreWrapper for HastyNoticeStore {
+    fn wrapped_store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn commit(&self, mut batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
+        let notice = batch.claim.as_mut().and_then(|claim| claim.notice.take());
+        batch.mutations.extend(notice.map(|put| Mutation::InboxPut(*put)));
+        self.0.commit(batch)
+    }
+}
+
+#[test]
+fn a_notice_that_does_not_wait_for_its_claim_is_caught() {
+    let name = "a_notice_is_put_with_its_claim_or_not_at_all";
+    let claim = CLAIMS.iter().find(|(claim, _)| *claim == name).expect("the claim").1;
+    let hasty: Arc<dyn Store> = Arc::new(HastyNoticeStore(ReferenceStore::new()));
+    let play = AssertUnwindSafe(move || SimExecutor::new(1).block_on(claim(hasty)));
+    assert!(std::panic::catch_unwind(play).is_err(), "a false notice passes");
+}
+
 #[test]
 fn every_reference_change_leaves_one_record() {
     let store = ReferenceStore::new();

@@ -17,7 +17,7 @@ use super::workspaces::require_workspace;
 use super::{CallSite, Toolbox};
 use crate::arguments::{
     FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend, PastRead,
-    ProgramExecute, ShellExecute, parse_arguments,
+    ProgramExecute, ShellExecute, TaskSpawn, parse_arguments,
 };
 use crate::catalogue::BuiltinTool;
 use crate::edit;
@@ -30,6 +30,7 @@ use crate::past_read;
 use crate::program::{self, JudgedProgram};
 use crate::search;
 use crate::spilled_output;
+use crate::task_spawn;
 use crate::web;
 use crate::workspace::{MissingDirectory, Workspace};
 
@@ -75,6 +76,7 @@ impl Toolbox {
                 Ok(self.spill_output(&context, pieces, output, long).await)
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
+            BuiltinTool::TaskSpawn => self.spawn_task(&context, &call).await,
             BuiltinTool::PastRead => {
                 let arguments: PastRead = parse_arguments(&call.arguments)?;
                 past_read::read_past(&context.past, &arguments).map(done_output)
@@ -185,6 +187,20 @@ impl Toolbox {
         let parts =
             vec![ContentPart::new_text("sent; the answer, if any, stays in that session", WORKSPACE_FACT)];
         Ok(ToolOutput { parts, sends: vec![item], ..ToolOutput::default() })
+    }
+}
+
+impl Toolbox {
+    async fn spawn_task(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+        let arguments: TaskSpawn = parse_arguments(&call.arguments)?;
+        let hops_max = self.call_settings().hops_max;
+        let (open, item) =
+            task_spawn::prepare_task(&*self.store, &self.runtime, context, call, arguments, hops_max)
+                .await
+                .map_err(|error| error.to_string())?;
+        let text = format!("spawned in {}; its result comes as a message when it has ended", open.session);
+        let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
+        Ok(ToolOutput { parts, sends: vec![item], opens: vec![open], ..ToolOutput::default() })
     }
 }
 

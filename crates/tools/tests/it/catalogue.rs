@@ -34,6 +34,7 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
             ("past.read", EffectClass::Pure),
             ("plan.declare", EffectClass::Pure),
             ("shell.execute", EffectClass::Unkeyed),
+            ("task.spawn", EffectClass::Transactional),
             ("time.now", EffectClass::Pure),
         ]
     );
@@ -41,7 +42,7 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
 }
 
 #[test]
-fn the_whole_tool_list_stays_under_4600_bytes() {
+fn the_whole_tool_list_stays_under_5040_bytes() {
     let bench = Bench::new();
     let list: Vec<_> = bench
         .toolbox
@@ -54,7 +55,7 @@ fn the_whole_tool_list_stays_under_4600_bytes() {
         )
         .collect();
     let bytes = serde_json::to_vec(&list).expect("serializes").len();
-    assert!(bytes <= 4600, "{bytes} bytes: {}", json!(list));
+    assert!(bytes <= 5040, "{bytes} bytes: {}", json!(list));
 }
 
 /// Programs find the variable where the operator gave the tool a way out, and only there: so it is true in both cases.
@@ -125,6 +126,7 @@ fn canonical_arguments_prepare_to_themselves() {
             "plan.declare",
             r#"{"tools":{"b":{"times":2,"amount_max":10.50,"arguments":{"b":[{"y":1,"x":true}]}},"a":{"to":["x"],"texts":["y"]}}}"#,
         ),
+        ("task.spawn", r#"{"task":"count","rights":["file.read"],"agent":"ops"}"#),
         ("time.now", " {} "),
         ("exec", r#"{"argv":["ls","a b"],"cwd":"./x/"}"#),
         ("shell.execute", r#"{"command":"ls | wc"}"#),

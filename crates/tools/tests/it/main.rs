@@ -14,5 +14,6 @@ mod programs;
 mod races;
 mod referenced;
 mod shared;
+mod task_spawn;
 mod text;
 mod web;

@@ -34,7 +34,7 @@ const OPTIONS: [(&str, CompletionKind); 3] = [
 ];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, CompletionKind); 46] = [
+const PLACES: [(&str, &str, CompletionKind); 47] = [
     ("docs", "page", CompletionKind::Page),
     ("agent create", "model", CompletionKind::Model),
     ("agent show", "name", CompletionKind::Agent),
@@ -52,6 +52,7 @@ const PLACES: [(&str, &str, CompletionKind); 46] = [
     ("session export", "id", CompletionKind::Session),
     ("run show", "id", CompletionKind::Run),
     ("run watch", "id", CompletionKind::Run),
+    ("run tree", "id", CompletionKind::Run),
     ("run why", "id", CompletionKind::Run),
     ("run resume", "id", CompletionKind::Run),
     ("run cancel", "id", CompletionKind::Run),

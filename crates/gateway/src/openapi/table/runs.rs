@@ -5,7 +5,7 @@ use dromia_api::event::EventAccepted;
 use dromia_api::id::IdMatches;
 use dromia_api::run::{
     CallDecision, CallOutput, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM,
-    JournalEntryResource, JournalPage, RunExplanation, RunResource, StreamEnd, TextDelta,
+    JournalEntryResource, JournalPage, RunExplanation, RunResource, RunTree, StreamEnd, TextDelta,
 };
 use dromia_api::session::{SessionImport, SessionResource, StateEntry, StateWritten, TranscriptPage};
 use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, ListPage, ProblemDetails};
@@ -70,6 +70,7 @@ pub(super) fn session_operations() -> Vec<Operation> {
 pub(super) fn run_operations() -> Vec<Operation> {
     let ended = |path, id, summary| {
         Operation::new("POST", path, id, summary)
+            .with_query::<queries::RunEndQuery>()
             .gives_json::<RunResource>(202, "The run's state; it ends at its next safe point.")
             .writes_store()
             .fails_with(&[ErrorCode::RunNotFound, ErrorCode::RunTerminal])
@@ -139,6 +140,12 @@ pub(super) fn run_operations() -> Vec<Operation> {
         .with_query::<queries::Decisions>()
         .gives_json::<ListPage<CallDecision>>(200, "A page of decisions, in the order of the journal.")
         .fails_with(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),
+        Operation::new("GET", "/v1/runs/{run}/tree", "run_tree", "Show the tree that a run belongs to")
+            .gives_json::<RunTree>(
+                200,
+                "The run that began the tree and the tasks below it, at most 256 nodes, each with its own and its total cost.",
+            )
+            .fails_with(&[ErrorCode::RunNotFound]),
         Operation::new("GET", "/v1/runs/{run}/why", "run_why", "Explain why a run is in its state")
             .gives_json::<RunExplanation>(200, "What the run waits for, and what continues it.")
             .fails_with(&[ErrorCode::RunNotFound, ErrorCode::JournalUnreadable]),

@@ -148,6 +148,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
             at,
             believes: false,
             importing: false,
+            task: None,
         }));
     done(world);
     let item = ItemId::from_bytes(*house.run.as_bytes());
@@ -159,6 +160,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         after: 0,
         resumes: None,
         approved: None,
+        task: None,
         workspace: None,
         config: Digest::default(),
         prompt: Digest::default(),
@@ -189,6 +191,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         agent: house.agent,
         run: house.run,
         after: 0,
+        notice: None,
         take: vec![item],
         entries: vec![NewEntry { at, entry: started, body: None }],
         head: RunHead {

@@ -7,13 +7,14 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::ApprovalState;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::delivery::{DeadReason, DeliveryState};
-use dromia_contracts::run::RunStatus;
+use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::store::{
     AgentStateSet, ApprovalRuleRemove, CursorMove, DeliveryDrop, DeliveryRedrive, FeedNumber, ItemKey,
-    KeyLifetime, Mutation, StatePut, TextPin, TokenCreate, TurnClaim, WriteBatch,
+    KeyLifetime, Mutation, SessionOpen, StatePut, TextPin, TokenCreate, TurnClaim, WriteBatch,
 };
+use dromia_contracts::task::TaskOrigin;
 use dromia_contracts::token::TokenScope;
-use dromia_contracts::{AgentId, Digest, ItemId, RunId, SessionId, WriteId};
+use dromia_contracts::{AgentId, CallId, Digest, ItemId, RunId, SessionId, WriteId};
 
 use super::BatchWriter;
 use crate::conformance::approval;
@@ -23,6 +24,21 @@ use crate::conformance::scene::{
     agent_create, as_import, model_called, run_append, run_head, run_started, scene_time, session_open,
     settle_delivery, start_delivery,
 };
+
+/// Has a session be for a task that a run spawned.
+fn with_task(open: Mutation, parent: &RunRecord, depth: u32) -> Mutation {
+    let Mutation::SessionOpen(open) = open else { return open };
+    let task = TaskOrigin {
+        run: parent.id,
+        call: CallId { step: 1, index: 0 },
+        session: parent.session,
+        agent: parent.agent,
+        root: parent.id,
+        depth,
+        grants: vec!["reply".to_owned()],
+    };
+    Mutation::SessionOpen(SessionOpen { task: Some(Box::new(task)), ..open })
+}
 
 impl BatchWriter {
     pub(super) fn register_token(&mut self, place: WorldPlace, fresh: bool) -> WriteBatch {
@@ -45,6 +61,13 @@ impl BatchWriter {
         let channel = if number.is_multiple_of(2) { "c0".to_owned() } else { format!("n{number}") };
         let session = SessionId::from_bytes(id_of(8, number));
         let open = session_open(session, place.agent_id(), &channel);
+        // Some are for a task of the newest run, which may be too deep.
+        let parent = self.find_run(place, 0).filter(|_| matches!(number % 16, 7 | 14 | 15));
+        let depth = u32::try_from(number / 16 % 4).unwrap_or_default() + 1;
+        let open = match parent {
+            Some(parent) => with_task(open, &parent, depth),
+            None => open,
+        };
         let batch = WriteBatch::new(place.tenant_id());
         // Of those under a new key some are filled by an import, which may end at once.
         match number % 16 {
@@ -98,6 +121,7 @@ impl BatchWriter {
             take,
             entries,
             head: run_head(RunStatus::Running),
+            notice: None,
         }
     }
 

@@ -1,0 +1,195 @@
+//! What the kinds of runs have in common and in what they differ: which kind a run has, and what its end does.
+//!
+//! A *turn* answers its session. A *worker* makes one approved call beside the turns and tells the session that asked for
+//! it. A *task* does what a call of another run asked for and tells the session of that run. The message about an end is
+//! part of the commit of the terminal entry, so no end is forgotten and none is told twice.
+
+use bytes::Bytes;
+use dromia_contracts::approval::ApprovedCall;
+use dromia_contracts::content::{ContentPart, InputMessage, parts_text};
+use dromia_contracts::entry::RunStarted;
+use dromia_contracts::input::InputBody;
+use dromia_contracts::label::{IntegrityLevel, Label};
+use dromia_contracts::run::{RunKind, RunStatus};
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::store::InboxPut;
+use dromia_contracts::task::TaskOrigin;
+use dromia_contracts::{Actor, RunId, SessionId};
+
+use crate::state::RunState;
+
+/// The most bytes of a task's result that its parent's session gets; the rest stays in the session of the task.
+const RESULT_BYTES_MAX: usize = 32 << 10;
+
+/// What a run is for, with what its kind needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RunPurpose<'a> {
+    /// It answers its session.
+    Turn,
+    /// It makes one approved call.
+    Worker(&'a ApprovedCall),
+    /// It does a task that a call of another run spawned.
+    Task(&'a TaskOrigin),
+}
+
+impl<'a> RunPurpose<'a> {
+    /// Reads what a run is for.
+    pub(crate) fn of_run(started: &'a RunStarted) -> Self {
+        match (started.kind, &started.approved, &started.task) {
+            (RunKind::Worker, Some(approved), _) => Self::Worker(approved),
+            (RunKind::Task, _, Some(task)) => Self::Task(task),
+            (RunKind::Turn | RunKind::Worker | RunKind::Task, _, _) => Self::Turn,
+        }
+    }
+
+    /// Returns the kind of a run that begins: the first one of a task's session does the task.
+    pub(crate) fn kind_of(approved: Option<&ApprovedCall>, task: Option<&TaskOrigin>, after: u64) -> RunKind {
+        match (approved, task) {
+            (Some(_), _) => RunKind::Worker,
+            (None, Some(_)) if after == 0 => RunKind::Task,
+            (None, _) => RunKind::Turn,
+        }
+    }
+}
+
+/// A run that has ended, as the message about its end needs it.
+pub(crate) struct EndedRun<'a> {
+    pub(crate) run: RunId,
+    pub(crate) session: SessionId,
+    pub(crate) state: &'a RunState,
+    /// Whose message it is.
+    pub(crate) author: &'a Actor,
+    /// How many agents in a row led to the run.
+    pub(crate) hops: u32,
+    /// What the gate let out.
+    pub(crate) answer: &'a [ContentPart],
+    /// Whether its call began, and the label of what led to that.
+    pub(crate) call: (bool, Label),
+}
+
+impl EndedRun<'_> {
+    /// Writes the message that becomes durable with the run's terminal entry. `None` for a run that has not ended, and for a
+    /// turn, whose session has its answer.
+    pub(crate) fn end_notice(&self, runtime: &Runtime) -> Option<InboxPut> {
+        let started = self.state.started.as_ref().filter(|_| self.state.is_ended())?;
+        let (session, author, parts) = match RunPurpose::of_run(started) {
+            RunPurpose::Turn => return None,
+            RunPurpose::Worker(approved) => {
+                (approved.session, self.author.clone(), self.approved_call_parts(approved))
+            }
+            RunPurpose::Task(task) => {
+                (task.session, Actor::new(&format!("agent:{}", started.agent)), self.task_parts(task))
+            }
+        };
+        let message = InputMessage { author: author.clone(), parts, hops: self.hops };
+        Some(InboxPut {
+            owner: InboxOwner::Session(session),
+            item: runtime.item_id(),
+            at: runtime.clock.now(),
+            kind: ItemKind::Input,
+            author,
+            // Strings, numbers and ids only, so serialization has no failing case.
+            body: InputBody::from_message(message).encode().map(Bytes::from).unwrap_or_default(),
+            key: None,
+        })
+    }
+
+    fn approved_call_parts(&self, approved: &ApprovedCall) -> Vec<ContentPart> {
+        let (began, led_to) = self.call;
+        // One that was refused when it was about to begin, because something had changed, did nothing.
+        let ran = if began { "It ran" } else { "It did not run: nothing was done" };
+        let end = match self.state.status() {
+            RunStatus::Completed if began => "has ended; its result follows".to_owned(),
+            RunStatus::Completed => {
+                "was approved and then denied before it could start, for this reason".to_owned()
+            }
+            status => format!("was approved, and its run is {}{}", status.as_str(), self.failure_text()),
+        };
+        let text = format!(
+            "The call {} of {} that waited for approval ({}) {end}. {ran} in {}.",
+            approved.call, approved.run, approved.approval, self.run
+        );
+        let mut parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
+        parts.extend(self.answer.iter().cloned().map(|part| result_as_input(part, led_to)));
+        parts
+    }
+
+    fn task_parts(&self, task: &TaskOrigin) -> Vec<ContentPart> {
+        let end = match self.state.status() {
+            RunStatus::Completed => "is done; its result follows".to_owned(),
+            status => format!("is not done: its run is {}{}", status.as_str(), self.failure_text()),
+        };
+        let (call, run, session) = (task.call, self.run, self.session);
+        let text = format!("The task of your call {call} {end}. It ran as {run} in {session}.");
+        let mut parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
+        let said = parts_text(self.answer);
+        if !said.is_empty() {
+            let cut = said.floor_char_boundary(RESULT_BYTES_MAX.min(said.len()));
+            let rest = match said.len() - cut {
+                0 => String::new(),
+                more => format!("\n[{more} more bytes are in {session}]"),
+            };
+            let result = format!("{}{rest}", &said[..cut]);
+            // Another run's model wrote it, out of parts that are not seen here.
+            parts.push(ContentPart::new_text(result, Label::CLAIM));
+        }
+        parts
+    }
+
+    fn failure_text(&self) -> String {
+        self.state.failure_fault().map(|fault| format!(": {}", fault.message)).unwrap_or_default()
+    }
+}
+
+/// Converts a call's result to an input part: no person typed it, so it endorses nothing. A result may repeat the
+/// arguments, and a refusal may quote them: it is as little trusted as the context of the call, because the session
+/// that gets it may not contain that context any more.
+fn result_as_input(mut part: ContentPart, led_to: Label) -> ContentPart {
+    let (ContentPart::Text { label, .. } | ContentPart::Image { label, .. }) = &mut part;
+    if led_to.integrity == IntegrityLevel::Untrusted {
+        *label = label.join(led_to);
+    }
+    if *label == Label::ACTOR_TEXT {
+        *label = Label::CLAIM;
+    }
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_given_as_input_is_never_typed_text() {
+        let given =
+            |label, led_to| result_as_input(ContentPart::new_text("eve@example.com", label), led_to).label();
+        for led_to in [Label::ACTOR_TEXT, Label::PUBLIC_FACT] {
+            assert_eq!(given(Label::ACTOR_TEXT, led_to), Label::CLAIM);
+            for label in [Label::CLAIM, Label::OUTSIDE, Label::UNKNOWN_FILE, Label::PUBLIC_FACT] {
+                assert_eq!(given(label, led_to), label);
+            }
+        }
+        // A built-in tool states a fact in the words of whoever asked for it.
+        for label in [Label::ACTOR_TEXT, Label::OUTSIDE, Label::PUBLIC_FACT] {
+            assert_eq!(given(label, Label::OUTSIDE).integrity, IntegrityLevel::Untrusted, "{label}");
+        }
+        assert_eq!(given(Label::PUBLIC_FACT, Label::CLAIM), Label::CLAIM);
+    }
+
+    /// Tells whether words that a mail put into a call come back as somebody's who is trusted.
+    fn launders(given: fn(ContentPart, Label) -> ContentPart) -> bool {
+        let told =
+            |label| given(ContentPart::new_text("eve@example.com", label), Label::OUTSIDE).label().integrity;
+        [Label::ACTOR_TEXT, Label::PUBLIC_FACT]
+            .into_iter()
+            .any(|label| told(label) == IntegrityLevel::Trusted)
+    }
+
+    /// Planted fault: a result that is told as if its actor alone had led to its call.
+    #[test]
+    fn a_result_that_forgets_its_callers_label_is_caught() {
+        assert!(!launders(result_as_input));
+        assert!(launders(|part, _| result_as_input(part, Label::ACTOR_TEXT)), "nothing notices it");
+    }
+}

@@ -1,0 +1,108 @@
+//! `task.spawn`: a task for an agent of the same tenant, as a run of its own.
+//!
+//! Invariant: transactional, as `message.send` is. Nothing begins here: the session and its item are handed back and become
+//! durable in the commit that holds the call's result, under the call's key, so a repeated call spawns once.
+//!
+//! A spawn counts as a message between agents, so a chain of tasks whose results spawn further ones ends at the same bound. How
+//! deep a task may be, and how many an agent may have open, the store decides in that commit. An agent that is not in the
+//! caller's tenant is *not found*, in the same words as one that does not exist.
+
+use bytes::Bytes;
+use dromia_contracts::agent::AgentState;
+use dromia_contracts::content::{ContentPart, InputMessage};
+use dromia_contracts::input::InputBody;
+use dromia_contracts::label::Label;
+use dromia_contracts::runtime::Runtime;
+use dromia_contracts::scope::Actor;
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
+use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, ReadError, SessionOpen, Store};
+use dromia_contracts::task::{PLATFORM, TaskOrigin};
+use dromia_contracts::tool::{PreparedCall, ToolContext};
+
+use crate::arguments::TaskSpawn;
+
+/// Why nothing was spawned, in words for the model.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SpawnError {
+    #[error("nothing was spawned: that agent does not exist")]
+    NotFound,
+    #[error("nothing was spawned: that agent accepts no more input")]
+    Terminated,
+    #[error(
+        "nothing was spawned: {hops} messages between agents led here without a person, and at most {hops} may; \
+         do it yourself or say it in your answer"
+    )]
+    TooManyHops { hops: u32 },
+    #[error("nothing was spawned: the store did not answer; trying again later may help")]
+    Unavailable,
+    #[error("nothing was spawned: the task cannot be stored")]
+    Unwritable,
+}
+
+impl From<ReadError> for SpawnError {
+    fn from(_: ReadError) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// Looks the agent up in the caller's tenant, and returns the session and the item that become durable together with the
+/// call's result. The origin's grants are the rights that the call asks for; the engine bounds them by those of the run.
+pub(crate) async fn prepare_task(
+    store: &dyn Store,
+    runtime: &Runtime,
+    context: &ToolContext,
+    call: &PreparedCall,
+    arguments: TaskSpawn,
+    hops_max: u32,
+) -> Result<(SessionOpen, InboxPut), SpawnError> {
+    if context.hops >= hops_max {
+        return Err(SpawnError::TooManyHops { hops: hops_max });
+    }
+    let found = match &arguments.agent {
+        Some(handle) => store.agent_by_handle(&context.scope, handle).await?,
+        None => store.agent(&context.scope, context.agent).await?,
+    };
+    let agent = found.ok_or(SpawnError::NotFound)?;
+    match agent.state {
+        // A paused agent keeps its tasks and begins them when it is resumed.
+        AgentState::Running | AgentState::Paused => {}
+        AgentState::Terminated => return Err(SpawnError::Terminated),
+        AgentState::Deleting => return Err(SpawnError::NotFound),
+    }
+    let at = runtime.clock.now();
+    let sender = Actor::new(&format!("agent:{}", context.agent));
+    let parent = context.task.as_ref();
+    let origin = TaskOrigin {
+        run: context.run,
+        call: call.id,
+        session: context.session,
+        agent: context.agent,
+        root: parent.map_or(context.run, |task| task.root),
+        depth: parent.map_or(0, |task| task.depth) + 1,
+        grants: arguments.rights,
+    };
+    let channel = runtime.ids.new_uuid().simple().to_string();
+    let open = SessionOpen {
+        session: runtime.session_id(),
+        agent: agent.id,
+        key: SessionKey { platform: PLATFORM.to_owned(), channel, actor: sender.clone() },
+        at,
+        believes: false,
+        importing: false,
+        task: Some(Box::new(origin)),
+    };
+    // A model wrote it, out of parts that are not seen here.
+    let parts = vec![ContentPart::new_text(arguments.task, Label::CLAIM)];
+    let message = InputMessage { author: sender.clone(), parts, hops: context.hops + 1 };
+    let body = InputBody::from_message(message).encode().map_err(|_| SpawnError::Unwritable)?;
+    let item = InboxPut {
+        owner: InboxOwner::Session(open.session),
+        item: runtime.item_id(),
+        at,
+        kind: ItemKind::Input,
+        author: sender,
+        body: Bytes::from(body),
+        key: Some(ItemKey { key: context.key.clone(), request: call.action, lifetime: KeyLifetime::Forever }),
+    };
+    Ok((open, item))
+}

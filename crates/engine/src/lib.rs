@@ -59,6 +59,7 @@ mod registry;
 mod revisions;
 mod run_control;
 mod run_explanation;
+mod run_tools;
 mod runs_port;
 mod session_claim;
 mod session_file;

@@ -2,20 +2,24 @@
 //!
 //! A manifest is the operator's word. It is checked whole when the file is read: names, schemas, roles, addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, LineLimits};
 use dromia_contracts::label::Label;
 use dromia_contracts::vault::SecretPlacement;
 use dromia_guard::egress::target::RequestTarget;
-use dromia_tools::{ExternalSpec, ExternalTool};
+use dromia_tools::{ExternalSpec, ExternalTool, ToolAudience};
 
 use super::file::external::WrittenExternal;
 use super::problem_collector::ProblemCollector;
+use super::tools::parse_agent_key;
 
-/// The most tools of the operator's own: each is sent to models with every request.
-const TOOLS_MAX: usize = 128;
+/// The most tools of the operator's own. An agent's requests carry those that it is granted.
+const TOOLS_MAX: usize = 1000;
+/// The most tenants, and the most agents, that one tool names.
+const NAMES_MAX: usize = 256;
 /// The longest time of one call, in milliseconds: as long as a program may run.
 const TIMEOUT_MS_MAX: u64 = 600_000;
 
@@ -84,6 +88,7 @@ fn resolve_external_tool(
         records: written.records.clone(),
         url: written.url.clone(),
         secret: written.secret.clone().map(|secret| (secret, placement)),
+        audience: resolve_audience(&here, written, check)?,
     };
     match ExternalTool::new(spec) {
         Ok(tool) => {
@@ -102,6 +107,52 @@ fn resolve_external_tool(
             None
         }
     }
+}
+
+/// Reads whose agents a tool is for.
+fn resolve_audience(
+    here: &str,
+    written: &WrittenExternal,
+    check: &mut ProblemCollector<'_>,
+) -> Option<ToolAudience> {
+    let (tenants, agents) = (written.tenants.as_deref(), written.agents.as_deref());
+    let mut is_sound = true;
+    let mut wrong = |key: &str, problem: &str| {
+        check.add_problem(&format!("{here}.{key}"), problem);
+        is_sound = false;
+    };
+    let (mut of_tenants, mut of_agents) = (BTreeSet::new(), BTreeSet::new());
+    for (key, list) in [("tenants", tenants), ("agents", agents)] {
+        let Some(list) = list else { continue };
+        if list.is_empty() {
+            wrong(key, "names nobody; leave the key out to give the tool to every agent");
+        }
+        if list.len() > NAMES_MAX {
+            wrong(key, &format!("has more than {NAMES_MAX} names"));
+        }
+        for (index, name) in list.iter().enumerate() {
+            let place = format!("{key}.{index}");
+            let is_new = match (key, name.parse::<HandleSlug>(), parse_agent_key(name)) {
+                ("tenants", Ok(tenant), _) => of_tenants.insert(tenant),
+                ("agents", _, Some(agent)) => of_agents.insert(agent),
+                ("tenants", Err(_), _) => {
+                    wrong(&place, "write a tenant's handle, such as acme");
+                    continue;
+                }
+                _ => {
+                    wrong(&place, "write an agent's handle, or TENANT/HANDLE for one of another tenant");
+                    continue;
+                }
+            };
+            if !is_new {
+                wrong(&place, "is listed twice; keep one");
+            }
+        }
+    }
+    if tenants.is_none() && agents.is_none() {
+        return Some(ToolAudience::Everybody);
+    }
+    is_sound.then_some(ToolAudience::Only { tenants: of_tenants, agents: of_agents })
 }
 
 /// Takes the bounds of a call. A redirect is its answer, because the operator named this server and no other.

@@ -13,6 +13,7 @@
 //! schema that refers to anything outside itself.
 
 mod arguments;
+mod references;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

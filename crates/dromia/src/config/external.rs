@@ -18,6 +18,8 @@ use super::tools::parse_agent_key;
 
 /// The most tools of the operator's own. An agent's requests carry those that it is granted.
 const TOOLS_MAX: usize = 1000;
+/// The most bytes of descriptions and schemas of all of them.
+const TEXT_BYTES_MAX: usize = 4 << 20;
 /// The most tenants, and the most agents, that one tool names.
 const NAMES_MAX: usize = 256;
 /// The longest time of one call, in milliseconds: as long as a program may run.
@@ -49,12 +51,37 @@ pub(super) fn resolve_external_tools(
     check: &mut ProblemCollector<'_>,
 ) -> Vec<ExternalToolConfig> {
     if written.len() > TOOLS_MAX {
-        check.add_problem("tools.external", format!("has more than {TOOLS_MAX} tools"));
+        let message = format!("has {} tools; at most {TOOLS_MAX} are allowed, so remove some", written.len());
+        check.add_problem("tools.external", message);
     }
-    written
+    check_spellings(written.keys(), check);
+    let tools: Vec<_> = written
         .iter()
         .filter_map(|(name, written)| resolve_external_tool(name, written, of_tools, check))
-        .collect()
+        .collect();
+    let size = |external: &ExternalToolConfig| {
+        let said = external.tool.descriptor();
+        said.description.len() + said.parameters.to_string().len()
+    };
+    let bytes: usize = tools.iter().map(size).sum();
+    if bytes > TEXT_BYTES_MAX {
+        let message = format!(
+            "has {bytes} bytes of descriptions and schemas; at most {TEXT_BYTES_MAX} are allowed, so shorten or remove some"
+        );
+        check.add_problem("tools.external", message);
+    }
+    tools
+}
+
+/// Refuses two names that some providers cannot tell apart: they allow no dots.
+fn check_spellings<'a>(names: impl Iterator<Item = &'a String>, check: &mut ProblemCollector<'_>) {
+    let mut spelled = BTreeMap::new();
+    for name in names {
+        if let Some(other) = spelled.insert(name.replace('.', "_"), name) {
+            let message = format!("differs from {other} only by `.` and `_`; choose another name");
+            check.add_problem(&format!("tools.external.{name}"), message);
+        }
+    }
 }
 
 fn resolve_external_tool(

@@ -28,7 +28,7 @@ use crate::failure::{Answer, ApiError};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ToolQuery {
-    /// In the hands of this agent, by handle or id.
+    /// As this agent's next run would see them, by handle or id. Without it, the tools that some agent of the tenant may be given.
     agent: Option<String>,
 }
 

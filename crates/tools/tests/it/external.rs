@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::programs::handle;
 use crate::support::{Bench, CALL, TENANT, context};
 
-fn spec(effect: EffectClass) -> ExternalSpec {
+pub(crate) fn spec(effect: EffectClass) -> ExternalSpec {
     let arguments = json!({
         "properties": {"to": {"type": "string"}, "amount": {"type": "number"}},
         "required": ["to"],

@@ -116,8 +116,7 @@ fn a_tool_of_another_tenant_is_refused_as_one_that_nobody_has() {
         assert_eq!(status, 201, "{made}");
         let (_, seen) = get("/v1/tools?agent=ops").await;
         assert!(seen.to_string().contains("crm.find") && !seen.to_string().contains("bank.pay"), "{seen}");
-        let message =
-            |answer: &Value, name: &str| answer["error"]["message"].to_string().replace(name, "TOOL");
+        let message = |answer: &Value, name: &str| answer["detail"].to_string().replace(name, "TOOL");
         for name in ["bank.pay", "bank.none"] {
             let (status, refused) = post("/v1/agents", agent(name, "other")).await;
             assert_eq!(status, 400, "{refused}");
@@ -125,7 +124,7 @@ fn a_tool_of_another_tenant_is_refused_as_one_that_nobody_has() {
             assert_eq!(message(&refused, name), message(&nobodys, "bank.nay"), "{name}");
             assert!(!nobodys.to_string().contains("bank.pay"), "a hint names a tool of others: {nobodys}");
             for path in [format!("/v1/tools/{name}"), format!("/v1/tools/{name}?agent=ops")] {
-                assert_eq!(get(&path).await.1["error"]["code"], "tool_not_found", "{path}");
+                assert_eq!(get(&path).await.1["code"], "tool_not_found", "{path}");
             }
             let rule = client.put(url("/v1/approval-rules/r")).bearer_auth(&token);
             let (_, refused) = server.send(rule.json(&json!({"answer": "deny", "rule": name}))).await;

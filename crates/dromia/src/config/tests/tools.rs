@@ -201,7 +201,7 @@ fn hostile_names_and_sizes_of_tools_are_refused_with_their_place() {
     ] {
         let told = refused(&external(name, ""));
         assert!(told.contains("tools.external") && told.contains(says), "{name}\n{told}");
-        assert!(!told.contains('\u{1b}'), "{told:?}");
+        assert!(!told.contains(char::is_control), "{told:?}");
     }
     let told = refused(&many_external(["bank.pay_all", "bank.pay.all"], ""));
     assert!(told.contains("tools.external.bank.pay_all: differs from bank.pay.all only by"), "{told}");

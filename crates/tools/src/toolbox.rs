@@ -9,6 +9,7 @@
 //! end is not awaited would be neither done nor undone.
 
 mod calls;
+mod catalogues;
 mod person_files;
 mod programs;
 mod reach;
@@ -26,7 +27,7 @@ use dromia_contracts::pool::SlotPool;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{ProcessLimits, SandboxSelector};
 use dromia_contracts::scope::Scope;
-use dromia_contracts::store::{Read, ReadError, Store};
+use dromia_contracts::store::{Read, Store};
 use dromia_contracts::tool::{
     CallProgressSink, DiscardProgress, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost,
     ToolManifest, ToolOutput,
@@ -40,7 +41,6 @@ use dromia_contracts::{AgentId, BoxFuture, RunId, TenantId};
 use self::registry::ToolRegistry;
 use crate::action_digest::action_digest;
 use crate::arguments::{HttpRequest, parse_arguments};
-use crate::audience::AgentName;
 use crate::catalogue::BuiltinTool;
 use crate::external::{self, ExternalTool, RegisteredTool};
 use crate::file_labels::FileLabelRegistry;
@@ -163,11 +163,6 @@ impl Toolbox {
         *current = Arc::new(current.next(register_tools(tools)));
     }
 
-    // No code panics while it holds the lock.
-    fn registry(&self) -> Arc<ToolRegistry> {
-        Arc::clone(&self.tools.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Lists the facts of each tool that a policy gets beside its calls: of the built-in ones, and of these.
     pub fn tool_manifests<'a>(
         external: impl IntoIterator<Item = &'a ExternalTool>,
@@ -179,38 +174,6 @@ impl Toolbox {
     /// The same of the tools that it has now.
     pub fn current_manifests(&self) -> Vec<(String, ToolManifest)> {
         Self::tool_manifests(self.registry().external()).collect()
-    }
-
-    /// Finds a tool of the operator's that an agent may be given now.
-    async fn find_external(
-        &self,
-        scope: &Scope,
-        agent: AgentId,
-        name: &str,
-    ) -> Result<Option<Arc<RegisteredTool>>, ReadError> {
-        let Some(found) = self.registry().find_external(name).map(Arc::clone) else { return Ok(None) };
-        if found.tool.audience().is_everybody() {
-            return Ok(Some(found));
-        }
-        let named = self.agent_name(scope, Some(agent)).await?;
-        Ok(named.filter(|named| found.tool.audience().includes(named)).map(|_| found))
-    }
-
-    /// Reads the handles of a tenant and its agent; nothing if either is not there.
-    async fn agent_name(
-        &self,
-        scope: &Scope,
-        agent: Option<AgentId>,
-    ) -> Result<Option<AgentName>, ReadError> {
-        let Some(tenant) = self.store.tenant_record(scope).await? else { return Ok(None) };
-        let agent = match agent {
-            None => None,
-            Some(agent) => match self.store.agent(scope, agent).await? {
-                Some(found) => Some(found.handle),
-                None => return Ok(None),
-            },
-        };
-        Ok(Some(AgentName { tenant: tenant.handle, agent }))
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.

@@ -13,6 +13,7 @@ pub(crate) mod restart;
 pub(crate) mod sandbox;
 pub(crate) mod start;
 pub(crate) mod starvation;
+pub(crate) mod tools;
 pub(crate) mod turns;
 
 /// A million bytes, in which memory is stated.

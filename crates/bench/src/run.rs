@@ -83,6 +83,8 @@ pub(crate) enum BenchPhase {
     Goodput,
     /// P16: edits of the configuration of servers under load.
     Edits,
+    /// P17: a large catalogue of tools, of which an agent may use few.
+    Tools,
 }
 
 impl BenchPhase {
@@ -100,6 +102,7 @@ impl BenchPhase {
             Self::Starvation => "R15",
             Self::Goodput => "R13",
             Self::Edits => "P16",
+            Self::Tools => "P17",
         }
     }
 }
@@ -221,6 +224,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Starvation => Box::pin(figures::starvation::measure_starvation(scene)).await,
         BenchPhase::Goodput => Box::pin(figures::goodput::measure_goodput(scene)).await,
         BenchPhase::Edits => Box::pin(figures::edits::measure_edits(scene)).await,
+        BenchPhase::Tools => Box::pin(figures::tools::measure_tools(scene)).await,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::label::Label;
 use crate::plan::PlanContext;
 use crate::scope::{Actor, Scope};
 use crate::tool::{EffectSink, PreparedCall};
+use crate::tool_catalogue::ToolCatalogue;
 
 /// The rule that denies what no grant covers.
 pub const DEFAULT_DENY: &str = "default deny";
@@ -156,8 +157,9 @@ pub fn rights_word(tenant: TenantId, agent: AgentId) -> String {
 /// Guarantee: pure and total; under the same policy the same principal and action get the same verdict, and an error is
 /// a deny.
 pub trait Gate: Send + Sync + fmt::Debug {
-    /// Says what is wrong with a list of grants, if anything is; an agent with bad grants is not registered.
-    fn check_grants(&self, grants: &[String]) -> Result<(), String>;
+    /// Says what is wrong with a list of grants, if anything is: one for a tool that is not among these, for example. An agent
+    /// with bad grants is not registered.
+    fn check_grants(&self, grants: &[String], tools: &ToolCatalogue) -> Result<(), String>;
 
     /// Judges one action. It may take a while: rules of an operator's own are evaluated apart from this process.
     fn evaluate_action<'a>(

@@ -30,6 +30,7 @@ pub mod clock;
 pub mod content;
 pub mod input;
 pub mod tool;
+pub mod tool_catalogue;
 pub mod transcript;
 
 pub mod answer_format;

@@ -22,8 +22,9 @@ use crate::label::Label;
 use crate::redacted_history::RedactedHistory;
 use crate::sandbox::{NetworkAccess, ProcessLimits};
 use crate::scope::{Actor, Scope};
-use crate::store::{InboxPut, SessionOpen};
+use crate::store::{InboxPut, Read, SessionOpen};
 use crate::task_origin::TaskOrigin;
+use crate::tool_catalogue::ToolCatalogue;
 use crate::tool_policy::ToolTerms;
 use crate::workspace::{RunWorkspace, WorkspaceReference};
 
@@ -197,6 +198,14 @@ pub enum PrepareError {
         /// What is wrong, with the place.
         problem: String,
     },
+    /// The agent has no such tool now, although its run began with it.
+    #[error(
+        "there is no tool named {name:?} any more: the configuration removed it after this run began; nothing was done"
+    )]
+    RemovedTool {
+        /// The tool's name.
+        name: String,
+    },
 }
 
 /// For whom and under which key a call runs.
@@ -279,11 +288,23 @@ impl CallProgressSink for DiscardProgress {
 /// never fails: the output says what went wrong. The engine makes `ToolStarted` durable before it calls. Live output
 /// goes to the pieces, and is in the output as well, as far as that is not cut.
 pub trait ToolHost: Send + Sync + fmt::Debug {
-    /// Lists every tool, sorted by name.
-    fn tool_descriptors(&self) -> &[ToolDescriptor];
+    /// Returns the tools that every agent of every tenant may be given. Its generation rises with each change of any tool, so a
+    /// caller that keeps a catalogue knows by it whether there is another one.
+    fn shared_catalogue(&self) -> ToolCatalogue;
 
-    /// Checks a model's call against the schema and puts it in canonical form. Pure.
-    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError>;
+    /// Returns the tools that an agent may be given now; without an agent, those that some agent of the tenant may. A tool that
+    /// the operator gives to others is not in it.
+    fn tool_catalogue<'a>(&'a self, _scope: &'a Scope, _agent: Option<AgentId>) -> Read<'a, ToolCatalogue> {
+        Box::pin(std::future::ready(Ok(self.shared_catalogue())))
+    }
+
+    /// Returns whether an agent may be given a tool now.
+    fn has_tool<'a>(&'a self, scope: &'a Scope, agent: AgentId, tool: &'a str) -> Read<'a, bool> {
+        Box::pin(async move { Ok(self.tool_catalogue(scope, Some(agent)).await?.find_tool(tool).is_some()) })
+    }
+
+    /// Checks a model's call against the schema that these tools give it, and puts it in canonical form. Pure.
+    fn prepare_call(&self, tools: &ToolCatalogue, call: &ToolCall) -> Result<PreparedCall, PrepareError>;
 
     /// Executes a prepared call.
     fn execute_call<'a>(
@@ -374,8 +395,8 @@ pub trait CallMeter: Send + Sync + fmt::Debug {
     /// Counts a call that began.
     fn count_call(&self, tool: &str, end: CallEnd, took: Duration);
 
-    /// Counts a call that did not begin. The name is as the model wrote it, so it may be anything.
-    fn count_refusal(&self, tool: &str, refusal: CallRefusal);
+    /// Counts a call that did not begin, of a tool that its run has, or of none.
+    fn count_refusal(&self, tool: Option<&str>, refusal: CallRefusal);
 }
 
 #[cfg(test)]

@@ -142,8 +142,7 @@ pub(crate) fn build_gate(
     let external = || resolved.calls.external.iter().map(|external| &external.tool);
     let policies = policies.clone().with_manifests(Toolbox::tool_manifests(external()));
     let policies = policies.about_irreversible(resolved.calls.irreversible);
-    let names = Toolbox::builtin_names().into_iter().chain(external().map(ExternalTool::name));
-    let gate = GrantGate::new(policies, names).with_capabilities(capabilities.live_capabilities());
+    let gate = GrantGate::new(policies).with_capabilities(capabilities.live_capabilities());
     gate.with_privileged(resolved.calls.said.privileged_tools())
 }
 

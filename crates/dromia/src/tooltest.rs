@@ -271,7 +271,7 @@ impl ToolTestBench {
     async fn call_problem(&self, index: u32, step: &ToolTrialStep) -> Option<String> {
         let id = CallId { step: 1, index };
         let call = ToolCall { id, tool: step.tool.to_owned(), arguments: step.arguments.clone() };
-        let call = match self.services.tools.prepare_call(&call) {
+        let call = match self.services.tools.prepare_call(&self.services.tools.shared_catalogue(), &call) {
             Ok(call) => call,
             Err(error) => return Some(error.to_string()),
         };

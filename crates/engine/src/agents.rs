@@ -20,6 +20,7 @@ use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::task::TaskOrigin;
 use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
@@ -51,6 +52,8 @@ pub(crate) struct AgentSnapshot {
     pub(crate) system: Arc<str>,
     /// The tools its grants let it see.
     pub(crate) tools: AgentTools,
+    /// The tools that there are for it, as a run knows them.
+    pub(crate) catalogue: ToolCatalogue,
     /// System text and tools as they are pinned.
     pub(crate) prompt: TextPin,
     /// Whether the workspace in its configuration is the one that the run's input named.
@@ -137,6 +140,11 @@ impl AgentTools {
         &self.all
     }
 
+    /// Returns whether a tool is one of them.
+    pub(crate) fn has_tool(&self, name: &str) -> bool {
+        self.all.binary_search_by(|tool| tool.name.as_str().cmp(name)).is_ok()
+    }
+
     /// Those that a request offers.
     pub(crate) fn offered_tools(
         &self,
@@ -186,7 +194,9 @@ impl AgentDirectory {
         scope: &Scope,
         agent: AgentId,
     ) -> Result<Arc<AgentSnapshot>, Fault> {
-        if let Some(known) = self.snapshots.get(&(scope.tenant(), agent)) {
+        let generation = self.ports.tools.shared_catalogue().generation();
+        let known = self.snapshots.get(&(scope.tenant(), agent));
+        if let Some(known) = known.filter(|known| known.catalogue.generation() == generation) {
             return Ok(known);
         }
         let changes = self.changes.load(Ordering::SeqCst);
@@ -201,8 +211,10 @@ impl AgentDirectory {
         let operators = self.ports.terms.operator_grants(scope, agent).await.map_err(read_fault)?;
         let added = [vec![rights_word(scope.tenant(), agent)], operators].concat();
         let grants = [&revision.config.grants[..], &added[..]].concat();
-        let networks = self.tool_networks(scope, agent, &grants).await.map_err(read_fault)?;
-        let (system, tools, prompt) = self.make_prompt(scope, &revision.config, &grants, &networks).await;
+        let catalogue = self.ports.tools.tool_catalogue(scope, Some(agent)).await.map_err(read_fault)?;
+        let networks = self.tool_networks(scope, agent, &catalogue, &grants).await.map_err(read_fault)?;
+        let visible = visible_tools(&*self.ports.gate, &catalogue, scope, &grants, &networks).await;
+        let (system, tools, prompt) = make_prompt(&revision.config, visible);
         let snapshot = AgentSnapshot {
             id: found.id,
             // Work of a suspended tenant rests as that of a paused agent does.
@@ -218,6 +230,7 @@ impl AgentDirectory {
             revision: found.revision,
             system,
             tools,
+            catalogue,
             prompt,
             has_run_workspace: false,
         };
@@ -273,6 +286,7 @@ impl AgentDirectory {
             config: revision.config,
             revision: started.config,
             system: prompt.system,
+            catalogue: now.catalogue.with_definitions(prompt.tools.all_descriptors()),
             tools: prompt.tools,
             prompt: TextPin { digest: started.prompt, bytes },
             has_run_workspace: false,
@@ -312,10 +326,11 @@ impl AgentDirectory {
         &self,
         scope: &Scope,
         agent: AgentId,
+        catalogue: &ToolCatalogue,
         grants: &[String],
     ) -> Result<Networks, ReadError> {
         let mut networks = Networks::new();
-        for ToolDescriptor { name, .. } in self.ports.tools.tool_descriptors() {
+        for ToolDescriptor { name, .. } in catalogue.descriptors() {
             if runs_programs(&*self.ports.tools, name) {
                 let terms = self.ports.terms.effective_terms(name, Some((scope, agent))).await?;
                 networks.insert(name.clone(), terms.network_for(grants));
@@ -323,23 +338,16 @@ impl AgentDirectory {
         }
         Ok(networks)
     }
+}
 
-    /// Makes what a run is pinned to: the system text, the tools that the grants let it see, and both as they are pinned.
-    async fn make_prompt(
-        &self,
-        scope: &Scope,
-        config: &AgentConfig,
-        grants: &[String],
-        networks: &Networks,
-    ) -> (Arc<str>, AgentTools, TextPin) {
-        let tools = visible_tools(&*self.ports.gate, &*self.ports.tools, scope, grants, networks).await;
-        let system: Arc<str> = Arc::from(config.instructions.as_str());
-        let text = PromptText { version: PROMPT_VERSION, system: &system, tools: &tools };
-        // Strings and JSON values only: serialization has no failing case.
-        let bytes = Bytes::from(serde_json::to_vec(&text).unwrap_or_default());
-        let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
-        (system, AgentTools::new(tools), TextPin { digest, bytes })
-    }
+/// Makes what a run is pinned to: the system text, the tools that the grants let it see, and both as they are pinned.
+fn make_prompt(config: &AgentConfig, tools: Arc<[ToolDescriptor]>) -> (Arc<str>, AgentTools, TextPin) {
+    let system: Arc<str> = Arc::from(config.instructions.as_str());
+    let text = PromptText { version: PROMPT_VERSION, system: &system, tools: &tools };
+    // Strings and JSON values only: serialization has no failing case.
+    let bytes = Bytes::from(serde_json::to_vec(&text).unwrap_or_default());
+    let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
+    (system, AgentTools::new(tools), TextPin { digest, bytes })
 }
 
 /// The network access of programs, by the tool that starts them.
@@ -353,7 +361,7 @@ pub(crate) fn runs_programs(host: &dyn ToolHost, tool: &str) -> bool {
 /// Lists the tools whose name some grant covers; the gate judges every call again with its arguments.
 async fn visible_tools(
     gate: &dyn Gate,
-    host: &dyn ToolHost,
+    catalogue: &ToolCatalogue,
     scope: &Scope,
     grants: &[String],
     networks: &Networks,
@@ -382,9 +390,8 @@ async fn visible_tools(
         !matches!(gate.evaluate_action(principal, GateAction::Tool(&probe)).await, GateVerdict::Deny { .. })
     };
     // The gate judges all tools concurrently: a hanging evaluation delays the snapshot once, not once for each tool.
-    let tools = host.tool_descriptors();
-    let offered = futures_util::future::join_all(tools.iter().map(visible)).await;
-    let tools = tools.iter().zip(offered);
+    let offered = futures_util::future::join_all(catalogue.descriptors().map(visible)).await;
+    let tools = catalogue.descriptors().zip(offered);
     tools.filter(|(_, offered)| *offered).map(|(tool, _)| tool.clone()).collect()
 }
 

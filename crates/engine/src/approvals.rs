@@ -36,6 +36,7 @@ use crate::agents::read_fault;
 use crate::core::EngineCore;
 use crate::journal_reads::read_run_start;
 use crate::refusal::{agent_terminated, commit_fault, session_not_found};
+use crate::run_tools::RunTools;
 use crate::scheduler::ReadyWork;
 
 use self::batch::reach_of;
@@ -101,7 +102,7 @@ impl<'a> ApprovalAnswers<'a> {
             let mut batch = WriteBatch::new(scope.tenant()).wanted_by(scope.actor(), now);
             let mut nexts = Vec::with_capacity(open.len());
             for asked in &open {
-                let (part, next) = self.answer_batch(scope, asked, answer, bound, now)?;
+                let (part, next) = self.answer_batch(scope, asked, answer, bound, now).await?;
                 batch.mutations.extend(part.mutations);
                 nexts.push(next);
             }
@@ -168,13 +169,8 @@ impl<'a> ApprovalAnswers<'a> {
                     source: CallSource { hops: found.source.hops.saturating_add(1), ..found.clone().source },
                     ..found.clone()
                 };
-                let (mut batch, next) = self.answer_batch(
-                    &scope,
-                    &by_time,
-                    &ApprovalDecision::Approve(ApprovalReach::Once),
-                    bound,
-                    now,
-                )?;
+                let once = ApprovalDecision::Approve(ApprovalReach::Once);
+                let (mut batch, next) = self.answer_batch(&scope, &by_time, &once, bound, now).await?;
                 if let Some(Mutation::ApprovalAnswer(answer)) = batch.mutations.first_mut() {
                     "the delay ended and no person denied it".clone_into(&mut answer.answered.reason);
                 }
@@ -218,10 +214,11 @@ impl<'a> ApprovalAnswers<'a> {
     async fn check_rights(&self, scope: &Scope, asked: &ApprovalRequest) -> Result<(), Fault> {
         let (id, tool, arguments) =
             (asked.source.call, asked.judged.tool.clone(), asked.judged.arguments.clone());
-        let Ok(call) = self.core.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
+        let agent = self.core.caches.agents.agent_snapshot(scope, asked.source.agent).await?;
+        let now = RunTools { host: &*self.core.ports.tools, catalogue: &agent.catalogue };
+        let Ok(call) = now.prepare_call(&ToolCall { id, tool, arguments }) else {
             return Ok(());
         };
-        let agent = self.core.caches.agents.agent_snapshot(scope, asked.source.agent).await?;
         let principal = Principal {
             scope,
             author: &asked.source.author,
@@ -255,10 +252,11 @@ impl<'a> ApprovalAnswers<'a> {
         let Some(known) = asked.judged.bound.contents else { return Ok(()) };
         let (id, tool, arguments) =
             (asked.source.call, asked.judged.tool.clone(), asked.judged.arguments.clone());
-        let Ok(call) = self.core.ports.tools.prepare_call(&ToolCall { id, tool, arguments }) else {
+        let Ok(agent) = self.core.caches.agents.agent_snapshot(scope, asked.source.agent).await else {
             return Ok(());
         };
-        let Ok(agent) = self.core.caches.agents.agent_snapshot(scope, asked.source.agent).await else {
+        let by = RunTools { host: &*self.core.ports.tools, catalogue: &agent.catalogue };
+        let Ok(call) = by.prepare_call(&ToolCall { id, tool, arguments }) else {
             return Ok(());
         };
         let store = &*self.core.ports.store;

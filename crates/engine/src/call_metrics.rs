@@ -30,13 +30,16 @@ impl CallMetrics {
     /// Counts a call that the gate denied.
     pub(crate) fn count_denied(&self, tool: &str) {
         if let Some(meter) = self.meter.get() {
-            meter.count_refusal(tool, CallRefusal::Denied);
+            meter.count_refusal(Some(tool), CallRefusal::Denied);
         }
     }
 
     /// Counts what is no call of a tool.
     pub(crate) fn count_malformed(&self, error: &PrepareError) {
-        let (PrepareError::UnknownTool { name: tool } | PrepareError::Arguments { tool, .. }) = error;
+        let tool = match error {
+            PrepareError::UnknownTool { .. } => None,
+            PrepareError::Arguments { tool, .. } | PrepareError::RemovedTool { name: tool } => Some(&**tool),
+        };
         if let Some(meter) = self.meter.get() {
             meter.count_refusal(tool, CallRefusal::Malformed);
         }

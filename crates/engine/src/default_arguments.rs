@@ -5,14 +5,16 @@
 //! gains nothing by choosing a value that the tool would have used anyway.
 
 use dromia_contracts::content::ToolCall;
-use dromia_contracts::tool::{PreparedCall, ToolHost};
+use dromia_contracts::tool::PreparedCall;
 use serde_json::Value;
+
+use crate::run_tools::RunTools;
 
 /// The most bytes that are read to find the defaults of one call; of the arguments beyond them none is one.
 const BYTES_MAX: usize = 4 << 20;
 
 /// Lists the arguments of a call that are at their default, by name.
-pub(crate) fn default_arguments(host: &dyn ToolHost, call: &PreparedCall) -> Vec<String> {
+pub(crate) fn default_arguments(tools: RunTools<'_>, call: &PreparedCall) -> Vec<String> {
     let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
     let mut room = BYTES_MAX;
     let is_default = |name: &&String| {
@@ -21,7 +23,7 @@ pub(crate) fn default_arguments(host: &dyn ToolHost, call: &PreparedCall) -> Vec
         let mut without = fields.clone();
         without.remove(*name);
         let (id, tool, arguments) = (call.id, call.tool.clone(), Value::Object(without).to_string());
-        let prepared = host.prepare_call(&ToolCall { id, tool, arguments });
+        let prepared = tools.prepare_call(&ToolCall { id, tool, arguments });
         prepared.is_ok_and(|prepared| prepared.arguments == call.arguments)
     };
     fields.keys().filter(is_default).cloned().collect()
@@ -31,8 +33,9 @@ pub(crate) fn default_arguments(host: &dyn ToolHost, call: &PreparedCall) -> Vec
 mod tests {
     use dromia_contracts::sandbox::ProcessLimits;
     use dromia_contracts::tool::{
-        CallProgressSink, EffectClass, PrepareError, ToolContext, ToolDescriptor, ToolOutput,
+        CallProgressSink, EffectClass, PrepareError, ToolContext, ToolHost, ToolOutput,
     };
+    use dromia_contracts::tool_catalogue::ToolCatalogue;
     use dromia_contracts::tool_policy::ToolTerms;
     use dromia_contracts::{BoxFuture, CallId, Digest};
     use serde_json::json;
@@ -44,11 +47,11 @@ mod tests {
     struct Filling;
 
     impl ToolHost for Filling {
-        fn tool_descriptors(&self) -> &[ToolDescriptor] {
-            &[]
+        fn shared_catalogue(&self) -> ToolCatalogue {
+            ToolCatalogue::from_builtins([])
         }
 
-        fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+        fn prepare_call(&self, _: &ToolCatalogue, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
             let problem =
                 |problem: &str| PrepareError::Arguments { tool: "t".to_owned(), problem: problem.to_owned() };
             let given: Value = serde_json::from_str(&call.arguments).map_err(|_| problem("no JSON"))?;
@@ -82,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_default_argument_is_recognized_however_it_was_written() {
-        let call = CallId { step: 1, index: 0 };
+        let (call, none) = (CallId { step: 1, index: 0 }, ToolCatalogue::from_builtins([]));
         for (arguments, found) in [
             (json!({ "text": "." }), vec!["cwd"]),
             (json!({ "text": "x", "cwd": "." }), vec!["cwd"]),
@@ -90,16 +93,24 @@ mod tests {
             (json!({ "text": "x", "cwd": "" }), vec![]),
         ] {
             let asked = ToolCall { id: call, tool: "t".to_owned(), arguments: arguments.to_string() };
-            let prepared = Filling.prepare_call(&asked).expect("it is a call");
-            assert_eq!(default_arguments(&Filling, &prepared), found, "{arguments}");
+            let prepared = Filling.prepare_call(&none, &asked).expect("it is a call");
+            assert_eq!(
+                default_arguments(RunTools { host: &Filling, catalogue: &none }, &prepared),
+                found,
+                "{arguments}"
+            );
         }
     }
 
     #[test]
     fn an_oversized_call_has_no_default_arguments() {
+        let none = ToolCatalogue::from_builtins([]);
         let arguments = json!({ "text": "x".repeat(BYTES_MAX) }).to_string();
         let asked = ToolCall { id: CallId { step: 1, index: 0 }, tool: "t".to_owned(), arguments };
-        let prepared = Filling.prepare_call(&asked).expect("it is a call");
-        assert_eq!(default_arguments(&Filling, &prepared), Vec::<String>::new());
+        let prepared = Filling.prepare_call(&none, &asked).expect("it is a call");
+        assert_eq!(
+            default_arguments(RunTools { host: &Filling, catalogue: &none }, &prepared),
+            Vec::<String>::new()
+        );
     }
 }

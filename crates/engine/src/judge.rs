@@ -7,6 +7,7 @@
 mod ahead;
 mod approval;
 mod call_arguments;
+mod call_tool;
 mod client_call;
 mod erased_call;
 pub(crate) mod gate_verdict;
@@ -140,18 +141,21 @@ impl CallJudge<'_> {
     }
 
     /// The checks of a call, in their order: leaks, what an erasure left, the client's tools, schema and canonical form,
-    /// late plans, loops, then what the gate looks at, the gate, a second opinion, and the person or the delay.
+    /// whether the tool is still there, late plans, loops, then what the gate looks at, the gate, whether the run
+    /// was offered the tool, a second opinion, and the person or the delay.
     async fn run_checks(&mut self, id: CallId) -> Result<JudgedCall, JudgementStop> {
         self.check_mask(id)?;
         let call = self.find_call(id)?;
         self.check_client_tool(call)?;
         let call = self.check_arguments(call)?;
+        self.check_right_to_tool(&call).await?;
         self.check_plan(&call)?;
         self.check_repetition(&call)?;
         let call = self.with_network(call).await?;
         let mut provenance = self.provenance_of(&call).await?;
         let details = JudgementDetails::of_call(&call, &provenance, self.story.taint.label);
         let verdict = self.ask_gate(GateAction::Tool(&call), &provenance).await;
+        self.check_offered(&call, &verdict)?;
         // Boxed, because it is rare and the run's future need not be larger for it.
         let advised = Box::pin(self.apply_opinion(&call, verdict, &mut provenance)).await?;
         let judgement = match advised {

@@ -60,6 +60,7 @@ mod revisions;
 mod run_control;
 mod run_explanation;
 mod run_kinds;
+mod run_tools;
 mod runs_port;
 mod session_claim;
 mod session_file;

@@ -19,9 +19,8 @@ use std::collections::BTreeSet;
 use dromia_contracts::CallId;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::plan::{CallProvenance, DECLARE, DESTINATIONS_MAX, PlanDeclaration, TOOLS_MAX};
-use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, PreparedCall, Sensitivity, ToolDescriptor, ToolHost,
-};
+use dromia_contracts::tool::{ArgumentRole, EffectClass, PreparedCall, Sensitivity};
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use serde_json::{Map, Value};
 
 use self::entry::PlanEntry;
@@ -30,6 +29,7 @@ use crate::context::transcript::ConversationTranscript;
 use crate::endorse::{is_typed, typed_numbers};
 use crate::json_leaves::collect_leaves;
 use crate::records::KnownRecords;
+use crate::run_tools::RunTools;
 
 /// The rule that refuses a declaration which comes too late.
 pub(crate) const FROZEN: &str = "plan-frozen";
@@ -58,24 +58,23 @@ pub(crate) struct TurnPlan {
 /// that was planned counts as endorsed.
 pub(crate) fn plan_provenance(
     story: &ConversationTranscript,
-    host: &dyn ToolHost,
+    tools: RunTools<'_>,
     call: &PreparedCall,
 ) -> CallProvenance {
-    let (sources, called) = (sensitive_sources(story, host), called_tools(story, host));
+    let (sources, called) = (sensitive_sources(story, tools), called_tools(story, tools));
     if !story.taint.is_frozen() {
         return CallProvenance { frozen: false, in_plan: true, sources, called, ..CallProvenance::default() };
     }
-    let records = KnownRecords::from_transcript(story, host);
-    let plan = TurnPlan::from_transcript(story, host, &records, call.id);
+    let records = KnownRecords::from_transcript(story, tools);
+    let plan = TurnPlan::from_transcript(story, tools, &records, call.id);
     let PlanBinding { in_plan, planned, endorsed, carries, bounds } =
-        plan.bind_call(story, call, host, &records);
+        plan.bind_call(story, call, tools, &records);
     let uncarried = sources.iter().filter(|source| !carries.contains(*source)).cloned().collect();
-    let tools = plan.tools.into_iter().collect();
     CallProvenance {
         endorsed,
         frozen: true,
         in_plan,
-        tools,
+        tools: plan.tools.into_iter().collect(),
         planned,
         bounds,
         sources,
@@ -87,9 +86,9 @@ pub(crate) fn plan_provenance(
 
 /// Lists the tools that gave the turn sensitive data: those whose manifest says so, and those with a result that only
 /// its actor may read, or that a secret of the vault opened.
-pub(crate) fn sensitive_sources(story: &ConversationTranscript, host: &dyn ToolHost) -> Vec<String> {
+pub(crate) fn sensitive_sources(story: &ConversationTranscript, tools: RunTools<'_>) -> Vec<String> {
     let known = |heard: &ToolSource| {
-        let tool = find_tool(host.tool_descriptors(), &heard.tool)?;
+        let tool = tools.catalogue.find_spelled(&heard.tool)?;
         (heard.is_personal || tool.sensitivity == Sensitivity::High).then(|| tool.name.clone())
     };
     let sources: BTreeSet<_> = story.tool_sources().iter().filter_map(known).collect();
@@ -97,11 +96,11 @@ pub(crate) fn sensitive_sources(story: &ConversationTranscript, host: &dyn ToolH
 }
 
 /// Lists the tools that were called before in this turn.
-fn called_tools(story: &ConversationTranscript, host: &dyn ToolHost) -> Vec<String> {
+fn called_tools(story: &ConversationTranscript, tools: RunTools<'_>) -> Vec<String> {
     let began = story.own_calls().filter(|(_, status)| {
         matches!(status, Some(CallStatus::Ok | CallStatus::Error | CallStatus::Unknown))
     });
-    let names = began.filter_map(|(call, _)| find_tool(host.tool_descriptors(), &call.tool));
+    let names = began.filter_map(|(call, _)| tools.catalogue.find_spelled(&call.tool));
     let names: BTreeSet<_> = names.map(|tool| tool.name.clone()).collect();
     names.into_iter().collect()
 }
@@ -119,7 +118,7 @@ impl TurnPlan {
     /// Derives the plan of the transcript's run as of a call: calls that began before it are used up.
     pub(crate) fn from_transcript(
         story: &ConversationTranscript,
-        host: &dyn ToolHost,
+        tools: RunTools<'_>,
         records: &KnownRecords,
         before: CallId,
     ) -> Self {
@@ -136,11 +135,11 @@ impl TurnPlan {
                 continue;
             }
             // A malformed call, or one without a tool here, plans nothing, and it never ran.
-            let Ok(prepared) = host.prepare_call(call) else { continue };
+            let Ok(prepared) = tools.prepare_call(call) else { continue };
             if story.taint.is_clean(call.id) {
-                plan.plan_clean_call(&prepared, status, host.tool_descriptors(), records);
+                plan.plan_clean_call(&prepared, status, tools.catalogue, records);
             } else if call.id < before {
-                plan.use_planned_call(&prepared, host.tool_descriptors(), records);
+                plan.use_planned_call(&prepared, tools.catalogue, records);
             }
         }
         plan
@@ -152,7 +151,7 @@ impl TurnPlan {
         &mut self,
         call: &PreparedCall,
         status: Option<CallStatus>,
-        tools: &[ToolDescriptor],
+        tools: &ToolCatalogue,
         records: &KnownRecords,
     ) {
         if call.tool == DECLARE {
@@ -175,7 +174,7 @@ impl TurnPlan {
     fn use_planned_call(
         &mut self,
         call: &PreparedCall,
-        tools: &[ToolDescriptor],
+        tools: &ToolCatalogue,
         records: &KnownRecords,
     ) -> bool {
         let Some((at, _)) = self.choose_entry(call, tools, records) else { return false };
@@ -192,11 +191,11 @@ impl TurnPlan {
         }
     }
 
-    fn declare_tools(&mut self, arguments: &str, tools: &[ToolDescriptor]) {
+    fn declare_tools(&mut self, arguments: &str, tools: &ToolCatalogue) {
         let Ok(PlanDeclaration { tools: named }) = serde_json::from_str(arguments) else { return };
         for (name, calls) in named {
             // A name that is no tool's is in no call.
-            if let Some(tool) = find_tool(tools, &name) {
+            if let Some(tool) = tools.find_spelled(&name) {
                 self.add_entry(PlanEntry::from_declaration(&tool.name, calls, tools, &self.typed_numbers));
             }
         }
@@ -220,7 +219,7 @@ impl TurnPlan {
     fn choose_entry(
         &self,
         call: &PreparedCall,
-        tools: &[ToolDescriptor],
+        tools: &ToolCatalogue,
         records: &KnownRecords,
     ) -> Option<(usize, Vec<String>)> {
         let leads = call_destinations(call, tools)?;
@@ -239,25 +238,24 @@ impl TurnPlan {
         &self,
         story: &ConversationTranscript,
         call: &PreparedCall,
-        host: &dyn ToolHost,
+        tools: RunTools<'_>,
         records: &KnownRecords,
     ) -> PlanBinding {
-        let tools = host.tool_descriptors();
         let said: Vec<_> = self.entries.iter().filter(|entry| entry.tool == call.tool).collect();
         let bounds = said.iter().map(ToString::to_string).collect::<Vec<_>>().join("; or ");
         // What waits behind a call that read something was itself asked for before, as it is.
-        if story.taint.is_clean(call.id) && call_destinations(call, tools).is_some() {
-            let planned = given_arguments(call, tools).map(|(name, _, _)| name).collect();
+        if story.taint.is_clean(call.id) && call_destinations(call, tools.catalogue).is_some() {
+            let planned = given_arguments(call, tools.catalogue).map(|(name, _, _)| name).collect();
             let carries = story.tool_sources().into_iter().map(|heard| heard.tool).collect();
             return PlanBinding { in_plan: true, planned, endorsed: Vec::new(), carries, bounds };
         }
-        let Some((at, planned)) = self.choose_entry(call, tools, records) else {
+        let Some((at, planned)) = self.choose_entry(call, tools.catalogue, records) else {
             let (planned, endorsed, carries) = (Vec::new(), Vec::new(), BTreeSet::new());
             return PlanBinding { in_plan: false, planned, endorsed, carries, bounds };
         };
         let entry = &self.entries[at];
         let typed = |name: &String| {
-            let value = given_arguments(call, tools).find(|(known, _, _)| known == name);
+            let value = given_arguments(call, tools.catalogue).find(|(known, _, _)| known == name);
             value.is_some_and(|(_, _, value)| entry.says_value(&value) && is_typed(&story.transcript, &value))
         };
         let endorsed = planned.iter().filter(|name| typed(name)).cloned().collect();
@@ -266,24 +264,17 @@ impl TurnPlan {
 
     /// Tells whether a call lies within it: its tool is named, everywhere that it leads to, and there is a call left.
     #[cfg(test)]
-    pub(crate) fn contains_call(&self, call: &PreparedCall, tools: &[ToolDescriptor]) -> bool {
+    pub(crate) fn contains_call(&self, call: &PreparedCall, tools: &ToolCatalogue) -> bool {
         self.choose_entry(call, tools, &KnownRecords::default()).is_some()
     }
-}
-
-/// Finds a tool by its name, or as providers have it that allow no dots.
-fn find_tool<'a>(tools: &'a [ToolDescriptor], name: &str) -> Option<&'a ToolDescriptor> {
-    let spelled =
-        |tool: &&ToolDescriptor| tool.name.replace('.', "__") == name || tool.name.replace('.', "_") == name;
-    tools.iter().find(|tool| tool.name == name).or_else(|| tools.iter().find(spelled))
 }
 
 /// The arguments of a call that have a value, with their roles.
 fn given_arguments(
     call: &PreparedCall,
-    tools: &[ToolDescriptor],
+    tools: &ToolCatalogue,
 ) -> impl Iterator<Item = (String, Option<ArgumentRole>, Value)> {
-    let roles = tools.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
+    let roles = tools.find_tool(&call.tool).map(|tool| &tool.roles[..]);
     let role = |name: &str| roles?.iter().find(|(known, _)| known == name).map(|(_, role)| *role);
     let fields: Map<String, Value> = serde_json::from_str(&call.arguments).unwrap_or_default();
     let given = fields.into_iter().filter(|(_, value)| !value.is_null());
@@ -292,7 +283,7 @@ fn given_arguments(
 
 /// Lists where a call leads to: the values of those of its arguments that its tool calls destinations. `None` if they
 /// are unknown: the arguments are no object, or name more than [`DESTINATIONS_MAX`].
-fn call_destinations(call: &PreparedCall, tools: &[ToolDescriptor]) -> Option<Vec<String>> {
+fn call_destinations(call: &PreparedCall, tools: &ToolCatalogue) -> Option<Vec<String>> {
     let Ok(Value::Object(_)) = serde_json::from_str(&call.arguments) else { return None };
     let mut leads = Vec::new();
     let is_destination = |role| role == Some(ArgumentRole::Destination);

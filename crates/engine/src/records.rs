@@ -13,12 +13,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dromia_contracts::content::{CallStatus, ContentPart};
-use dromia_contracts::tool::{RecordFields, ToolHost};
+use dromia_contracts::tool::RecordFields;
 use serde_json::{Map, Value};
 
 use crate::context::transcript::ConversationTranscript;
 use crate::endorse::{is_whole_in, typed_texts};
 use crate::json_leaves::collect_leaves;
+use crate::run_tools::RunTools;
 
 /// The shortest name that counts.
 const CHARS_MIN: usize = 3;
@@ -44,11 +45,11 @@ struct RecordIdentity {
 
 impl KnownRecords {
     /// Compares the records in this turn's results with the typed texts.
-    pub(crate) fn from_transcript(story: &ConversationTranscript, host: &dyn ToolHost) -> Self {
+    pub(crate) fn from_transcript(story: &ConversationTranscript, tools: RunTools<'_>) -> Self {
         let mut sighted = BTreeMap::<String, RecordIdentity>::new();
         let mut room = BYTES_MAX;
         for (call, result) in story.own_results().filter(|(_, result)| result.status == CallStatus::Ok) {
-            let tool = host.tool_descriptors().iter().find(|tool| tool.name == call.tool);
+            let tool = tools.catalogue.find_tool(&call.tool);
             let Some(records) = tool.and_then(|tool| tool.records.as_ref()) else { continue };
             for text in result.parts.iter().filter(|part| !part.is_image()).map(ContentPart::as_text) {
                 let Some(left) = room.checked_sub(text.len()) else { return Self::default() };

@@ -87,7 +87,7 @@ impl<'a> AgentRegistry<'a> {
     /// Registers an agent.
     pub(crate) async fn agent_create(&self, scope: &Scope, new: NewAgent) -> Result<AgentRecord, Fault> {
         let config = new.config;
-        let revision = check_config(&self.core.ports, &config)?;
+        let revision = check_config(&self.core.ports, scope, &config).await?;
         check_workspace(&self.core.ports, scope, &config, None).await?;
         let agent = self.core.ports.runtime.agent_id();
         let at = self.core.ports.runtime.clock.now();

@@ -24,7 +24,11 @@ use crate::refusal::commit_fault;
 const ATTEMPTS_MAX: u32 = 8;
 
 /// Refuses a configuration that no run could have, and returns its digest.
-pub(crate) fn check_config(ports: &EnginePorts, config: &AgentConfig) -> Result<Digest, Fault> {
+pub(crate) async fn check_config(
+    ports: &EnginePorts,
+    scope: &Scope,
+    config: &AgentConfig,
+) -> Result<Digest, Fault> {
     let invalid = |text: String| Err(Fault::new(ErrorCode::InvalidRequest, text));
     if !ports.model.knows_alias(&config.model) {
         return invalid(format!("config.model: there is no model {:?} in dromia.yaml", config.model));
@@ -41,7 +45,9 @@ pub(crate) fn check_config(ports: &EnginePorts, config: &AgentConfig) -> Result<
             return invalid(format!("config.{name}: the text has {bytes} bytes; at most {most} are allowed"));
         }
     }
-    if let Err(problem) = ports.gate.check_grants(&config.grants) {
+    // By the tools of the tenant: those of an agent depend on its handle, which may change.
+    let tools = ports.tools.tool_catalogue(scope, None).await.map_err(read_fault)?;
+    if let Err(problem) = ports.gate.check_grants(&config.grants, &tools) {
         return invalid(format!("config.grants: {problem}"));
     }
     let json =
@@ -194,7 +200,7 @@ impl<'a> AgentRevisions<'a> {
                 (self.read_config(scope, before.id, earlier.digest).await?, &unnamed)
             }
         };
-        let revision = check_config(&self.core.ports, &config)?;
+        let revision = check_config(&self.core.ports, scope, &config).await?;
         check_workspace(&self.core.ports, scope, &config, Some(&known)).await?;
         Ok(AgentRevise {
             agent: before.id,

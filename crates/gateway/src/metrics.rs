@@ -12,11 +12,12 @@ mod tools;
 mod usage;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use axum::http::StatusCode;
-use dromia_contracts::tool::ToolDescriptor;
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use self::registry::MeterRegistry;
@@ -99,7 +100,7 @@ impl RouteMeters {
 impl GatewayMeters {
     /// Makes the meters of these tools and of these routes, each a method and a path.
     pub(crate) fn new(
-        tools: &[ToolDescriptor],
+        tools: &ToolCatalogue,
         routes: impl Iterator<Item = (&'static str, &'static str)>,
     ) -> Result<Self, MetersError> {
         let of_tools = Matcher::Full(tools::SECONDS_NAME.to_owned());
@@ -107,6 +108,7 @@ impl GatewayMeters {
             .set_buckets(&SECONDS)?
             .set_buckets_for_metric(of_tools, &tools::SECONDS)?
             .build_recorder();
+        let recorder = Arc::new(recorder);
         let registry = MeterRegistry(&recorder);
         recorder.describe_counter("dromia_http_requests_total".into(), None, "Answered requests.".into());
         recorder.describe_histogram(
@@ -127,7 +129,7 @@ impl GatewayMeters {
             unmatched: RouteMeters::new(&recorder, "any", "none"),
             refused: EdgeRefusal::ALL.into_iter().zip(refused).collect(),
             tenants: TenantMeters::default(),
-            tools: ToolMeters::new(&recorder, tools),
+            tools: ToolMeters::new(Arc::clone(&recorder), tools),
             log: LogMeter(registry.counter(
                 "dromia_log_lines_dropped_total",
                 "Lines of the log dropped because standard error was not read in time.",

@@ -76,7 +76,7 @@ pub async fn build_gateway(
     config.validate()?;
     let tls = config.tls.clone().map(CertificateReloader::open).transpose()?.map(Arc::new);
     let meters = GatewayMeters::new(
-        ports.tools.tool_descriptors(),
+        &ports.tools.shared_catalogue(),
         ROUTES.iter().map(|route| (route.method, route.path)),
     )?;
     let core = Arc::new(GatewayCore::new(config, ports, meters));

@@ -20,6 +20,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{EffectSink, PreparedCall};
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::{BoxFuture, Scope};
 
 use crate::capability::{CapabilityDenied, CapabilityRequest, HOSTS, LiveCapabilities};
@@ -41,7 +42,6 @@ const NO_HOST: &str = "this agent is not granted to reach that host in this way;
 /// Judges by the grants of the agent's configuration, and by the policy whatever they cover.
 #[derive(Debug, Clone)]
 pub struct GrantGate {
-    tools: Vec<String>,
     privileged: Vec<String>,
     policies: PolicyEngine,
     capabilities: Option<Arc<LiveCapabilities>>,
@@ -49,10 +49,9 @@ pub struct GrantGate {
 }
 
 impl GrantGate {
-    /// Makes a gate that takes grants for the named tools, and for no other.
-    pub fn new<T: Into<String>>(policies: PolicyEngine, tools: impl IntoIterator<Item = T>) -> Self {
-        let tools = tools.into_iter().map(Into::into).collect();
-        Self { tools, privileged: Vec::new(), policies, capabilities: None, rights: Arc::default() }
+    /// Makes a gate that judges by these policies.
+    pub fn new(policies: PolicyEngine) -> Self {
+        Self { privileged: Vec::new(), policies, capabilities: None, rights: Arc::default() }
     }
 
     /// Lets capabilities count in addition to grants. Without this none does, and a run that stays within one may do
@@ -87,8 +86,8 @@ impl GrantGate {
 }
 
 impl Gate for GrantGate {
-    fn check_grants(&self, grants: &[String]) -> Result<(), String> {
-        let tools: Vec<_> = self.tools.iter().map(String::as_str).collect();
+    fn check_grants(&self, grants: &[String], tools: &ToolCatalogue) -> Result<(), String> {
+        let tools: Vec<_> = tools.descriptors().map(|tool| tool.name.as_str()).collect();
         parse_grants(grants, &tools).map(drop).map_err(|error| error.to_string())
     }
 

@@ -10,6 +10,7 @@
 //! | [`conformance`] | the suite for stores, and random batch sequences to compare two of them |
 //! | [`model_server`] | a scripted model behind the chat completions format |
 //! | [`fuzz`] | what must hold of parsers for any bytes, and the corpus of `fuzz/` |
+//! | [`tools`] | tools by their names |
 //! | [`tls`] | certificates and keys that protect nothing |
 //! | [`failing_vfs`] | an SQLite file system that fails its n-th call on demand |
 //!
@@ -24,6 +25,7 @@ pub mod reference;
 pub mod runtime;
 pub mod sim;
 pub mod tls;
+pub mod tools;
 
 pub use crate::faulty::FaultyStore;
 pub use crate::reference::ReferenceStore;

@@ -13,11 +13,13 @@
 //! schema that refers to anything outside itself.
 
 mod arguments;
+mod references;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dromia_contracts::Digest;
 use dromia_contracts::content::{ContentPart, ToolCall};
 use dromia_contracts::egress::{EgressClient, EgressError, EgressRequest, EgressResponse, HttpMethod};
 use dromia_contracts::label::Label;
@@ -25,12 +27,14 @@ use dromia_contracts::tool::{
     ArgumentRole, EffectClass, EffectSink, PrepareError, PreparedCall, RecordFields, Sensitivity,
     ToolContext, ToolDescriptor, ToolManifest, ToolOutput,
 };
+use dromia_contracts::tool_catalogue::CatalogueTool;
 use dromia_contracts::vault::{self, LeakDetector, SecretPlacement, SecretUse};
 use serde_json::Value;
 
 use self::arguments::ArgumentSchema;
 use crate::action_digest::action_digest;
 use crate::arguments::READ_BYTES_MAX;
+use crate::audience::ToolAudience;
 use crate::catalogue::BuiltinTool;
 use crate::files::fact_part;
 use crate::spilled_output::{KEPT_BYTES_MAX, LongOutput, is_readable};
@@ -69,6 +73,8 @@ pub struct ExternalSpec {
     pub url: String,
     /// The name of the secret that is sent along, and where in the request it is.
     pub secret: Option<(String, SecretPlacement)>,
+    /// Whose agents it is for.
+    pub audience: ToolAudience,
 }
 
 /// Why a tool cannot be registered.
@@ -90,7 +96,9 @@ impl ExternalProblem {
 /// An external tool whose description is sound.
 #[derive(Debug, Clone)]
 pub struct ExternalTool {
-    descriptor: ToolDescriptor,
+    entry: CatalogueTool,
+    digest: Digest,
+    audience: ToolAudience,
     sink: EffectSink,
     url: String,
     secret: Option<(String, SecretPlacement)>,
@@ -112,6 +120,7 @@ impl ExternalTool {
             records,
             url,
             secret,
+            audience,
         } = spec;
         is_name(&name).map_err(|problem| ExternalProblem::at_key("", problem))?;
         if description.trim().is_empty() || description.len() > DESCRIPTION_BYTES_MAX {
@@ -157,17 +166,36 @@ impl ExternalTool {
             sensitivity,
             records,
         };
-        Ok(Self { descriptor, sink, url, secret, shape })
+        // Strings and JSON values only: serialization has no failing case.
+        let digest = blake3::hash(&serde_json::to_vec(&descriptor).unwrap_or_default());
+        let digest = Digest::from_bytes(*digest.as_bytes());
+        let entry = CatalogueTool::from_configuration(descriptor);
+        Ok(Self { entry, digest, audience, sink, url, secret, shape })
+    }
+
+    /// Returns it as catalogues list it.
+    pub(crate) fn catalogue_entry(&self) -> &CatalogueTool {
+        &self.entry
+    }
+
+    /// Returns the digest of what it says about itself.
+    pub(crate) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Returns whose agents it is for.
+    pub fn audience(&self) -> &ToolAudience {
+        &self.audience
     }
 
     /// Returns what it says about itself.
     pub fn descriptor(&self) -> &ToolDescriptor {
-        &self.descriptor
+        self.entry.descriptor()
     }
 
     /// Returns its name.
     pub fn name(&self) -> &str {
-        &self.descriptor.name
+        &self.descriptor().name
     }
 
     /// Returns the canonical address to which calls are posted.
@@ -177,26 +205,21 @@ impl ExternalTool {
 
     /// Returns the facts of it that a policy gets.
     pub(crate) fn manifest(&self) -> ToolManifest {
-        ToolManifest { sink: self.sink, roles: self.descriptor.roles.iter().cloned().collect() }
+        ToolManifest { sink: self.sink, roles: self.descriptor().roles.iter().cloned().collect() }
     }
 
     /// Puts a call into canonical form.
     pub(crate) fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
-        let name = self.name();
-        let arguments = self
-            .shape
-            .canonical_arguments(&call.arguments)
-            .map_err(|problem| PrepareError::Arguments { tool: name.to_owned(), problem })?;
-        Ok(PreparedCall {
-            id: call.id,
-            tool: name.to_owned(),
-            effect: self.descriptor.effect,
-            action: action_digest(name, &arguments),
-            arguments,
-            // Where it goes is the operator's matter: the grant for the tool covers it.
-            reaches: None,
-            network: None,
-            contents: None,
+        prepare_by_schema(self.name(), self.descriptor().effect, &self.shape, call)
+    }
+
+    /// Refuses arguments that were judged by an earlier definition and do not match this one.
+    pub(crate) fn check_judged(&self, arguments: &str) -> Result<(), String> {
+        let checked = self.shape.canonical_arguments(arguments);
+        checked.map(drop).map_err(|problem| {
+            format!(
+                "the configuration changed this tool after the run began, and now {problem}; nothing was done"
+            )
         })
     }
 
@@ -234,7 +257,7 @@ impl ExternalTool {
         let response = match line.send_request(request).await {
             Ok(response) => response,
             Err(EgressError { failure, is_sent, decisions }) => {
-                let may_have_acted = is_sent && self.descriptor.effect != EffectClass::Pure;
+                let may_have_acted = is_sent && self.descriptor().effect != EffectClass::Pure;
                 return (web::failure_output(&failure, may_have_acted, decisions), None);
             }
         };
@@ -255,11 +278,49 @@ impl ExternalTool {
         }
         if !piece.bytes.is_empty() {
             let text = String::from_utf8_lossy(&piece.bytes);
-            parts.push(ContentPart::new_text(text, self.descriptor.result_label));
+            parts.push(ContentPart::new_text(text, self.descriptor().result_label));
         }
         let failed = piece.torn.is_some() || !(200..300).contains(&status);
         (ToolOutput { failed, parts, egress: decisions, ..ToolOutput::default() }, long)
     }
+}
+
+/// Puts a call into canonical form by the definition that its run began with, although the operator's is another one now.
+/// Whether a crash may repeat it, the stricter of both says.
+pub(crate) fn prepare_by(
+    own: &ToolDescriptor,
+    now: Option<&ExternalTool>,
+    call: &ToolCall,
+) -> Result<PreparedCall, PrepareError> {
+    let unreadable = |problem| PrepareError::Arguments { tool: own.name.clone(), problem };
+    let written =
+        serde_json::from_value(own.parameters.clone()).map_err(|error| unreadable(error.to_string()))?;
+    let (shape, _) = ArgumentSchema::new(written).map_err(unreadable)?;
+    let current = now.map_or(own.effect, |now| now.descriptor().effect);
+    let effect = if current.may_repeat() { own.effect } else { current };
+    prepare_by_schema(&own.name, effect, &shape, call)
+}
+
+fn prepare_by_schema(
+    name: &str,
+    effect: EffectClass,
+    shape: &ArgumentSchema,
+    call: &ToolCall,
+) -> Result<PreparedCall, PrepareError> {
+    let arguments = shape
+        .canonical_arguments(&call.arguments)
+        .map_err(|problem| PrepareError::Arguments { tool: name.to_owned(), problem })?;
+    Ok(PreparedCall {
+        id: call.id,
+        tool: name.to_owned(),
+        effect,
+        action: action_digest(name, &arguments),
+        arguments,
+        // Where it goes is the operator's matter: the grant for the tool covers it.
+        reaches: None,
+        network: None,
+        contents: None,
+    })
 }
 
 /// An external tool with the line to its server.

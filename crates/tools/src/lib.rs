@@ -16,6 +16,7 @@ pub mod toolbox;
 
 mod action_digest;
 mod arguments;
+mod audience;
 mod catalogue;
 mod contents;
 mod path;
@@ -46,6 +47,7 @@ pub mod external;
 
 pub mod home_wipe;
 
+pub use crate::audience::ToolAudience;
 pub use crate::external::{ExternalProblem, ExternalSpec, ExternalTool};
 pub use crate::home_wipe::AgentHomes;
 pub use crate::toolbox::{CallSettings, Toolbox, ToolsConfig, prepare_builtin};

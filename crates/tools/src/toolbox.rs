@@ -9,10 +9,11 @@
 //! end is not awaited would be neither done nor undone.
 
 mod calls;
-mod generations;
+mod catalogues;
 mod person_files;
 mod programs;
 mod reach;
+mod registry;
 mod workspaces;
 
 use std::path::PathBuf;
@@ -26,22 +27,22 @@ use dromia_contracts::pool::SlotPool;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::{ProcessLimits, SandboxSelector};
 use dromia_contracts::scope::Scope;
-use dromia_contracts::store::Store;
+use dromia_contracts::store::{Read, Store};
 use dromia_contracts::tool::{
     CallProgressSink, DiscardProgress, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost,
     ToolManifest, ToolOutput,
 };
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::{OperatorTerms, ToolTerms};
 use dromia_contracts::vault::{LeakDetector, mask_secrets};
 use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference, WorkspaceRoots};
 use dromia_contracts::{AgentId, BoxFuture, RunId, TenantId};
 
-use self::generations::ToolGeneration;
-pub use self::generations::{GENERATIONS_MAX, TooManyGenerations};
+use self::registry::ToolRegistry;
 use crate::action_digest::action_digest;
 use crate::arguments::{HttpRequest, parse_arguments};
 use crate::catalogue::BuiltinTool;
-use crate::external::{ExternalTool, RegisteredTool};
+use crate::external::{self, ExternalTool, RegisteredTool};
 use crate::file_labels::FileLabelRegistry;
 use crate::files::{self, WORKSPACE_FACT};
 use crate::limits;
@@ -103,7 +104,7 @@ struct CallSite<'a> {
 /// The built-in tools.
 #[derive(Debug)]
 pub struct Toolbox {
-    tools: ToolGeneration,
+    tools: RwLock<Arc<ToolRegistry>>,
     config: ToolsConfig,
     calls: RwLock<CallSettings>,
     resolver: PathResolver,
@@ -121,7 +122,7 @@ impl Toolbox {
     /// Sets the tools up. Nothing is made on disk.
     pub fn new(config: ToolsConfig, store: Arc<dyn Store>, runtime: Runtime) -> Self {
         Self {
-            tools: ToolGeneration::new(Vec::new()),
+            tools: RwLock::new(Arc::new(ToolRegistry::new(0, Vec::new()))),
             calls: RwLock::new(config.calls.clone()),
             config,
             resolver: PathResolver::probe(),
@@ -142,7 +143,8 @@ impl Toolbox {
         self,
         tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn EgressClient>)>,
     ) -> Self {
-        Self { tools: ToolGeneration::new(register_tools(tools)), ..self }
+        let registry = ToolRegistry::new(0, register_tools(tools));
+        Self { tools: RwLock::new(Arc::new(registry)), ..self }
     }
 
     /// Lets other settings count for calls that begin from now on.
@@ -156,11 +158,9 @@ impl Toolbox {
     }
 
     /// Registers others in their place, for calls that begin from now on.
-    pub fn replace_external(
-        &self,
-        tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn EgressClient>)>,
-    ) -> Result<(), TooManyGenerations> {
-        self.tools.append(register_tools(tools))
+    pub fn replace_external(&self, tools: impl IntoIterator<Item = (ExternalTool, Arc<dyn EgressClient>)>) {
+        let mut current = self.tools.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(current.next(register_tools(tools)));
     }
 
     /// Lists the facts of each tool that a policy gets beside its calls: of the built-in ones, and of these.
@@ -172,12 +172,8 @@ impl Toolbox {
     }
 
     /// The same of the tools that it has now.
-    pub fn builtin_manifests(&self) -> impl Iterator<Item = (String, ToolManifest)> {
-        Self::tool_manifests(self.tools.newest().external())
-    }
-
-    fn find_external(&self, name: &str) -> Option<&RegisteredTool> {
-        self.tools.newest().find_external(name)
+    pub fn current_manifests(&self) -> Vec<(String, ToolManifest)> {
+        Self::tool_manifests(self.registry().external()).collect()
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
@@ -257,15 +253,37 @@ pub fn prepare_builtin(call: &ToolCall) -> Result<PreparedCall, PrepareError> {
 }
 
 impl ToolHost for Toolbox {
-    fn tool_descriptors(&self) -> &[ToolDescriptor] {
-        self.tools.newest().descriptors()
+    fn shared_catalogue(&self) -> ToolCatalogue {
+        self.registry().shared().clone()
     }
 
-    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
-        if let Some(external) = self.find_external(&call.tool) {
-            return external.tool.prepare_call(call);
+    fn tool_catalogue<'a>(&'a self, scope: &'a Scope, agent: Option<AgentId>) -> Read<'a, ToolCatalogue> {
+        Box::pin(async move {
+            let registry = self.registry();
+            if !registry.is_scoped() {
+                return Ok(registry.shared().clone());
+            }
+            let named = self.agent_name(scope, agent).await?;
+            Ok(named.map_or_else(|| registry.shared().clone(), |named| registry.catalogue_for(&named)))
+        })
+    }
+
+    fn has_tool<'a>(&'a self, scope: &'a Scope, agent: AgentId, tool: &'a str) -> Read<'a, bool> {
+        Box::pin(async move {
+            let is_external = self.find_external(scope, agent, tool).await?.is_some();
+            Ok(is_external || self.registry().shared().find_tool(tool).is_some())
+        })
+    }
+
+    fn prepare_call(&self, tools: &ToolCatalogue, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+        let Some(own) = tools.find_tool(&call.tool).filter(|own| tools.is_configured(&own.name)) else {
+            return prepare_builtin(call);
+        };
+        match self.registry().find_external(&call.tool) {
+            Some(external) if external.tool.descriptor() == own => external.tool.prepare_call(call),
+            // The operator changed it, or took it away, since the caller's run began.
+            changed => external::prepare_by(own, changed.map(|external| &external.tool), call),
         }
-        prepare_builtin(call)
     }
 
     fn execute_call<'a>(

@@ -17,7 +17,7 @@ use super::CONNECTIONS;
 
 const TOGETHER: Duration = Duration::from_secs(3);
 const ALONE: Duration = Duration::from_millis(1500);
-const WARM_UP: Duration = Duration::from_millis(500);
+pub(super) const WARM_UP: Duration = Duration::from_millis(500);
 const CROWD: usize = 1000;
 const BURSTS: usize = 10;
 
@@ -94,7 +94,7 @@ async fn start_probe(scene: &PhaseContext, model: &ServerProcess) -> anyhow::Res
 }
 
 /// A server under load, and what its rounds gave.
-struct LoadSubject {
+pub(super) struct LoadSubject {
     address: SocketAddr,
     expected: &'static str,
     request: Vec<u8>,
@@ -103,11 +103,11 @@ struct LoadSubject {
 }
 
 impl LoadSubject {
-    fn new(address: SocketAddr, expected: &'static str, request: Vec<u8>) -> Self {
+    pub(super) fn new(address: SocketAddr, expected: &'static str, request: Vec<u8>) -> Self {
         Self { address, expected, request, together: Vec::new(), alone: Vec::new() }
     }
 
-    fn load_plan(&self, connections: usize) -> LoadPlan {
+    pub(super) fn load_plan(&self, connections: usize) -> LoadPlan {
         let requests = [self.request.clone()].into();
         LoadPlan { address: self.address, requests, expected: self.expected, connections }
     }
@@ -119,7 +119,10 @@ impl LoadSubject {
     }
 
     /// The same, with the processor time that the server used for a turn, in microseconds.
-    async fn together_counting(&mut self, server: &ServerProcess) -> anyhow::Result<(LoadSummary, f64)> {
+    pub(super) async fn together_counting(
+        &mut self,
+        server: &ServerProcess,
+    ) -> anyhow::Result<(LoadSummary, f64)> {
         let before = server.cpu_micros()?;
         let summary = self.run_together().await?;
         let used = server.cpu_micros()?.saturating_sub(before);
@@ -132,7 +135,7 @@ impl LoadSubject {
         Ok(summary)
     }
 
-    fn median_rate(&self) -> f64 {
+    pub(super) fn median_rate(&self) -> f64 {
         median(&self.together.iter().map(|summary| summary.rate).collect::<Vec<_>>())
     }
 
@@ -140,7 +143,7 @@ impl LoadSubject {
         median(&self.alone.iter().map(|summary| summary.p50_ms).collect::<Vec<_>>())
     }
 
-    fn failed_count(&self) -> u64 {
+    pub(super) fn failed_count(&self) -> u64 {
         self.together.iter().chain(&self.alone).map(|summary| summary.failed).sum()
     }
 }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 /// What to do with tools.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ToolCommand {
-    /// List tools, and which of them the agent may use
+    /// List the tools of the agent's next run, and which it may use
     #[command(
         visible_alias = "ls",
         after_help = "Examples:\n  dromia tool list\n  dromia tool list --agent dev\n  dromia tool list --agent dev --json=name,granted"

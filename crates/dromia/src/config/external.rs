@@ -2,20 +2,26 @@
 //!
 //! A manifest is the operator's word. It is checked whole when the file is read: names, schemas, roles, addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::egress::{EgressClientConfig, EgressPurpose, LineLimits};
 use dromia_contracts::label::Label;
 use dromia_contracts::vault::SecretPlacement;
 use dromia_guard::egress::target::RequestTarget;
-use dromia_tools::{ExternalSpec, ExternalTool};
+use dromia_tools::{ExternalSpec, ExternalTool, ToolAudience};
 
 use super::file::external::WrittenExternal;
 use super::problem_collector::ProblemCollector;
+use super::tools::parse_agent_key;
 
-/// The most tools of the operator's own: each is sent to models with every request.
-const TOOLS_MAX: usize = 128;
+/// The most tools of the operator's own. An agent's requests carry those that it is granted.
+const TOOLS_MAX: usize = 1000;
+/// The most bytes of descriptions and schemas of all of them.
+const TEXT_BYTES_MAX: usize = 4 << 20;
+/// The most tenants, and the most agents, that one tool names.
+const NAMES_MAX: usize = 256;
 /// The longest time of one call, in milliseconds: as long as a program may run.
 const TIMEOUT_MS_MAX: u64 = 600_000;
 
@@ -45,12 +51,37 @@ pub(super) fn resolve_external_tools(
     check: &mut ProblemCollector<'_>,
 ) -> Vec<ExternalToolConfig> {
     if written.len() > TOOLS_MAX {
-        check.add_problem("tools.external", format!("has more than {TOOLS_MAX} tools"));
+        let message = format!("has {} tools; at most {TOOLS_MAX} are allowed, so remove some", written.len());
+        check.add_problem("tools.external", message);
     }
-    written
+    check_spellings(written.keys(), check);
+    let tools: Vec<_> = written
         .iter()
         .filter_map(|(name, written)| resolve_external_tool(name, written, of_tools, check))
-        .collect()
+        .collect();
+    let size = |external: &ExternalToolConfig| {
+        let said = external.tool.descriptor();
+        said.description.len() + said.parameters.to_string().len()
+    };
+    let bytes: usize = tools.iter().map(size).sum();
+    if bytes > TEXT_BYTES_MAX {
+        let message = format!(
+            "has {bytes} bytes of descriptions and schemas; at most {TEXT_BYTES_MAX} are allowed, so shorten or remove some"
+        );
+        check.add_problem("tools.external", message);
+    }
+    tools
+}
+
+/// Refuses two names that some providers cannot tell apart: they allow no dots.
+fn check_spellings<'a>(names: impl Iterator<Item = &'a String>, check: &mut ProblemCollector<'_>) {
+    let mut spelled = BTreeMap::new();
+    for name in names {
+        if let Some(other) = spelled.insert(name.replace('.', "_"), name) {
+            let message = format!("differs from {other} only by `.` and `_`; choose another name");
+            check.add_problem(&format!("tools.external.{name}"), message);
+        }
+    }
 }
 
 fn resolve_external_tool(
@@ -84,6 +115,7 @@ fn resolve_external_tool(
         records: written.records.clone(),
         url: written.url.clone(),
         secret: written.secret.clone().map(|secret| (secret, placement)),
+        audience: resolve_audience(&here, written, check)?,
     };
     match ExternalTool::new(spec) {
         Ok(tool) => {
@@ -102,6 +134,52 @@ fn resolve_external_tool(
             None
         }
     }
+}
+
+/// Reads whose agents a tool is for.
+fn resolve_audience(
+    here: &str,
+    written: &WrittenExternal,
+    check: &mut ProblemCollector<'_>,
+) -> Option<ToolAudience> {
+    let (tenants, agents) = (written.tenants.as_deref(), written.agents.as_deref());
+    let mut is_sound = true;
+    let mut wrong = |key: &str, problem: &str| {
+        check.add_problem(&format!("{here}.{key}"), problem);
+        is_sound = false;
+    };
+    let (mut of_tenants, mut of_agents) = (BTreeSet::new(), BTreeSet::new());
+    for (key, list) in [("tenants", tenants), ("agents", agents)] {
+        let Some(list) = list else { continue };
+        if list.is_empty() {
+            wrong(key, "names nobody; leave the key out to give the tool to every agent");
+        }
+        if list.len() > NAMES_MAX {
+            wrong(key, &format!("has more than {NAMES_MAX} names"));
+        }
+        for (index, name) in list.iter().enumerate() {
+            let place = format!("{key}.{index}");
+            let is_new = match (key, name.parse::<HandleSlug>(), parse_agent_key(name)) {
+                ("tenants", Ok(tenant), _) => of_tenants.insert(tenant),
+                ("agents", _, Some(agent)) => of_agents.insert(agent),
+                ("tenants", Err(_), _) => {
+                    wrong(&place, "write a tenant's handle, such as acme");
+                    continue;
+                }
+                _ => {
+                    wrong(&place, "write an agent's handle, or TENANT/HANDLE for one of another tenant");
+                    continue;
+                }
+            };
+            if !is_new {
+                wrong(&place, "is listed twice; keep one");
+            }
+        }
+    }
+    if tenants.is_none() && agents.is_none() {
+        return Some(ToolAudience::Everybody);
+    }
+    is_sound.then_some(ToolAudience::Only { tenants: of_tenants, agents: of_agents })
 }
 
 /// Takes the bounds of a call. A redirect is its answer, because the operator named this server and no other.

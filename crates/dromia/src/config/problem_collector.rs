@@ -59,7 +59,10 @@ impl<'origins> ProblemCollector<'origins> {
         ConfigProblem {
             key: Some(key.to_owned()),
             place: self.origins.place_in_file(key),
-            ..ConfigProblem::new(self.origins.location_text(key), format!("{key}: {message}"))
+            ..ConfigProblem::new(
+                self.origins.location_text(key),
+                format!("{}: {message}", printable_key(key)),
+            )
         }
     }
 
@@ -69,4 +72,17 @@ impl<'origins> ProblemCollector<'origins> {
             self.add_problem(key, "must be at least 1");
         }
     }
+}
+
+/// Writes a key as a terminal may print it: a name in the file may have any character.
+fn printable_key(key: &str) -> String {
+    let mut printed = String::new();
+    for c in key.chars() {
+        if c.is_control() {
+            printed.extend(c.escape_default());
+        } else {
+            printed.push(c);
+        }
+    }
+    printed
 }

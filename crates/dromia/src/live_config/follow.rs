@@ -84,7 +84,7 @@ async fn apply_text(
     let built = BuiltParts::build(&services.of_home, &offered.resolved, is_retooled).await;
     let built = built.map_err(|problem| format!("{problem:#}"))?;
     let OfferedConfig { text, author, loaded, resolved } = offered;
-    built.swap_in(&live.home, services, &resolved)?;
+    built.swap_in(&live.home, services, &resolved);
     let history = ConfigHistory::of_home(&live.home);
     let recorded = tokio::task::spawn_blocking(move || history.record_or_warn(&text, &author)).await;
     let record = recorded.map_err(|error| error.to_string())?;
@@ -125,12 +125,12 @@ impl BuiltParts {
         Ok(Self { models, gate, external, calls })
     }
 
-    /// Swaps the parts in, first the one that may refuse. The engine comes last: it forgets what it read under the earlier
+    /// Swaps the parts in. The engine comes last: it forgets what it read under the earlier
     /// ones.
-    fn swap_in(self, home: &Home, services: &LiveServices, resolved: &ResolvedConfig) -> Result<(), String> {
+    fn swap_in(self, home: &Home, services: &LiveServices, resolved: &ResolvedConfig) {
         let parts = &services.of_home.parts;
         if let Some(external) = self.external {
-            parts.toolbox.replace_external(external).map_err(|error| error.to_string())?;
+            parts.toolbox.replace_external(external);
         }
         services.of_home.egress.replace_opened(resolved.calls.reachable.opened.clone());
         parts.toolbox.replace_settings(self.calls);
@@ -141,7 +141,6 @@ impl BuiltParts {
         services.outbox.replace_channels(resolved.channels.clone().relative_to(home.root_dir()));
         services.gateway.replace_settings(resolved.gateway_config(None));
         services.of_home.engine.replace_config(resolved.engine.clone());
-        Ok(())
     }
 }
 

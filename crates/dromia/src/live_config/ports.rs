@@ -11,6 +11,7 @@ use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
 use dromia_contracts::tool::{EffectSink, PreparedCall};
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::{AgentId, BoxFuture, Scope, TenantId};
 use dromia_guard::GrantGate;
 use dromia_models::ModelRegistry;
@@ -96,8 +97,8 @@ impl LiveGate {
 }
 
 impl Gate for LiveGate {
-    fn check_grants(&self, grants: &[String]) -> Result<(), String> {
-        self.0.load().check_grants(grants)
+    fn check_grants(&self, grants: &[String], tools: &ToolCatalogue) -> Result<(), String> {
+        self.0.load().check_grants(grants, tools)
     }
 
     fn note_rights(&self, tenant: TenantId, agent: AgentId, number: u64, grants: &[String]) -> RightsHold {

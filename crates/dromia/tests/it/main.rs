@@ -15,6 +15,7 @@ mod bodies;
 mod budgets;
 mod busy;
 mod canaries;
+mod catalogues;
 mod chat;
 mod circles;
 mod clocks;

@@ -22,7 +22,7 @@ use crate::approvals::rules::ApprovalRuleBook;
 
 impl ApprovalAnswers<'_> {
     /// Writes an answer.
-    pub(super) fn answer_batch(
+    pub(super) async fn answer_batch(
         &self,
         scope: &Scope,
         found: &ApprovalRequest,
@@ -108,7 +108,7 @@ impl ApprovalAnswers<'_> {
                 WakeTarget::Session(found.source.session)
             }
         };
-        if let Some(rule) = ApprovalRuleBook::new(self.core).rule_of(scope, found, answer, now)? {
+        if let Some(rule) = ApprovalRuleBook::new(self.core).rule_of(scope, found, answer, now).await? {
             batch.mutations.push(Mutation::ApprovalRulePut(rule));
         }
         Ok((batch, next))

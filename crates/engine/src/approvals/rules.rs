@@ -10,8 +10,9 @@ use dromia_contracts::approval::{
 };
 use dromia_contracts::runs::{ApprovalDecision, ApprovalReach, NewRule};
 use dromia_contracts::store::{ApprovalRuleRemove, CommitOutcome, CommitRefusal, Mutation, WriteBatch};
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
-use dromia_contracts::{ErrorCode, Fault, Scope};
+use dromia_contracts::{AgentId, ErrorCode, Fault, Scope};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::agents::read_fault;
@@ -49,7 +50,9 @@ impl<'a> ApprovalRuleBook<'a> {
             return Err(Fault::new(ErrorCode::InvalidRequest, text));
         }
         let rule = ApprovalRuleRecord {
-            rule: self.read_rule(&new.rule, new.answer)?.to_string(),
+            rule: self
+                .read_rule(&self.rule_tools(scope, new.agent).await?, &new.rule, new.answer)?
+                .to_string(),
             name: new.name,
             answer: new.answer,
             agent: new.agent,
@@ -104,19 +107,27 @@ impl<'a> ApprovalRuleBook<'a> {
     }
 
     /// Makes the rule that goes with an answer, if one does.
-    pub(super) fn rule_of(
+    pub(super) async fn rule_of(
         &self,
         scope: &Scope,
         found: &ApprovalRequest,
         answer: &ApprovalDecision,
         now: Timestamp,
     ) -> Result<Option<ApprovalRuleRecord>, Fault> {
+        let tools = match answer {
+            ApprovalDecision::Approve(ApprovalReach::Session | ApprovalReach::Always { .. }) => {
+                self.rule_tools(scope, Some(found.source.agent)).await?
+            }
+            ApprovalDecision::Approve(ApprovalReach::Once) | ApprovalDecision::Deny { .. } => {
+                return Ok(None);
+            }
+        };
         let (rule, session) = match answer {
             ApprovalDecision::Approve(ApprovalReach::Session) => {
-                (self.exact_rule(found)?, Some(found.source.session))
+                (self.exact_rule(&tools, found)?, Some(found.source.session))
             }
             ApprovalDecision::Approve(ApprovalReach::Always { rule }) => {
-                let rule = self.read_rule(rule, RuleAnswer::Allow)?;
+                let rule = self.read_rule(&tools, rule, RuleAnswer::Allow)?;
                 if !rule.matches_call(&found.judged.tool, &found.judged.arguments) {
                     let text = format!("the rule `{rule}` does not match this call");
                     let hint = format!("see the call's arguments with `dromia approval show {}`", found.id);
@@ -141,10 +152,10 @@ impl<'a> ApprovalRuleBook<'a> {
     }
 
     /// Makes the rule that answers exactly this call. It may stand where any other one that allows may, and nowhere else.
-    fn exact_rule(&self, found: &ApprovalRequest) -> Result<ParsedRule, Fault> {
+    fn exact_rule(&self, tools: &ToolCatalogue, found: &ApprovalRequest) -> Result<ParsedRule, Fault> {
         let exact = ParsedRule::for_exact_call(&found.judged.tool, &found.judged.arguments)
             .ok_or_else(|| Fault::new(ErrorCode::InvalidRequest, "no rule can match exactly this call"));
-        let rule = exact.and_then(|exact| self.read_rule(&exact.to_string(), RuleAnswer::Allow));
+        let rule = exact.and_then(|exact| self.read_rule(tools, &exact.to_string(), RuleAnswer::Allow));
         rule.map_err(|fault| {
             let text = format!("this call cannot be approved for its session: {}", fault.message);
             Fault::new(fault.code, text)
@@ -152,16 +163,20 @@ impl<'a> ApprovalRuleBook<'a> {
         })
     }
 
+    /// The tools that a rule may be about: those of its agent, or of the tenant.
+    async fn rule_tools(&self, scope: &Scope, agent: Option<AgentId>) -> Result<ToolCatalogue, Fault> {
+        self.ports.tools.tool_catalogue(scope, agent).await.map_err(read_fault)
+    }
+
     /// Reads a rule, and refuses one that would allow more than its author can see.
-    fn read_rule(&self, text: &str, answer: RuleAnswer) -> Result<ParsedRule, Fault> {
+    fn read_rule(&self, tools: &ToolCatalogue, text: &str, answer: RuleAnswer) -> Result<ParsedRule, Fault> {
         let invalid = |text: String| Fault::new(ErrorCode::InvalidRequest, text);
         let rule = ParsedRule::parse(text).map_err(|error| invalid(error.to_string()))?;
-        let tools = &self.ports.tools;
-        let Some(tool) = tools.tool_descriptors().iter().find(|tool| tool.name == rule.tool_name()) else {
+        let Some(tool) = tools.find_tool(rule.tool_name()) else {
             return Err(invalid(format!("there is no tool {:?}", rule.tool_name()))
                 .with_hint("list the tools with `dromia tool list`"));
         };
-        let runs_programs = tools.process_limits(&tool.name, &ToolTerms::default()).is_some();
+        let runs_programs = self.ports.tools.process_limits(&tool.name, &ToolTerms::default()).is_some();
         let known = RuleTool { parameters: &tool.parameters, roles: &tool.roles, runs_programs };
         match rule.find_rejection(answer, &known) {
             None => Ok(rule),

@@ -24,7 +24,11 @@ impl CallJudge<'_> {
         if !self.is_attended() || self.is_for_client(call) {
             return Ok(None);
         }
-        let Ok(call) = self.core.ports.tools.prepare_call(call) else { return Ok(None) };
+        let Ok(call) = self.run_tools().prepare_call(call) else { return Ok(None) };
+        // Such a call is refused in its turn.
+        if !self.has_tool(&call).await? || !self.is_offered(&call) {
+            return Ok(None);
+        }
         let shown: usize = self.asks.iter().map(|ask| ask.judged.arguments.len()).sum();
         if shown + call.arguments.len() > ARGUMENTS_BYTES_MAX || self.is_late_plan(&call) {
             return Ok(None);

@@ -190,7 +190,7 @@ impl CallJudge<'_> {
         asking: &ApprovalGrounds,
     ) -> Result<(Digest, BoundParts), OwnershipError> {
         let ports = &self.core.ports;
-        let tool = ports.tools.tool_descriptors().iter().find(|descriptor| descriptor.name == call.tool);
+        let tool = self.identity.agent.catalogue.find_tool(&call.tool);
         let terms = ports
             .terms
             .effective_terms(&call.tool, Some((&self.identity.scope, self.identity.agent.id)))

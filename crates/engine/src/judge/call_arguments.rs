@@ -4,14 +4,10 @@ use dromia_contracts::content::ToolCall;
 use dromia_contracts::tool::PreparedCall;
 
 use super::{CallJudge, JudgementStop};
-use crate::decide::CallJudgement;
 
 impl CallJudge<'_> {
     /// Prepares a call; refuses what is no call of a tool.
     pub(super) fn check_arguments(&self, call: &ToolCall) -> Result<PreparedCall, JudgementStop> {
-        self.core.ports.tools.prepare_call(call).map_err(|error| {
-            self.core.activity.calls.count_malformed(&error);
-            CallJudgement::Malformed(error).into()
-        })
+        self.run_tools().prepare_call(call).map_err(|error| self.refuse_call(error))
     }
 }

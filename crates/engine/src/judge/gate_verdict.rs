@@ -16,7 +16,7 @@ impl CallJudge<'_> {
         let plan = match action {
             GateAction::Tool(_) => provenance.plan_context(),
             GateAction::Model { .. } | GateAction::Reply { .. } => {
-                heard = plan::sensitive_sources(self.story, &*self.core.ports.tools);
+                heard = plan::sensitive_sources(self.story, self.run_tools());
                 PlanContext { sources: &heard, ..provenance.plan_context() }
             }
         };

@@ -23,7 +23,7 @@ impl CallJudge<'_> {
 
     /// Which arguments of a call were typed or planned. A tool's default counts as typed: no attacker chose it.
     pub(super) fn call_provenance(&self, call: &PreparedCall) -> CallProvenance {
-        let tools = &*self.core.ports.tools;
+        let tools = self.run_tools();
         let mut endorsed = endorsed_arguments(&self.story.transcript, &call.arguments);
         let defaults = default_arguments(tools, call).into_iter();
         let defaults: Vec<_> = defaults.filter(|name| !endorsed.contains(name)).collect();

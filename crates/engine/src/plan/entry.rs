@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dromia_contracts::plan::PlannedCalls;
-use dromia_contracts::tool::{ArgumentRole, PreparedCall, ToolDescriptor};
+use dromia_contracts::tool::{ArgumentRole, PreparedCall};
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use serde_json::{Number, Value};
 
-use super::{find_tool, given_arguments};
+use super::given_arguments;
 use crate::json_leaves::collect_leaves;
 use crate::records::KnownRecords;
 
@@ -44,13 +45,13 @@ impl PlanEntry {
     pub(super) fn from_declaration(
         tool: &str,
         calls: PlannedCalls,
-        tools: &[ToolDescriptor],
+        tools: &ToolCatalogue,
         typed: &[f64],
     ) -> Self {
         let PlannedCalls { amount_max, arguments, carries, objects, texts, times, to } = calls;
         let most = amount_max.as_ref().and_then(Number::as_f64);
         let is_typed = most.is_some_and(|most| contains_number(typed, most));
-        let named = |name: String| find_tool(tools, &name).map_or(name, |tool| tool.name.clone());
+        let named = |name: String| tools.find_spelled(&name).map_or(name, |tool| tool.name.clone());
         Self {
             tool: tool.to_owned(),
             to: to.into_iter().collect(),
@@ -77,7 +78,7 @@ impl PlanEntry {
     pub(super) fn bound_arguments(
         &self,
         call: &PreparedCall,
-        tools: &[ToolDescriptor],
+        tools: &ToolCatalogue,
         records: &KnownRecords,
     ) -> Vec<String> {
         let bound = given_arguments(call, tools).filter(|(name, role, value)| match role {

@@ -8,7 +8,9 @@ use dromia_contracts::label::{IntegrityLevel, Label, ReaderSet};
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::sandbox::ProcessLimits;
 use dromia_contracts::session::{InboxItem, ItemKind};
-use dromia_contracts::tool::{CallProgressSink, PrepareError, RecordFields, ToolContext, ToolOutput};
+use dromia_contracts::tool::{
+    CallProgressSink, PrepareError, RecordFields, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
+};
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{Actor, BoxFuture, CallId, Digest, ItemId};
 use jiff::Timestamp;
@@ -19,7 +21,7 @@ use super::*;
 
 /// Tools that take any JSON object; `pay` and `mail.send` lead somewhere, `look` does not and tells records of somebody's own.
 #[derive(Debug)]
-struct Shelf(Vec<ToolDescriptor>);
+struct Shelf(ToolCatalogue);
 
 impl Shelf {
     fn new() -> Self {
@@ -45,22 +47,26 @@ impl Shelf {
             sensitivity: if name == "look" { Sensitivity::High } else { Sensitivity::Low },
             records: (name == "look").then(records),
         };
-        Self(vec![
+        Self(ToolCatalogue::from_builtins([
             tool("look", &[]),
             tool("mail.send", &["cc", "to"]),
             tool("pay", &["to"]),
             tool(DECLARE, &[]),
-        ])
+        ]))
+    }
+
+    fn run_tools(&self) -> RunTools<'_> {
+        RunTools { host: self, catalogue: &self.0 }
     }
 }
 
 impl ToolHost for Shelf {
-    fn tool_descriptors(&self) -> &[ToolDescriptor] {
-        &self.0
+    fn shared_catalogue(&self) -> ToolCatalogue {
+        self.0.clone()
     }
 
-    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
-        let known = self.0.iter().any(|tool| tool.name == call.tool);
+    fn prepare_call(&self, tools: &ToolCatalogue, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+        let known = tools.find_tool(&call.tool).is_some();
         let value: Value = serde_json::from_str(&call.arguments).unwrap_or_default();
         if !known || !value.is_object() {
             return Err(PrepareError::UnknownTool { name: call.tool.clone() });
@@ -185,7 +191,7 @@ fn prepared(tool: &str, arguments: &Value) -> PreparedCall {
         tool: tool.to_owned(),
         arguments: arguments.to_string(),
     };
-    Shelf::new().prepare_call(&call).expect("it is a call")
+    Shelf::new().run_tools().prepare_call(&call).expect("it is a call")
 }
 
 /// How a call stands: `None` while the plan is open.
@@ -196,7 +202,7 @@ fn stands(story: &ConversationTranscript, tool: &str, arguments: &Value) -> Opti
 }
 
 fn stands_with(story: &ConversationTranscript, tool: &str, arguments: &Value) -> CallProvenance {
-    plan_provenance(story, &Shelf::new(), &prepared(tool, arguments))
+    plan_provenance(story, Shelf::new().run_tools(), &prepared(tool, arguments))
 }
 
 #[test]
@@ -246,7 +252,7 @@ fn a_plan_holds_exactly_the_calls_of_clean_steps() {
         assert_eq!(stands(&story, tool, &arguments), Some(is_in), "{tool} {arguments}");
     }
     let call = prepared("look", &json!({}));
-    assert_eq!(plan_provenance(&story, &Shelf::new(), &call).tools, ["look", "mail.send", "pay"]);
+    assert_eq!(plan_provenance(&story, Shelf::new().run_tools(), &call).tools, ["look", "mail.send", "pay"]);
 }
 
 #[test]
@@ -270,7 +276,7 @@ fn a_declared_plan_counts_when_accepted_in_a_clean_step() {
         assert_eq!(stands(&story, tool, &json!({ "to": to })), Some(is_in), "{tool} {to}");
     }
     let call = prepared("look", &json!({}));
-    assert_eq!(plan_provenance(&story, &Shelf::new(), &call).tools, ["look", "mail.send", "pay"]);
+    assert_eq!(plan_provenance(&story, Shelf::new().run_tools(), &call).tools, ["look", "mail.send", "pay"]);
 }
 
 #[test]
@@ -280,7 +286,7 @@ fn a_refused_call_is_unplanned_but_one_queued_is_planned() {
     tell(&mut story, &ended(1, 0, CallStatus::Ok, Label::OUTSIDE));
     let waits = CallId { step: 1, index: 1 };
     let own = PreparedCall { id: waits, ..prepared("pay", &json!({"to": "bob", "id": "7", "again": true})) };
-    let own = plan_provenance(&story, &Shelf::new(), &own);
+    let own = plan_provenance(&story, Shelf::new().run_tools(), &own);
     assert!(own.in_plan, "it was asked for before");
     assert_eq!(own.planned, ["again", "id", "to"], "as it is");
     assert_eq!(stands(&story, "pay", &json!({"to": "bob"})), Some(false), "and once");
@@ -376,8 +382,8 @@ fn a_plan_that_counts_nothing_is_caught() {
     step(&mut story, 3, &[("pay", to_bob.clone())], CallStatus::Ok, Label::OUTSIDE);
     let (host, call) = (Shelf::new(), prepared("pay", &to_bob));
     let read = |before| {
-        TurnPlan::from_transcript(&story, &host, &KnownRecords::default(), before)
-            .contains_call(&call, host.tool_descriptors())
+        TurnPlan::from_transcript(&story, host.run_tools(), &KnownRecords::default(), before)
+            .contains_call(&call, &host.0)
     };
     assert!(!read(call.id));
     assert!(read(CallId { step: 0, index: 0 }), "nothing notices it");
@@ -483,10 +489,8 @@ fn a_plan_that_hears_no_typed_amount_is_caught() {
     let binds = |typed: &[f64]| {
         let mut plan = TurnPlan { typed_numbers: typed.to_vec(), ..TurnPlan::default() };
         let declared = r#"{"tools": {"pay": {"to": ["bob"], "amount_max": 60}}}"#;
-        plan.declare_tools(declared, host.tool_descriptors());
-        let (_, bound) = plan
-            .choose_entry(&call, host.tool_descriptors(), &KnownRecords::default())
-            .expect("it is planned");
+        plan.declare_tools(declared, &host.0);
+        let (_, bound) = plan.choose_entry(&call, &host.0, &KnownRecords::default()).expect("it is planned");
         bound.contains(&"sum".to_owned())
     };
     assert!(!binds(&typed_numbers(&story.transcript)));
@@ -545,11 +549,11 @@ fn a_standing_lists_read_sources_and_the_unplanned_ones() {
 
 /// Compares a way to find which tools gave a turn something sensitive with what it must find while the turn goes on.
 fn check_sensitivity(
-    sources: impl Fn(&ConversationTranscript, &dyn ToolHost) -> Vec<String>,
+    sources: impl Fn(&ConversationTranscript, RunTools<'_>) -> Vec<String>,
 ) -> Result<(), String> {
     let mut story = asked(Label::ACTOR_TEXT).by_handles();
     let find = |story: &ConversationTranscript, expected: &[&str], when: &str| {
-        let found = sources(story, &Shelf::new());
+        let found = sources(story, Shelf::new().run_tools());
         if found == expected { Ok(()) } else { Err(format!("{found:?} {when}")) }
     };
     step(&mut story, 1, &[("look", json!({}))], CallStatus::Ok, Label::OUTSIDE);
@@ -575,9 +579,8 @@ fn sensitivity_rises_within_a_turn_and_falls_with_replaced_results() {
 /// Planted fault: only the newest call counts.
 #[test]
 fn sensitivity_that_falls_within_a_turn_is_caught() {
-    let newest = |story: &ConversationTranscript, host: &dyn ToolHost| {
-        let last =
-            story.own_calls().last().and_then(|(call, _)| find_tool(host.tool_descriptors(), &call.tool));
+    let newest = |story: &ConversationTranscript, tools: RunTools<'_>| {
+        let last = story.own_calls().last().and_then(|(call, _)| tools.catalogue.find_spelled(&call.tool));
         last.filter(|tool| tool.sensitivity == Sensitivity::High)
             .map(|tool| tool.name.clone())
             .into_iter()
@@ -590,8 +593,8 @@ fn sensitivity_that_falls_within_a_turn_is_caught() {
 /// Planted fault: a result counts in its own turn alone.
 #[test]
 fn sensitivity_that_a_later_turn_forgets_is_caught() {
-    let own = |story: &ConversationTranscript, host: &dyn ToolHost| {
-        let told = story.own_calls().filter_map(|(call, _)| find_tool(host.tool_descriptors(), &call.tool));
+    let own = |story: &ConversationTranscript, tools: RunTools<'_>| {
+        let told = story.own_calls().filter_map(|(call, _)| tools.catalogue.find_spelled(&call.tool));
         let told: BTreeSet<_> =
             told.filter(|tool| tool.sensitivity == Sensitivity::High).map(|tool| tool.name.clone()).collect();
         told.into_iter().collect()
@@ -618,7 +621,7 @@ proptest! {
         for (number, label) in (1..).zip(labels) {
             let calls = [("pay", json!({"to": format!("d{number}")}))];
             step(&mut story, number, &calls, CallStatus::Ok, label);
-            let plan = TurnPlan::from_transcript(&story, &Shelf::new(), &KnownRecords::default(), LAST);
+            let plan = TurnPlan::from_transcript(&story, Shelf::new().run_tools(), &KnownRecords::default(), LAST);
             match &frozen {
                 Some(known) => {
                     prop_assert!(story.taint.is_frozen());
@@ -650,7 +653,7 @@ proptest! {
                 tell(&mut live, entry);
                 tell(&mut again, entry);
             }
-            let read = |story| TurnPlan::from_transcript(story, &Shelf::new(), &KnownRecords::default(), LAST);
+            let read = |story| TurnPlan::from_transcript(story, Shelf::new().run_tools(), &KnownRecords::default(), LAST);
             prop_assert_eq!(read(&live), read(&again));
             prop_assert_eq!(live.taint.is_closed(), again.taint.is_closed());
         }

@@ -56,7 +56,7 @@ pub(crate) async fn call_tool(
     let found = find_agent(&core, &caller.scope, &name).await?;
     let agent = found.id;
     let wait_ms = if found.state == AgentState::Paused { wait_ms.min(PAUSED_WAIT_MS) } else { wait_ms };
-    if !core.ports.tools.tool_descriptors().iter().any(|known| known.name == tool) {
+    if !core.ports.tools.has_tool(&caller.scope, agent, &tool).await? {
         return Err(no_such_tool(&tool));
     }
     let author = input_author(&caller.scope, None);

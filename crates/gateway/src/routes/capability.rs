@@ -20,6 +20,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::tool::{PrepareError, PreparedCall};
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::{AgentId, CallId, CapabilityId, ErrorCode, Scope};
 use jiff::Timestamp;
@@ -96,7 +97,7 @@ async fn create_capability(core: &GatewayCore, scope: Scope, new: NewCapability)
     if new.wall_ms_max == Some(0) {
         return Err(ApiError::invalid_request("`wall_ms_max` must be at least 1"));
     }
-    check_tools(core, &new.rights, new.wall_ms_max)?;
+    check_tools(core, &scope, &new.rights, new.wall_ms_max).await?;
     let capability = core.ports.capabilities.grant_capability(scope, new).await?;
     let token = URL_SAFE_NO_PAD.encode(&capability.token);
     // What it is made from was active a moment ago, or it would not have been made.
@@ -106,20 +107,26 @@ async fn create_capability(core: &GatewayCore, scope: Scope, new: NewCapability)
 
 /// Refuses rights that could never count: for a tool that is not there, as among the grants of an agent, and with a time limit
 /// for one that runs no program.
-pub(super) fn check_tools(core: &GatewayCore, rights: &[String], wall_ms_max: Option<u32>) -> Answer<()> {
+pub(super) async fn check_tools(
+    core: &GatewayCore,
+    scope: &Scope,
+    rights: &[String],
+    wall_ms_max: Option<u32>,
+) -> Answer<()> {
+    let tools = core.ports.tools.tool_catalogue(scope, None).await?;
     for (index, right) in rights.iter().enumerate() {
         let Some(name) = right.strip_prefix("tool:") else { continue };
         let wrong = |problem: &str| {
             ApiError::invalid_request(format!("rights[{index}]: {problem}")).at_field("rights")
         };
-        core.ports.gate.check_grants(&[name.to_owned()]).map_err(|problem| {
+        core.ports.gate.check_grants(&[name.to_owned()], &tools).map_err(|problem| {
             wrong(&problem).with_hint(
                 "list the tools with `dromia tool list`; declare an external tool in dromia.yaml first",
             )
         })?;
         let covers =
             |tool: &str| name.strip_suffix('*').map_or(tool == name, |family| tool.starts_with(family));
-        let covered = core.ports.tools.tool_descriptors().iter().filter(|tool| covers(&tool.name));
+        let covered = tools.descriptors().filter(|tool| covers(&tool.name));
         let covered: Vec<&str> = covered.map(|tool| tool.name.as_str()).collect();
         if covered.is_empty() {
             return Err(wrong(&format!("{right} covers no tool")));
@@ -157,7 +164,8 @@ pub(crate) async fn check_tool_call(
 ) -> Answer<Json<CallCheck>> {
     let scope = caller.scope;
     let agent = find_agent(&core, &scope, &agent).await?;
-    let call = prepare_call(&core, tool, asked.arguments)?;
+    let tools = core.ports.tools.tool_catalogue(&scope, Some(agent.id)).await?;
+    let call = prepare_call(&core, &tools, tool, asked.arguments)?;
     let presented = asked.token.as_deref().map(parse_token).transpose()?;
     let is_presented = presented.is_some();
     let weighed = core.ports.capabilities.judge_call(&scope, agent.id, &call, presented).await?;
@@ -255,12 +263,17 @@ fn wire_weighed(weighed: capability::CapabilityVerdict) -> CapabilityFinding {
 }
 
 /// Puts a call that is only checked in canonical form, as a model's would be.
-fn prepare_call(core: &GatewayCore, tool: String, arguments: Option<String>) -> Answer<PreparedCall> {
+fn prepare_call(
+    core: &GatewayCore,
+    tools: &ToolCatalogue,
+    tool: String,
+    arguments: Option<String>,
+) -> Answer<PreparedCall> {
     let arguments = arguments.unwrap_or_else(|| "{}".to_owned());
     // Steps count from 1; this one belongs to no run.
     let call = ToolCall { id: CallId { step: 1, index: 0 }, tool, arguments };
-    core.ports.tools.prepare_call(&call).map_err(|error| match error {
-        PrepareError::UnknownTool { .. } => no_such_tool(&call.tool),
+    core.ports.tools.prepare_call(tools, &call).map_err(|error| match error {
+        PrepareError::UnknownTool { .. } | PrepareError::RemovedTool { .. } => no_such_tool(&call.tool),
         PrepareError::Arguments { problem, .. } => {
             ApiError::invalid_request(format!("`arguments`: {problem}")).at_field("arguments")
         }

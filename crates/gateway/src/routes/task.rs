@@ -134,7 +134,7 @@ async fn make_task_bound(
             return Ok(TaskBound::Nothing);
         }
     }
-    check_tools(core, &new.rights, None)?;
+    check_tools(core, scope, &new.rights, None).await?;
     let new = NewCapability {
         holder: agent.id,
         from: new.under,

@@ -28,7 +28,7 @@ use crate::failure::{Answer, ApiError};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ToolQuery {
-    /// In the hands of this agent, by handle or id.
+    /// As this agent's next run would see them, by handle or id. Without it, the tools that some agent of the tenant may be given.
     agent: Option<String>,
 }
 
@@ -44,11 +44,13 @@ pub(crate) async fn list_tools(
     QueryParams(asking): QueryParams<ToolQuery>,
 ) -> Answer<Json<ListPage<ToolResource>>> {
     let hands = find_agent_grants(&core, &caller.scope, asking).await?;
+    let tools =
+        core.ports.tools.tool_catalogue(&caller.scope, hands.as_ref().map(|hands| hands.agent)).await?;
     let mut items = Vec::new();
-    for descriptor in core.ports.tools.tool_descriptors() {
+    for descriptor in tools.descriptors() {
         items.push(describe_tool(&core, &caller.scope, descriptor, hands.as_ref()).await?);
     }
-    // There are as many tools as this program has, so one page holds them.
+    // The configuration bounds their number and their size, so one page holds them.
     Ok(Json(ListPage { items, next: None }))
 }
 
@@ -58,9 +60,10 @@ pub(crate) async fn show_tool(
     PathSegments(name): PathSegments<String>,
     QueryParams(asking): QueryParams<ToolQuery>,
 ) -> Answer<Json<ToolResource>> {
-    let descriptor = core.ports.tools.tool_descriptors().iter().find(|tool| tool.name == name);
-    let descriptor = descriptor.ok_or_else(|| no_such_tool(&name))?;
     let hands = find_agent_grants(&core, &caller.scope, asking).await?;
+    let tools =
+        core.ports.tools.tool_catalogue(&caller.scope, hands.as_ref().map(|hands| hands.agent)).await?;
+    let descriptor = tools.find_tool(&name).ok_or_else(|| no_such_tool(&name))?;
     Ok(Json(describe_tool(&core, &caller.scope, descriptor, hands.as_ref()).await?))
 }
 

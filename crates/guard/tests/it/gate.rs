@@ -16,6 +16,7 @@ use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, PreparedCall
 use dromia_guard::policy::{BROKEN, PolicyLayer, PolicyText, PolicyVerdict};
 use dromia_guard::{Grant, GrantGate, PolicyEngine, PolicyLayers};
 use dromia_testkit::answer_of;
+use dromia_testkit::tools::bare_catalogue;
 use proptest::prelude::*;
 
 /// The policy of every server; compiled once, as a server does.
@@ -26,7 +27,7 @@ fn shipped() -> PolicyEngine {
 }
 
 fn judge(grants: &[String], action: &Planned) -> GateVerdict {
-    judge_at(&GrantGate::new(shipped(), ["file.read", "file.write"]), grants, action)
+    judge_at(&GrantGate::new(shipped()), grants, action)
 }
 
 fn judge_at(gate: &GrantGate, grants: &[String], action: &Planned) -> GateVerdict {
@@ -129,19 +130,19 @@ fn past_reads_need_no_grant_but_may_be_denied() {
 
 #[test]
 fn grants_are_checked_against_the_tools_there_are() {
-    let gate = GrantGate::new(shipped(), ["file.read"]);
-    assert_eq!(gate.check_grants(&texts(&["file.read", "file.*", "reply", "model:fast"])), Ok(()));
+    let (gate, tools) = (GrantGate::new(shipped()), bare_catalogue(["file.read"]));
+    assert_eq!(gate.check_grants(&texts(&["file.read", "file.*", "reply", "model:fast"]), &tools), Ok(()));
     for (grant, problem) in
         [("*", "name families"), ("file.raed", "did you mean \"file.read\"?"), ("time.now", "no tool")]
     {
-        let error = gate.check_grants(&texts(&["reply", grant])).expect_err(grant);
+        let error = gate.check_grants(&texts(&["reply", grant]), &tools).expect_err(grant);
         assert!(error.contains(problem), "{error}");
     }
 }
 
 #[test]
 fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
-    let gate = GrantGate::new(shipped(), ["exec", "shell.execute"]).with_privileged(["exec".to_owned()]);
+    let gate = GrantGate::new(shipped()).with_privileged(["exec".to_owned()]);
     let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
     let judged = |tool: &str, grants: &[&str]| {
         let call = PreparedCall {
@@ -179,7 +180,9 @@ fn a_privileged_tool_needs_the_operators_word_beside_the_grant() {
     ] {
         assert_eq!(judged(tool, grants), rule, "{tool} with {grants:?}");
     }
-    let refused = gate.check_grants(&texts(&["exec", "privileged:exec"])).expect_err("it is the operator's");
+    let refused = gate
+        .check_grants(&texts(&["exec", "privileged:exec"]), &bare_catalogue(["exec"]))
+        .expect_err("it is the operator's");
     assert!(refused.contains("in dromia.yaml"), "{refused}");
 }
 
@@ -225,7 +228,7 @@ fn after(instance: &str, tenant: &str, grants: &[&str], context: Label) -> GateV
         network: None,
         contents: None,
     };
-    answer_of(GrantGate::new(policies, ["file.write"]).evaluate_action(principal, GateAction::Tool(&call)))
+    answer_of(GrantGate::new(policies).evaluate_action(principal, GateAction::Tool(&call)))
 }
 
 const DENY: &str = r#"verdicts contains {"verdict": "deny", "rule": "no-notes", "reason": "notes are closed"} if startswith(input.action.arguments.path, "notes/")"#;
@@ -350,9 +353,7 @@ verdicts contains {"verdict": "deny", "rule": "to-others", "reason": ""} if {
             network: None,
             contents: None,
         };
-        allowed(&answer_of(
-            GrantGate::new(policies, ["crm.send"]).evaluate_action(principal, GateAction::Tool(&call)),
-        ))
+        allowed(&answer_of(GrantGate::new(policies).evaluate_action(principal, GateAction::Tool(&call))))
     };
     assert!(judged(Some(EffectSink::Outside), "bob") && !judged(Some(EffectSink::Outside), "eve"));
     assert!(judged(Some(EffectSink::Inside), "eve") && judged(None, "eve"));
@@ -367,7 +368,7 @@ verdicts contains {"verdict": "deny", "rule": "not-said", "reason": ""} if not "
     let instance = PolicyLayer::compile_layer("instance", &[file]).expect("it compiles");
     let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
     policies.replace_layers(PolicyLayers { instance: Some(instance), ..PolicyLayers::default() });
-    let gate = GrantGate::new(policies, ["crm.send"]);
+    let gate = GrantGate::new(policies);
     let scope = ScopeAuthority::claim().issue_scope(TenantId::from_bytes([1; 16]), Actor::new("cli:ada"));
     let (author, grants, context) = (scope.actor(), texts(&["crm.send"]), Label::OUTSIDE);
     for (endorsed, is_allowed) in [(&["cc", "to"][..], true), (&["cc"][..], false), (&[][..], false)] {
@@ -425,7 +426,7 @@ fn irreversible_calls_are_judged_by_the_operators_setting() {
             network: None,
             contents: None,
         };
-        let gate = GrantGate::new(policies, ["crm.send"]);
+        let gate = GrantGate::new(policies);
         let reply = answer_of(
             gate.evaluate_action(principal, GateAction::Reply { session: SessionId::from_bytes([5; 16]) }),
         );
@@ -480,7 +481,7 @@ fn only_a_call_can_be_put_off() {
         let instance = Some(PolicyLayer::compile_layer("instance", &[file]).expect("it compiles"));
         let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
         policies.replace_layers(PolicyLayers { instance, ..PolicyLayers::default() });
-        let gate = GrantGate::new(policies, ["exec"]);
+        let gate = GrantGate::new(policies);
         for action in [
             GateAction::Reply { session: SessionId::from_bytes([5; 16]) },
             GateAction::Model { model: "scripted" },
@@ -523,9 +524,11 @@ fn each_policy_of_each_tenant_has_its_own_digest() {
 
 #[test]
 fn an_operators_permission_is_refused_among_an_agents_grants() {
-    let gate = GrantGate::new(shipped(), ["exec"]);
+    let gate = GrantGate::new(shipped());
     for word in ["deny:exec", "ask:exec"] {
-        let refused = gate.check_grants(&texts(&["exec", word])).expect_err("it is the operator's");
+        let refused = gate
+            .check_grants(&texts(&["exec", word]), &bare_catalogue(["exec"]))
+            .expect_err("it is the operator's");
         assert!(refused.contains("with permissions"), "{refused}");
     }
 }
@@ -629,11 +632,11 @@ fn a_program_without_network_counts_as_staying_inside() {
             plan: provenance.plan_context(),
         };
         answer_of(
-            GrantGate::new(knowing(word), ["exec"])
+            GrantGate::new(knowing(word))
                 .evaluate_action(principal, GateAction::Tool(&call("exec", network))),
         )
     };
-    let gate = GrantGate::new(knowing(PolicyVerdict::Allow), ["exec"]);
+    let gate = GrantGate::new(knowing(PolicyVerdict::Allow));
     let (grants, asking) = (texts(&["exec"]), texts(&["exec", "ask:exec"]));
     for (network, sink) in [
         (Some(NetworkAccess::None), EffectSink::Inside),
@@ -667,9 +670,8 @@ fn a_program_without_network_counts_as_staying_inside() {
 
 #[test]
 fn gates_that_share_rights_withdraw_a_grant_together() {
-    let tools = ["file.read", "file.write"];
-    let noting = GrantGate::new(shipped(), tools);
-    let sharing = GrantGate::new(shipped(), tools).with_rights(noting.current_rights());
+    let noting = GrantGate::new(shipped());
+    let sharing = GrantGate::new(shipped()).with_rights(noting.current_rights());
     let (tenant, agent) = (TenantId::from_bytes([1; 16]), AgentId::from_bytes([2; 16]));
     let grants = ["file.read".to_owned(), rights_word(tenant, agent)];
     let mut holds = Vec::new();

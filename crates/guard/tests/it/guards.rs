@@ -13,12 +13,11 @@ use dromia_contracts::plan::PlanContext;
 use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::scope::{Actor, ScopeAuthority};
 use dromia_contracts::tool::{ArgumentRole, EffectClass, EffectSink, PreparedCall, ToolManifest};
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::{BoxFuture, Scope};
 use dromia_guard::policy::{PolicyLayer, PolicyText};
 use dromia_guard::{GrantGate, PolicyEngine, PolicyLayers};
 use dromia_testkit::answer_of;
-
-const TOOLS: [&str; 4] = ["broken.tool", "exec", "file.write", "http.request"];
 
 /// What the operator says for every tenant, and one rule that says nothing that a verdict is.
 const INSTANCE: &str = r#"package dromia.policy
@@ -68,7 +67,7 @@ fn policies(names: &[&str]) -> PolicyEngine {
 
 /// The gate with every guard.
 fn gate() -> GrantGate {
-    GrantGate::new(policies(&["instance", "tenant"]), TOOLS).with_privileged(["exec".to_owned()])
+    GrantGate::new(policies(&["instance", "tenant"])).with_privileged(["exec".to_owned()])
 }
 
 fn call(tool: &str, arguments: &str, reaches: Option<EgressTarget>) -> PreparedCall {
@@ -211,8 +210,8 @@ impl Gate for Planted {
         Box::pin(pending())
     }
 
-    fn check_grants(&self, grants: &[String]) -> Result<(), String> {
-        self.gate.check_grants(grants)
+    fn check_grants(&self, grants: &[String], tools: &ToolCatalogue) -> Result<(), String> {
+        self.gate.check_grants(grants, tools)
     }
 
     fn evaluate_action<'a>(
@@ -273,7 +272,7 @@ fn a_gate_that_grants_tools_models_and_replies_is_caught() {
 
 #[test]
 fn a_gate_that_knows_no_privileged_tools_is_caught() {
-    let unplugged = GrantGate::new(policies(&["instance", "tenant"]), TOOLS);
+    let unplugged = GrantGate::new(policies(&["instance", "tenant"]));
     assert_eq!(let_through(&unplugged), ["privileged tools"]);
 }
 
@@ -302,7 +301,7 @@ fn a_gate_that_takes_asking_for_consent_is_caught() {
 #[test]
 fn a_gate_without_a_layer_of_its_policy_is_caught() {
     let without = |layers: &[&str]| {
-        let gate = GrantGate::new(policies(layers), TOOLS).with_privileged(["exec".to_owned()]);
+        let gate = GrantGate::new(policies(layers)).with_privileged(["exec".to_owned()]);
         let_through(&gate)
     };
     // The broken rule and those of labels stand in the layer of the instance.

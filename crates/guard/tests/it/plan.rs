@@ -53,7 +53,7 @@ fn judge(more: &str, context: Label, plan: PlanContext<'_>) -> GateVerdict {
         network: None,
         contents: None,
     };
-    answer_of(GrantGate::new(policies, ["bank.pay"]).evaluate_action(principal, GateAction::Tool(&call)))
+    answer_of(GrantGate::new(policies).evaluate_action(principal, GateAction::Tool(&call)))
 }
 
 /// The rule that asks, if one does.

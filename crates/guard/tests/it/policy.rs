@@ -270,7 +270,7 @@ fn what_counts_is_told_with_what_was_refused() {
     for (now, wrong) in [(first, "a b c"), (later, "allow := 1")] {
         policies.note_refused(&problem(wrong), now);
     }
-    let gate = GrantGate::new(policies.clone(), ["file.read"]);
+    let gate = GrantGate::new(policies.clone());
     let told = gate.tenant_policy(tenant).expect("a gate with a policy says it");
     assert_eq!((told.files, told.digest), (vec!["own.rego".to_owned()], policies.instance_digest()));
     let refused = told.refused.expect("others lie there");

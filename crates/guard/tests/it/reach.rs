@@ -11,6 +11,7 @@ use dromia_contracts::tool::{EffectClass, PreparedCall};
 use dromia_guard::egress::target::{RequestTarget, URL_BYTES_MAX};
 use dromia_guard::{Grant, GrantGate, PolicyEngine, PrivateAllowance, PrivateError};
 use dromia_testkit::answer_of;
+use dromia_testkit::tools::bare_catalogue;
 use proptest::prelude::*;
 
 fn covers(grant: &str, method: HttpMethod, url: &str) -> bool {
@@ -106,7 +107,7 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
         .issue_scope(TenantId::from_bytes([1; 16]), author.clone())
         .narrowed_to(AgentId::from_bytes([2; 16]));
     let policies = PolicyEngine::built_in().expect("the shipped policy compiles");
-    let gate = GrantGate::new(policies, ["http.request"]);
+    let gate = GrantGate::new(policies);
     for (grants, url, rule) in [
         ("http.request net:h", "http://h/", Ok("grant http.request and net:h")),
         ("http.* net:* net:h", "http://h/", Ok("grant http.* and net:h")),
@@ -117,7 +118,7 @@ fn the_gate_asks_for_the_tool_and_for_the_host() {
         ("http.request net:*", "file:///etc/passwd", Err("scheme")),
     ] {
         let grants: Vec<_> = grants.split(' ').map(str::to_owned).collect();
-        assert_eq!(gate.check_grants(&grants), Ok(()));
+        assert_eq!(gate.check_grants(&grants, &bare_catalogue(["http.request"])), Ok(()));
         let call = PreparedCall {
             id: CallId { step: 1, index: 0 },
             tool: "http.request".to_owned(),

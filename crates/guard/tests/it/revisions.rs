@@ -8,6 +8,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::scope::{Actor, ScopeAuthority};
 use dromia_contracts::tool::{EffectClass, EffectSink, PreparedCall};
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::{BoxFuture, Digest, Scope};
 use dromia_guard::{GrantGate, PolicyEngine};
 use dromia_testkit::answer_of;
@@ -16,7 +17,7 @@ const TENANT: TenantId = TenantId::from_bytes([1; 16]);
 const AGENT: AgentId = AgentId::from_bytes([2; 16]);
 
 fn real_gate() -> GrantGate {
-    GrantGate::new(PolicyEngine::built_in().expect("the shipped policy compiles"), ["file.read"])
+    GrantGate::new(PolicyEngine::built_in().expect("the shipped policy compiles"))
 }
 
 fn words(list: &[&str]) -> Vec<String> {
@@ -77,8 +78,8 @@ struct FaultyGate {
 }
 
 impl Gate for FaultyGate {
-    fn check_grants(&self, grants: &[String]) -> Result<(), String> {
-        self.gate.check_grants(grants)
+    fn check_grants(&self, grants: &[String], tools: &ToolCatalogue) -> Result<(), String> {
+        self.gate.check_grants(grants, tools)
     }
 
     fn evaluate_action<'a>(

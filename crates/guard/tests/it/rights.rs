@@ -56,7 +56,7 @@ impl RightsFixture {
         let runtime = Runtime { clock: Arc::new(clock.clone()), ..tokio_runtime_seeded(seed + 90) };
         let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
         let capabilities = Arc::new(StoreCapabilities::new(store, vault, runtime));
-        let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live_capabilities());
+        let gate = GrantGate::new(shipped()).with_capabilities(capabilities.live_capabilities());
         let agents = [scene.agent, second, third];
         Self { scene, agents, clock, capabilities, gate }
     }
@@ -67,7 +67,7 @@ impl RightsFixture {
         let runtime = Runtime { clock: Arc::new(fixture.clock.clone()), ..tokio_runtime_seeded(5) };
         let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
         let capabilities = Arc::new(StoreCapabilities::new(store, vault, runtime));
-        let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live_capabilities());
+        let gate = GrantGate::new(shipped()).with_capabilities(capabilities.live_capabilities());
         Self { capabilities, gate, ..fixture }
     }
 

@@ -201,7 +201,7 @@ async fn check_open_tunnel(grants: &[String], to: &str, gate: &GrantGate) -> Res
 }
 
 fn gate() -> GrantGate {
-    GrantGate::new(PolicyEngine::built_in().expect("the shipped policy compiles"), ["file.read"])
+    GrantGate::new(PolicyEngine::built_in().expect("the shipped policy compiles"))
 }
 
 #[tokio::test]

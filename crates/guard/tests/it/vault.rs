@@ -26,6 +26,7 @@ use dromia_guard::{GrantGate, PolicyEngine, StoreVault};
 use dromia_testkit::ReferenceStore;
 use dromia_testkit::answer_of;
 use dromia_testkit::conformance::StoreScene;
+use dromia_testkit::tools::bare_catalogue;
 
 pub(crate) use self::keys::{Changing, Keys};
 use crate::server::{egress, get, granted, limits, rule};
@@ -221,8 +222,7 @@ async fn an_invalid_secret_is_refused_with_its_place() {
 
 #[test]
 fn the_gate_requires_a_grant_for_each_secret_of_calls() {
-    let gate =
-        GrantGate::new(PolicyEngine::built_in().expect("the shipped policy compiles"), ["http.request"]);
+    let gate = GrantGate::new(PolicyEngine::built_in().expect("the shipped policy compiles"));
     let authority = ScopeAuthority::claim();
     let scope = authority.issue_scope(TenantId::from_bytes([1; 16]), Actor::new("t"));
     let url = "https://h.example/".to_owned();
@@ -237,6 +237,7 @@ fn the_gate_requires_a_grant_for_each_secret_of_calls() {
         network: None,
         contents: None,
     };
+    let tools = bare_catalogue(["http.request"]);
     for (more, allowed) in [
         (&["secret:a", "secret:b"][..], true),
         (&["secret:a"][..], false),
@@ -246,7 +247,7 @@ fn the_gate_requires_a_grant_for_each_secret_of_calls() {
     ] {
         let grants = [&["http.request", "net:h.example"][..], more].concat();
         let grants: Vec<_> = grants.into_iter().map(str::to_owned).collect();
-        gate.check_grants(&grants).expect("they are grants");
+        gate.check_grants(&grants, &tools).expect("they are grants");
         let principal = Principal {
             scope: &scope,
             author: scope.actor(),
@@ -269,6 +270,6 @@ fn the_gate_requires_a_grant_for_each_secret_of_calls() {
         }
     }
     for grant in ["secret:*", "secret:", "secret:a b"] {
-        assert!(gate.check_grants(&[grant.to_owned()]).is_err(), "{grant}");
+        assert!(gate.check_grants(&[grant.to_owned()], &tools).is_err(), "{grant}");
     }
 }

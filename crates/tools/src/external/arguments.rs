@@ -11,6 +11,7 @@ use jsonschema::{PatternOptions, Validator};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::references::check_references;
 use crate::arguments::REQUEST_BYTES_MAX;
 
 /// The longest schema, as it is sent: every byte of it is sent with every request to a model.
@@ -42,6 +43,7 @@ impl ArgumentSchema {
         if bytes > SCHEMA_BYTES_MAX {
             return Err(format!("the schema has {bytes} bytes; at most {SCHEMA_BYTES_MAX} are allowed"));
         }
+        check_references(&schema)?;
         let options = jsonschema::options().with_pattern_options(PatternOptions::regex()).offline();
         let validator = options.build(&schema).map_err(|error| {
             let place = match error.instance_path().as_str() {
@@ -220,7 +222,10 @@ mod tests {
             (json!({"type": "array"}), "arguments must be an object"),
             (json!({"properties": []}), "must give each argument a schema"),
             (json!({"properties": {"a": {"type": "texts"}}}), "not a JSON Schema"),
-            (json!({"properties": {"a": {"$ref": "https://example.com/s.json"}}}), "not a JSON Schema"),
+            (
+                json!({"properties": {"a": {"$ref": "https://example.com/s.json"}}}),
+                "leads to no part of this schema",
+            ),
             (json!({"properties": {"a": {"pattern": "(?=x)"}}}), "not a JSON Schema"),
             (json!({"title": "x".repeat(SCHEMA_BYTES_MAX)}), "the schema has"),
         ] {

@@ -41,7 +41,10 @@ impl Toolbox {
         call: PreparedCall,
         pieces: &dyn CallProgressSink,
     ) -> Result<ToolOutput, String> {
-        let (tool, external) = (BuiltinTool::find_by_name(&call.tool), self.find_external(&call.tool));
+        let tool = BuiltinTool::find_by_name(&call.tool);
+        // Read anew for each call: an agent that lost a tool lost it at once.
+        let external = self.find_external(&context.scope, context.agent, &call.tool).await;
+        let external = external.map_err(|_| "the store did not answer; nothing was done".to_owned())?;
         if tool.is_none() && external.is_none() {
             return Err("there is no such tool".to_owned());
         }
@@ -49,7 +52,8 @@ impl Toolbox {
         if let Some(pace) = self.call_settings().pace {
             self.runtime.clock.sleep(pace).await;
         }
-        if let Some(RegisteredTool { tool, line }) = external {
+        if let Some(RegisteredTool { tool, line }) = external.as_deref() {
+            tool.check_judged(&call.arguments)?;
             let leaks = &*self.config.leaks;
             let (output, long) = tool.post_call(&**line, leaks, &context, call.arguments).await;
             return Ok(self.spill_output(&context, pieces, output, long).await);

@@ -82,7 +82,7 @@ impl Toolbox {
         extent: BoundFiles,
     ) -> Result<Option<ExecutableFiles>, String> {
         let words = match BuiltinTool::find_by_name(&call.tool)
-            .filter(|_| self.find_external(&call.tool).is_none())
+            .filter(|_| self.registry().find_external(&call.tool).is_none())
         {
             Some(BuiltinTool::Exec) => {
                 let ProgramExecute { mut argv, cwd, .. } = parse_arguments(&call.arguments)?;

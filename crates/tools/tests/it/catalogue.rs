@@ -16,8 +16,8 @@ use crate::support::{Bench, CALL};
 #[test]
 fn the_catalogue_lists_each_tool_with_its_effect_class() {
     let bench = Bench::new();
-    let listed: Vec<_> =
-        bench.toolbox.tool_descriptors().iter().map(|tool| (tool.name.as_str(), tool.effect)).collect();
+    let tools = bench.toolbox.shared_catalogue();
+    let listed: Vec<_> = tools.descriptors().map(|tool| (tool.name.as_str(), tool.effect)).collect();
     assert_eq!(
         listed,
         [
@@ -44,10 +44,9 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
 #[test]
 fn the_whole_tool_list_stays_under_5040_bytes() {
     let bench = Bench::new();
-    let list: Vec<_> = bench
-        .toolbox
-        .tool_descriptors()
-        .iter()
+    let tools = bench.toolbox.shared_catalogue();
+    let list: Vec<_> = tools
+        .descriptors()
         // Offered where there is something to read, so not to every turn.
         .filter(|tool| tool.name != redacted_history::READ)
         .map(
@@ -62,7 +61,8 @@ fn the_whole_tool_list_stays_under_5040_bytes() {
 #[test]
 fn tools_that_run_programs_name_their_network_truthfully() {
     let bench = Bench::new();
-    for tool in bench.toolbox.tool_descriptors().iter().filter(|tool| Toolbox::runs_programs(&tool.name)) {
+    let tools = bench.toolbox.shared_catalogue();
+    for tool in tools.descriptors().filter(|tool| Toolbox::runs_programs(&tool.name)) {
         assert!(tool.description.ends_with("; no network but $HTTP_PROXY."), "{}", tool.description);
     }
 }
@@ -70,8 +70,8 @@ fn tools_that_run_programs_name_their_network_truthfully() {
 #[test]
 fn a_schema_holds_what_a_model_needs_and_no_more() {
     let bench = Bench::new();
-    let read =
-        bench.toolbox.tool_descriptors().iter().find(|tool| tool.name == "file.read").expect("file.read");
+    let tools = bench.toolbox.shared_catalogue();
+    let read = tools.find_tool("file.read").expect("file.read");
     assert_eq!(
         read.parameters,
         json!({
@@ -89,7 +89,7 @@ fn a_schema_holds_what_a_model_needs_and_no_more() {
 
 #[test]
 fn every_argument_with_a_role_is_in_the_schema() {
-    for tool in Bench::new().toolbox.tool_descriptors() {
+    for tool in Bench::new().toolbox.shared_catalogue().descriptors() {
         for (argument, _) in &tool.roles {
             assert!(tool.parameters["properties"].get(argument).is_some(), "{} has no {argument}", tool.name);
         }
@@ -140,7 +140,8 @@ fn canonical_arguments_prepare_to_themselves() {
 fn an_invalid_call_says_what_is_wrong_and_where() {
     let bench = Bench::new();
     let prepare = |tool: &str, arguments: &str| {
-        bench.toolbox.prepare_call(&ToolCall { id: CALL, tool: tool.into(), arguments: arguments.into() })
+        let call = ToolCall { id: CALL, tool: tool.into(), arguments: arguments.into() };
+        bench.toolbox.prepare_call(&bench.toolbox.shared_catalogue(), &call)
     };
     assert_eq!(prepare("shell.run", "{}"), Err(PrepareError::UnknownTool { name: "shell.run".into() }));
     assert_eq!(

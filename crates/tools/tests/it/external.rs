@@ -12,13 +12,13 @@ use dromia_contracts::tool::{
     ArgumentRole, DiscardProgress, EffectClass, EffectSink, PrepareError, ToolHost as _, ToolOutput,
 };
 use dromia_contracts::vault::{SecretPlacement, SecretSlot};
-use dromia_tools::{ExternalSpec, ExternalTool};
+use dromia_tools::{ExternalSpec, ExternalTool, ToolAudience};
 use serde_json::{Value, json};
 
 use crate::programs::handle;
 use crate::support::{Bench, CALL, TENANT, context};
 
-fn spec(effect: EffectClass) -> ExternalSpec {
+pub(crate) fn spec(effect: EffectClass) -> ExternalSpec {
     let arguments = json!({
         "properties": {"to": {"type": "string"}, "amount": {"type": "number"}},
         "required": ["to"],
@@ -35,6 +35,7 @@ fn spec(effect: EffectClass) -> ExternalSpec {
         records: None,
         url: "HTTPS://Bank.example:443/pay".to_owned(),
         secret: None,
+        audience: ToolAudience::Everybody,
     }
 }
 
@@ -58,9 +59,10 @@ fn told(output: &ToolOutput) -> Vec<(String, String)> {
 #[test]
 fn an_external_tool_is_listed_and_prepared_by_its_schema() {
     let bench = having(Bench::new(), spec(EffectClass::Keyed));
-    let names: Vec<_> = bench.toolbox.tool_descriptors().iter().map(|tool| tool.name.as_str()).collect();
+    let tools = bench.toolbox.shared_catalogue();
+    let names: Vec<_> = tools.descriptors().map(|tool| tool.name.as_str()).collect();
     assert!(names.is_sorted() && names.contains(&"bank.pay") && names.contains(&"file.read"), "{names:?}");
-    let manifests: BTreeMap<_, _> = bench.toolbox.builtin_manifests().collect();
+    let manifests: BTreeMap<_, _> = bench.toolbox.current_manifests().into_iter().collect();
     assert_eq!(manifests.len(), names.len(), "each tool has a manifest");
     assert_eq!(manifests["bank.pay"].roles["to"], ArgumentRole::Destination);
     let call = bench.prepare("bank.pay", r#" {"to":"x","amount":1} "#);
@@ -71,7 +73,7 @@ fn an_external_tool_is_listed_and_prepared_by_its_schema() {
     for (arguments, says) in [(r#"{"amount":1}"#, "\"to\" is a required"), (r#"{"to":"x","cc":"y"}"#, "'cc'")]
     {
         let call = ToolCall { id: CALL, tool: "bank.pay".to_owned(), arguments: arguments.to_owned() };
-        match bench.toolbox.prepare_call(&call) {
+        match bench.toolbox.prepare_call(&tools, &call) {
             Err(PrepareError::Arguments { problem, .. }) => assert!(problem.contains(says), "{problem}"),
             other => panic!("{arguments} is taken: {other:?}"),
         }

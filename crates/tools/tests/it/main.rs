@@ -13,6 +13,7 @@ mod message;
 mod programs;
 mod races;
 mod referenced;
+mod scoped;
 mod shared;
 mod task_spawn;
 mod text;

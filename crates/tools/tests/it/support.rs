@@ -143,8 +143,10 @@ impl Bench {
     /// Prepares a call, and says of a program what it would be given, as whoever has it judged does.
     pub(crate) fn prepare(&self, tool: &str, arguments: &str) -> PreparedCall {
         let call = ToolCall { id: CALL, tool: tool.to_owned(), arguments: arguments.to_owned() };
-        let call =
-            self.toolbox.prepare_call(&call).unwrap_or_else(|error| panic!("{tool} {arguments}: {error}"));
+        let call = self
+            .toolbox
+            .prepare_call(&self.toolbox.shared_catalogue(), &call)
+            .unwrap_or_else(|error| panic!("{tool} {arguments}: {error}"));
         let runs_programs = self.toolbox.process_limits(&call.tool, &self.terms).is_some();
         let network = runs_programs.then(|| self.terms.network_for(&context().grants));
         PreparedCall { network, ..call }

@@ -54,7 +54,11 @@ fn contradictory_request_arguments_are_refused() {
         ),
     ] {
         let call = ToolCall { id: CALL, tool: "http.request".into(), arguments: arguments.to_string() };
-        let error = bench.toolbox.prepare_call(&call).expect_err(problem).to_string();
+        let error = bench
+            .toolbox
+            .prepare_call(&bench.toolbox.shared_catalogue(), &call)
+            .expect_err(problem)
+            .to_string();
         assert!(error.contains(problem), "{error}");
     }
 }

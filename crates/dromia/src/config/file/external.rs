@@ -53,6 +53,14 @@ pub(crate) struct WrittenExternal {
     /// It must agree with the placement of the secret. Default: `bearer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) placement: Option<SecretPlacement>,
+    /// Handles of the tenants whose agents may be given the tool. For all others it does not exist. Default, if `agents` is
+    /// not set either: every tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenants: Option<Vec<String>>,
+    /// Agents that may be given the tool, beside those of `tenants`: handle, or TENANT/HANDLE for an agent of a tenant other
+    /// than `default`. For all others it does not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agents: Option<Vec<String>>,
     /// Time that one call may take, in milliseconds. Default: the value of `egress.total_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_ms: Option<u64>,

@@ -176,6 +176,58 @@ fn a_second_opinion_needs_bounded_counts_and_an_existing_model() {
     }
 }
 
+/// A file with tools of these names.
+fn many_external<'a>(names: impl IntoIterator<Item = &'a str>, keys: &str) -> String {
+    let tool = |name| format!("    {name}: {{ description: Pays., url: 'https://h/pay'{keys} }}\n");
+    format!("tools:\n  external:\n{}", names.into_iter().map(tool).collect::<String>())
+}
+
+#[test]
+fn hostile_names_and_sizes_of_tools_are_refused_with_their_place() {
+    let long = format!("bank.{}", "x".repeat(124));
+    for (name, says) in [
+        (long.as_str(), "the name of an external tool has a family and a word"),
+        ("\"bank.pa\\ny\"", "the name of an external tool has a family and a word"),
+        ("\"bank.p\\e[31may\"", "the name of an external tool has a family and a word"),
+        ("bank.раy", "the name of an external tool has a family and a word"),
+        ("file.read", "file begins the names of built-in tools"),
+        ("file_read", "the name of an external tool has a family and a word"),
+        ("file.read_", "the name of an external tool has a family and a word"),
+        ("exec", "the name of an external tool has a family and a word"),
+        ("message.send", "message begins the names of built-in tools"),
+        ("past.read", "past begins the names of built-in tools"),
+        ("plan.declare", "plan begins the names of built-in tools"),
+        ("time__now.x", "the name of an external tool has a family and a word"),
+    ] {
+        let told = refused(&external(name, ""));
+        assert!(told.contains("tools.external") && told.contains(says), "{name}\n{told}");
+        assert!(!told.contains(char::is_control), "{told:?}");
+    }
+    let told = refused(&many_external(["bank.pay_all", "bank.pay.all"], ""));
+    assert!(told.contains("tools.external.bank.pay_all: differs from bank.pay.all only by"), "{told}");
+    let told = problem(&many_external(["bank.pay", "bank.pay"], ""));
+    assert!(told.contains("bank.pay") && told.contains("appears twice"), "{told}");
+    let names: Vec<_> = (0..=1000).map(|number| format!("bank.pay{number}")).collect();
+    let of = |count: usize, keys: &str| many_external(names.iter().take(count).map(String::as_str), keys);
+    assert!(loaded(&of(1000, "")).resolve_all(&EnvironmentVariables::default()).is_ok());
+    let told = refused(&of(1001, ""));
+    assert!(told.contains("tools.external: has 1001 tools; at most 1000 are allowed"), "{told}");
+    let large = format!(", arguments: {{ title: '{}' }}", "x".repeat(16_000));
+    let told = refused(&of(270, &large));
+    assert!(told.contains("bytes of descriptions and schemas; at most 4194304 are allowed"), "{told}");
+    let told =
+        refused(&external("bank.pay", &format!(", arguments: {{ title: '{}' }}", "x".repeat(16 << 10))));
+    assert!(told.contains("tools.external.bank.pay.arguments: the schema has"), "{told}");
+    let deep = format!(", arguments: {{ x: {}{} }}", "[".repeat(40), "]".repeat(40));
+    assert!(problem(&external("bank.pay", &deep)).contains("nested too deeply"));
+    let endless = ", arguments: { properties: { a: { $ref: '#/properties/a' } } }";
+    let told = refused(&external("bank.pay", endless));
+    assert!(
+        told.contains("tools.external.bank.pay.arguments: ") && told.contains("leads back to itself"),
+        "{told}"
+    );
+}
+
 /// A file with one tool of the operator's own.
 fn external(name: &str, keys: &str) -> String {
     format!("tools:\n  external:\n    {name}: {{ description: Pays., url: 'https://h/pay'{keys} }}\n")
@@ -247,6 +299,10 @@ fn an_invalid_external_tool_is_refused_with_its_place() {
         ("bank.pay", ", placement: bearer", "tools.external.bank.pay.placement: needs `secret`"),
         ("bank.pay", ", secret: 'a b'", "tools.external.bank.pay.secret: a secret's name is"),
         ("bank.pay", ", timeout_ms: 0", "tools.external.bank.pay.timeout_ms: must be from 1 to 600000"),
+        ("bank.pay", ", agents: []", "tools.external.bank.pay.agents: names nobody; leave the key out"),
+        ("bank.pay", ", tenants: [Acme]", "tools.external.bank.pay.tenants.0: write a tenant's handle"),
+        ("bank.pay", ", agents: [a/b/c]", "tools.external.bank.pay.agents.0: write an agent's handle, or"),
+        ("bank.pay", ", agents: [clerk, default/clerk]", "tools.external.bank.pay.agents.1: is listed twice"),
     ] {
         let told = refused(&external(name, keys));
         assert!(told.contains(says), "{name}{keys}\n{told}");

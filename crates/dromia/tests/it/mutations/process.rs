@@ -84,7 +84,7 @@ verdicts contains {"verdict": "delay", "rule": "later", "reason": "not in haste"
 fn policies(tools: &Toolbox) -> PolicyEngine {
     let policies = PolicyEngine::built_in()
         .expect("the shipped policy compiles")
-        .with_manifests(tools.builtin_manifests());
+        .with_manifests(tools.current_manifests());
     let file = PolicyText { name: "asks.rego".to_owned(), text: ASKS.to_owned() };
     let instance = Some(PolicyLayer::compile_layer("instance", &[file]).expect("the policy compiles"));
     policies.replace_layers(PolicyLayers { instance, ..PolicyLayers::default() });
@@ -131,7 +131,7 @@ impl TestProcess {
             workspace_roots: Arc::new(Vec::new()),
         };
         let tools = Toolbox::new(tools, Arc::clone(&port), runtime.clone());
-        let gate = GrantGate::new(policies(&tools), Toolbox::builtin_names());
+        let gate = GrantGate::new(policies(&tools));
         let ports = EnginePorts {
             store: port,
             model: Arc::new(

@@ -25,9 +25,9 @@ impl CallJudge<'_> {
     /// Finds the origin of each argument, as far as the conversation shows it, and quotes it without secrets.
     pub(super) async fn argument_origins(&mut self, call: &PreparedCall) -> Vec<ArgumentOrigin> {
         let Ok(Value::Object(fields)) = serde_json::from_str(&call.arguments) else { return Vec::new() };
-        let descriptors = self.core.ports.tools.tool_descriptors();
-        let roles = descriptors.iter().find(|tool| tool.name == call.tool).map(|tool| &tool.roles[..]);
-        let defaults = default_arguments(&*self.core.ports.tools, call);
+        let tool = self.identity.agent.catalogue.find_tool(&call.tool);
+        let roles = tool.map(|tool| &tool.roles[..]);
+        let defaults = default_arguments(self.run_tools(), call);
         let (transcript, label) = (&self.story.transcript, self.story.taint.label);
         let mut room = TEXTS_MAX;
         let looked = LOOKED_BYTES_MAX.saturating_sub(*self.looked);

@@ -19,8 +19,9 @@ use dromia_contracts::runs::{EnginePort as _, RunEndMode};
 use dromia_contracts::runtime::TaskSpawner;
 use dromia_contracts::sandbox::ProcessLimits;
 use dromia_contracts::tool::{
-    CallProgressSink, PrepareError, PreparedCall, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
+    CallProgressSink, PrepareError, PreparedCall, ToolContext, ToolHost, ToolOutput,
 };
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{BoxFuture, RunId, ScopeAuthority};
@@ -99,12 +100,12 @@ impl LanguageModel for Planted {
 }
 
 impl ToolHost for Planted {
-    fn tool_descriptors(&self) -> &[ToolDescriptor] {
-        self.inner.tool_descriptors()
+    fn shared_catalogue(&self) -> ToolCatalogue {
+        self.inner.shared_catalogue()
     }
 
-    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
-        ToolHost::prepare_call(&*self.inner, call)
+    fn prepare_call(&self, tools: &ToolCatalogue, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+        ToolHost::prepare_call(&*self.inner, tools, call)
     }
 
     fn execute_call<'a>(

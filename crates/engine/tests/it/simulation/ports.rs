@@ -32,6 +32,7 @@ use dromia_contracts::tool::{
     ArgumentRole, CallProgressSink, EffectClass, EffectSink, LIVE_PIECE_BYTES_MAX, PrepareError,
     PreparedCall, Sensitivity, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::workspace::WorkspaceReference;
@@ -86,7 +87,7 @@ pub(crate) struct Outside {
     pub(crate) alone: bool,
     /// Whether the gated tool is put off, and asks nobody.
     pub(crate) delays: bool,
-    pub(crate) descriptors: Vec<ToolDescriptor>,
+    pub(crate) catalogue: ToolCatalogue,
     /// Whether requests are written in other words than at first, as another program may write them.
     pub(crate) other_words: AtomicBool,
 }
@@ -103,7 +104,7 @@ impl Outside {
             storm: AtomicBool::new(self.storm.load(Ordering::SeqCst)),
             alone: self.alone,
             delays: self.delays,
-            descriptors,
+            catalogue: ToolCatalogue::from_builtins(descriptors),
             other_words: AtomicBool::new(self.other_words.load(Ordering::SeqCst)),
         }
     }
@@ -333,11 +334,11 @@ fn begin(outside: &Outside, context: &ToolContext, call: &PreparedCall) -> usize
 }
 
 impl ToolHost for Outside {
-    fn tool_descriptors(&self) -> &[ToolDescriptor] {
-        &self.descriptors
+    fn shared_catalogue(&self) -> ToolCatalogue {
+        self.catalogue.clone()
     }
 
-    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+    fn prepare_call(&self, _: &ToolCatalogue, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
         let known = TOOLS.into_iter().find(|(name, _)| *name == call.tool);
         let (tool, effect) = known.ok_or_else(|| PrepareError::UnknownTool { name: call.tool.clone() })?;
         let value: serde_json::Value = serde_json::from_str(&call.arguments)
@@ -487,7 +488,7 @@ impl Gate for Outside {
         Box::pin(pending())
     }
 
-    fn check_grants(&self, _: &[String]) -> Result<(), String> {
+    fn check_grants(&self, _: &[String], _: &ToolCatalogue) -> Result<(), String> {
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord
 use dromia_contracts::store::{
     ApprovalFilter, DeliveryFilter, PageRequest, RunFilter, Store as _, StoredEntry,
 };
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::vault::NoSecrets;
 use dromia_contracts::{Actor, AgentId, BoxFuture, RunId, Scope, ScopeAuthority, TenantId};
@@ -205,7 +206,7 @@ impl World {
             storm: AtomicBool::new(true),
             alone: !options.zombies,
             delays: options.cooling.is_some(),
-            descriptors: descriptors(),
+            catalogue: ToolCatalogue::from_builtins(descriptors()),
             other_words: AtomicBool::new(false),
         });
         let active_max = [1, 2, 8][chance.below(3)];

@@ -11,6 +11,7 @@ use dromia_contracts::tool::{
     ArgumentRole, CallProgressSink, EffectClass, EffectSink, PrepareError, PreparedCall, Sensitivity,
     ToolContext, ToolDescriptor, ToolHost, ToolOutput,
 };
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::workspace_files::{AgentWorkspace, FileKind, WorkspaceFiles, WorkspaceName};
 use dromia_contracts::{AgentId, BoxFuture, Digest, Fault, Scope, TenantId};
@@ -38,11 +39,11 @@ impl Default for Shelf {
 }
 
 impl ToolHost for Shelf {
-    fn tool_descriptors(&self) -> &[ToolDescriptor] {
-        &self.descriptors
+    fn shared_catalogue(&self) -> ToolCatalogue {
+        ToolCatalogue::from_builtins(self.descriptors.clone())
     }
 
-    fn prepare_call(&self, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
+    fn prepare_call(&self, _: &ToolCatalogue, call: &ToolCall) -> Result<PreparedCall, PrepareError> {
         if !self.descriptors.iter().any(|known| known.name == call.tool) {
             return Err(PrepareError::UnknownTool { name: call.tool.clone() });
         }
@@ -95,7 +96,7 @@ impl Gate for Shelf {
         Box::pin(pending())
     }
 
-    fn check_grants(&self, _: &[String]) -> Result<(), String> {
+    fn check_grants(&self, _: &[String], _: &ToolCatalogue) -> Result<(), String> {
         Ok(())
     }
 

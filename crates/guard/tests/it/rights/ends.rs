@@ -147,8 +147,7 @@ async fn check_expiry_of_running_call(is_silent: bool) -> Result<(), String> {
         let store = Arc::clone(&fixture.scene.store);
         let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
         fixture.capabilities = Arc::new(StoreCapabilities::new(store, vault, runtime));
-        fixture.gate =
-            GrantGate::new(shipped(), ["exec"]).with_capabilities(fixture.capabilities.live_capabilities());
+        fixture.gate = GrantGate::new(shipped()).with_capabilities(fixture.capabilities.live_capabilities());
     }
     fixture.make(None, 0, &["file:read:docs"], Some(30)).await.expect("granted");
     let parent = fixture.make(None, 1, &["file:write:docs"], Some(60)).await.expect("granted");

@@ -114,7 +114,7 @@ async fn a_capability_under_an_abandoned_key_is_caught() {
     let runtime = Runtime { clock: Arc::new(fixture.clock.clone()), ..tokio_runtime_seeded(6) };
     let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::clone(&keys) as _, runtime.clone()));
     let capabilities = Arc::new(StoreCapabilities::new(store, Arc::clone(&vault), runtime));
-    let gate = GrantGate::new(shipped(), ["exec"]).with_capabilities(capabilities.live_capabilities());
+    let gate = GrantGate::new(shipped()).with_capabilities(capabilities.live_capabilities());
     let fixture = RightsFixture { capabilities, gate, ..fixture };
     let parent = fixture.grant(0, &["file:write:docs"]).await;
     let task = NewCapability { usage: CapabilityUse::Task, ..new(Some(parent.id), fixture.agents[0], &[]) };
@@ -174,7 +174,7 @@ async fn a_gate_that_asks_no_capabilities_is_caught() {
     let fixture = RightsFixture::new().await;
     fixture.grant(0, &["file:write:docs"]).await;
     let grants = fixture.words(0).await;
-    let unplugged = RightsFixture { gate: GrantGate::new(shipped(), ["exec"]), ..fixture };
+    let unplugged = RightsFixture { gate: GrantGate::new(shipped()), ..fixture };
     assert_eq!(unplugged.under(&grants, &write("docs/a")), default_deny());
     let word = within_grant(unplugged.scene.tenant, unplugged.agents[0], CapabilityId::from_bytes([9; 16]));
     let bounded = vec!["file.*".to_owned(), word];

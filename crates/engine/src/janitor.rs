@@ -28,11 +28,12 @@ use crate::core::EngineCore;
 use crate::delayed_calls;
 use crate::due_runs::{self, WakeScan};
 use crate::erasures::ErasureTasks;
-use crate::journal_reads::{has_open_signal, parked_at};
+use crate::journal_reads::parked_at;
 use crate::outcome::RunOutcomes;
 use crate::panics::panic_of;
 use crate::refusal::run_erased;
 use crate::scheduler::ReadyWork;
+use crate::signalled_runs::SignalScan;
 
 const PAGE: usize = PageRequest::<RunId>::LIMIT_MAX;
 /// The time from one full scan to the next.
@@ -56,6 +57,7 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
     let clock = &core.ports.runtime.clock;
     let mut not_before = clock.monotonic_now();
     let mut walk = WakeScan::new(clock.now());
+    let mut signals = SignalScan::default();
     let mut steps = ClockSteps::new(&**clock);
     core.delays.note_set_back(clock.now());
     while !core.is_draining() {
@@ -82,6 +84,9 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
         }
         if let Err(error) = answer_waiters_of_lost_runs(&core).await {
             tracing::warn!(%error, "failed to look for the ends of lost runs");
+        }
+        if let Err(error) = signals.scan_if_due(&core).await {
+            tracing::warn!(%error, "failed to look for signals that no run took");
         }
         let now = clock.now();
         let due = match due_runs::scan_parked_runs(&core, &mut walk, now).await {
@@ -124,7 +129,7 @@ async fn rescan_store(core: &Arc<EngineCore>) -> Result<(), ReadError> {
             // Parked by time: the timer finds it. A signal that a crash came behind finds it at once.
             let rests = open.run.head.status == RunStatus::Parked
                 && open.run.head.wake_at.is_some()
-                && !has_open_signal(&*core.ports.store, &core.recovery_scope(open.tenant), &open.run).await?
+                && !open.run.has_open_signal()
                 && !waits_for_a_past_clock(core, open).await?;
             match open.run.head.status {
                 RunStatus::Held => tracing::error!(run = %open.run.id, "a run is held; see `dromia run why`"),

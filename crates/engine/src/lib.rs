@@ -62,6 +62,7 @@ mod run_explanation;
 mod runs_port;
 mod session_claim;
 mod session_file;
+mod signalled_runs;
 mod submit;
 mod token_count;
 mod tokens;

@@ -140,7 +140,7 @@ impl<'b> BatchDraft<'b> {
         let mut draft = Self {
             db: TenantDb { connection, tenant: batch.tenant, body_key },
             batch,
-            receipt: CommitReceipt { positions: Vec::new(), claimed: true, waiting: false },
+            receipt: CommitReceipt { claimed: true, ..CommitReceipt::default() },
             own_tenant,
             tokens: TokenDrafts::default(),
             agents: AgentDrafts::default(),
@@ -179,6 +179,10 @@ impl<'b> BatchDraft<'b> {
         }
         for mutation in &batch.mutations {
             self.apply_delivery(mutation)?;
+        }
+        if let Some(run) = batch.owned_run() {
+            let owned = self.runs.find_known_run(self.db, run)?;
+            self.receipt.signals_last = owned.map_or(0, |run| run.signals_last);
         }
         Ok(())
     }

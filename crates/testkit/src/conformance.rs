@@ -97,6 +97,7 @@ claims! {
     journal::an_ended_run_never_changes,
     journal::a_journal_is_chained_numbered_and_paged,
     journal::a_signal_waits_in_the_runs_inbox_until_it_is_taken,
+    journal::a_receipt_names_the_last_signal_of_its_run,
     journal::a_running_turn_takes_the_next_inputs_of_its_session,
     journal::an_ended_run_takes_no_signal,
     journal::a_run_that_has_not_ended_is_open,

@@ -34,6 +34,9 @@ pub struct CommitReceipt {
     pub claimed: bool,
     /// Whether the session that this batch freed, by a terminal head, has items waiting for the next turn.
     pub waiting: bool,
+    /// The position of the last signal in the inbox of [`WriteBatch::owned_run`](super::WriteBatch::owned_run): its owner
+    /// compares it with what it took, so it depends on no notification. 0 where there is no signal or no such run.
+    pub signals_last: u64,
 }
 
 /// Which precondition did not hold, and what was found instead.

@@ -22,6 +22,7 @@
 //! | B (hang-ups) | what follows a commit does not go with the caller who drops his call | `a_call_that_goes_with_its_caller_is_caught` in `hang_ups.rs` |
 //! | E7 (panics) | a panic costs a run one claim, and nobody else anything | the planted ones in `panics.rs` |
 //! | imports | an import is whole or not there, whatever commit of it breaks | `an_import_that_is_shown_half_is_caught` in `imports.rs` |
+//! | signals | a run learns of a signal whose notification is lost | `a_signal_told_by_memory_alone_is_caught` in `signals.rs` |
 //! | workspaces | a run works where its input says, before a crash and after it | `a_run_that_forgets_its_directory_is_caught` in `workspaces.rs` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
 //!
@@ -46,6 +47,7 @@ mod planted;
 mod ports;
 mod requests;
 mod rests;
+mod signals;
 mod store;
 mod wakes;
 mod witness;

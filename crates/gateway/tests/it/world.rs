@@ -228,6 +228,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
             entry_epoch: 1,
             head,
             signals_last: 0,
+            signals_taken: 0,
         },
     ));
     drop(inner);

@@ -82,6 +82,7 @@ impl<'b> BatchDraft<'b> {
             entry_epoch: 1,
             chain,
             signals_last: 0,
+            signals_taken: 0,
             new: true,
             changed: true,
         };

@@ -36,6 +36,7 @@ pub(super) struct RunDraft {
     pub(super) entry_epoch: u64,
     pub(super) chain: [u8; 32],
     pub(super) signals_last: u64,
+    pub(super) signals_taken: u64,
     pub(super) new: bool,
     pub(super) changed: bool,
 }
@@ -115,6 +116,7 @@ impl<'b> RunDrafts<'b> {
                 entry_epoch: run.entry_epoch,
                 chain,
                 signals_last: run.signals_last,
+                signals_taken: run.signals_taken,
                 new: false,
                 changed: false,
             });
@@ -166,6 +168,11 @@ impl<'b> RunDrafts<'b> {
         draft.entry_epoch = append.epoch;
         draft.chain = chain;
         draft.changed = true;
+        for new in &append.entries {
+            if let Entry::SignalTaken(taken) = &new.entry {
+                draft.signals_taken = draft.signals_taken.max(taken.position);
+            }
+        }
         self.entries.extend(entries);
         let signals = append.entries.iter().filter_map(|new| match &new.entry {
             Entry::SignalTaken(taken) => {

@@ -23,7 +23,7 @@ use super::token::TokenRow;
 impl ReferenceState {
     pub(super) fn apply_batch(&mut self, batch: &WriteBatch) -> Result<CommitReceipt, CommitRefusal> {
         let rows = measure_batch(batch)?;
-        let mut receipt = CommitReceipt { positions: Vec::new(), claimed: true, waiting: false };
+        let mut receipt = CommitReceipt { claimed: true, ..CommitReceipt::default() };
         let mut copy = self.tenants.get(&batch.tenant).cloned();
         let erases = matches!(batch.mutations[..], [Mutation::TenantErase(_)]);
         let is_marked = copy.as_ref().is_some_and(|tenant| tenant.erased_at.is_some());
@@ -56,6 +56,8 @@ impl ReferenceState {
                 tenant.agents.pin_revision(claim);
             }
         }
+        let owned = batch.owned_run().and_then(|run| tenant.runs.rows.get(&run));
+        receipt.signals_last = owned.map_or(0, |run| run.signals_last);
         let redrives = batch.mutations.iter().filter(|one| matches!(one, Mutation::DeliveryRedrive(_)));
         let redrives: Vec<_> =
             redrives.map(|one| CandidateAct::from_mutation(Some(&tenant), one, wanted)).collect();

@@ -147,6 +147,14 @@ impl Store for ReferenceStore {
         ready_read(self.lock_state().open_runs(asked))
     }
 
+    fn signalled_runs<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        asked: PageRequest<(TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
+        ready_read(self.lock_state().signalled_runs(asked))
+    }
+
     fn parked_runs<'a>(
         &'a self,
         _: &'a OperatorScope,

@@ -185,6 +185,7 @@ impl TenantRows {
             entry_epoch: 1,
             head: *head,
             signals_last: 0,
+            signals_taken: 0,
         };
         self.budgets.charge_run(payer, (*agent, *id, *run), entries)?;
         self.runs.rows.insert(*run, row);
@@ -239,6 +240,11 @@ impl TenantRows {
     fn head_set(&mut self, id: RunId, epoch: u64, entries: &[NewEntry], head: RunHead) {
         let last_seq = self.runs.journal_entries(id).len() as u64;
         let Some(run) = self.runs.rows.get_mut(&id) else { return };
+        for new in entries {
+            if let Entry::SignalTaken(taken) = &new.entry {
+                run.signals_taken = run.signals_taken.max(taken.position);
+            }
+        }
         run.last_seq = last_seq;
         run.entry_epoch = epoch;
         run.head = head;

@@ -12,11 +12,11 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{
-    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, PageRequest, Read, ReadError, RunFilter,
+    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, OpenRun, PageRequest, Read, ReadError, RunFilter,
     SessionTail, Store, StoreWrapper, StoredEntry, TailLimits, WriteBatch,
 };
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::{AgentId, BoxFuture, RunId, Scope, SessionId, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, OperatorScope, RunId, Scope, SessionId, TenantId};
 use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::runtime::ManualClock;
 use dromia_testkit::{FaultyStore, ReferenceStore};
@@ -247,11 +247,8 @@ impl Weather {
         match lie {
             Lie::AckBeforeCommit => {
                 let input = !appends && batch.mutations.iter().any(to_session);
-                (input && self.chance.one_in(6)).then(|| CommitReceipt {
-                    positions: vec![1],
-                    claimed: false,
-                    waiting: false,
-                })
+                (input && self.chance.one_in(6))
+                    .then(|| CommitReceipt { positions: vec![1], ..CommitReceipt::default() })
             }
             Lie::DropKey => {
                 for mutation in &mut batch.mutations {
@@ -290,7 +287,7 @@ impl Weather {
                     return None;
                 }
                 self.held_back.lock().expect("no test panics in here").push(batch.clone());
-                Some(CommitReceipt { positions: vec![], claimed: true, waiting: false })
+                Some(CommitReceipt { claimed: true, ..CommitReceipt::default() })
             }
             // A batch that nobody pays for moves no approval either.
             Lie::ChargesNobody | Lie::UsesNothingUp => {
@@ -329,6 +326,7 @@ impl Weather {
             | Lie::PlanHoldsAll
             | Lie::PastIsTrusted
             | Lie::CallsGoWithCallers
+            | Lie::ForgetsSignals
             | Lie::ShowsOneSignal => None,
         }
     }
@@ -374,14 +372,28 @@ impl StoreWrapper for Weather {
         if let Some(session) = claimed {
             self.observe(tenant, session);
         }
-        let chance = Arc::clone(&self.chance);
+        let (chance, lie) = (Arc::clone(&self.chance), self.lie);
         Box::pin(async move {
-            let answer = commit.await;
+            let mut answer = commit.await;
+            if let (CommitOutcome::Done(receipt), Some(Lie::ForgetsSignals)) = (&mut answer, lie) {
+                receipt.signals_last = 0;
+            }
             for _ in 0..chance.below(4) {
                 step().await;
             }
             answer
         })
+    }
+
+    fn signalled_runs<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        page: PageRequest<(TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
+        if self.lie == Some(Lie::ForgetsSignals) {
+            return Box::pin(std::future::ready(Ok(Vec::new())));
+        }
+        self.wrap_read(move || self.wrapped_store().signalled_runs(operator, page))
     }
 
     fn inbox_items<'a>(

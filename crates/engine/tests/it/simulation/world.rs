@@ -84,6 +84,8 @@ pub(crate) enum Lie {
     PastIsTrusted,
     /// The store shows one signal of a run at a time.
     ShowsOneSignal,
+    /// The store says of no run that it has a signal.
+    ForgetsSignals,
     /// A call goes with the caller who drops it, wherever it stands.
     CallsGoWithCallers,
     /// The store charges a call to the hour of its time, though a later one is charged already.

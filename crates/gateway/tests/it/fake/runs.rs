@@ -149,6 +149,7 @@ impl Inner {
             entry_epoch: 1,
             head,
             signals_last: 0,
+            signals_taken: 0,
         };
         self.runs.push((scope.tenant(), run));
     }

@@ -31,7 +31,7 @@ impl RunDrafts<'_> {
                 db.prepare_cached(concat!(
                     "INSERT INTO runs (tenant, ",
                     run_columns!(),
-                    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+                    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
                 ))?
                 .execute(params![
                     db.tenant.as_bytes(),
@@ -53,12 +53,14 @@ impl RunDrafts<'_> {
                     stored_counter(head.cost_micros),
                     stored_counter(draft.signals_last),
                     head.unpriced_calls,
+                    stored_counter(draft.signals_taken),
                 ])?;
             } else {
                 db.prepare_cached(
                     "UPDATE runs SET status = ?3, wake_at = ?4, updated_at = ?5, last_seq = ?6, epoch = ?7, \
                      entry_epoch = ?8, chain = ?9, model_calls = ?10, input_tokens = ?11, output_tokens = ?12, \
-                     cost_micros = ?13, signals_last = ?14, unpriced = ?15 WHERE tenant = ?1 AND run = ?2",
+                     cost_micros = ?13, signals_last = ?14, unpriced = ?15, signals_taken = ?16 \
+                     WHERE tenant = ?1 AND run = ?2",
                 )?
                 .execute(params![
                     db.tenant.as_bytes(),
@@ -76,6 +78,7 @@ impl RunDrafts<'_> {
                     stored_counter(head.cost_micros),
                     stored_counter(draft.signals_last),
                     head.unpriced_calls,
+                    stored_counter(draft.signals_taken),
                 ])?;
             }
         }

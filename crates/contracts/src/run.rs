@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::id::{AgentId, RunId, SessionId};
 use crate::model::TokenUsage;
 
@@ -117,6 +118,8 @@ pub struct RunRecord {
     pub signals_last: u64,
     /// The position of the last signal that one of its entries took; 0 when there is none.
     pub signals_taken: u64,
+    /// The life of a process that works on it; none once it rests or has ended.
+    pub holder: Option<Digest>,
 }
 
 impl RunRecord {

@@ -38,6 +38,8 @@ use crate::signalled_runs::SignalScan;
 const PAGE: usize = PageRequest::<RunId>::LIMIT_MAX;
 /// The time from one full scan to the next.
 const RESCAN_PAUSE: Duration = Duration::from_millis(200);
+/// The time from one look at the turns of a drain to the next.
+const DRAIN_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time between two looks.
 const LOOK_PAUSE: Duration = Duration::from_secs(JANITOR_SECONDS.unsigned_abs());
 
@@ -63,6 +65,7 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
     while !core.is_draining() {
         // What fails asks to be looked for again at once; while the store keeps failing that must not be a spin.
         clock.sleep(not_before.saturating_sub(clock.monotonic_now())).await;
+        core.keep_lease().await;
         if let Some(step) = steps.poll_step(&**clock) {
             handle_clock_step(&core, step);
         }
@@ -102,6 +105,11 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
         let pause = [due, cooled].into_iter().flatten().map(left).fold(longest, Ord::min);
         select(clock.sleep(pause), pin!(core.janitor.notified())).await;
     }
+    // Turns that run on during the drain stay in the hands of this process.
+    while core.scheduler.count_tasks() > 0 {
+        core.keep_lease().await;
+        clock.sleep(DRAIN_PAUSE).await;
+    }
 }
 
 /// Logs that the wall clock was set, and rescans everything that waits for a wall time.
@@ -135,6 +143,7 @@ async fn rescan_store(core: &Arc<EngineCore>) -> Result<(), ReadError> {
                 RunStatus::Held => tracing::error!(run = %open.run.id, "a run is held; see `dromia run why`"),
                 // Parked by a pause: taken over once the agent runs again.
                 _ if rests => {}
+                _ if core.lease.is_held_elsewhere(open.run.holder) => {}
                 _ if core.hub.is_active(open.run.id) => {}
                 _ => core.scheduler.push_ready(open.tenant, ReadyWork::Run(open.run.id)),
             }
@@ -144,6 +153,7 @@ async fn rescan_store(core: &Arc<EngineCore>) -> Result<(), ReadError> {
             Some(last) if runs.len() == PAGE => page.after = Some((last.tenant, last.run.id)),
             _ => break,
         }
+        core.keep_lease().await;
     }
     let mut page = PageRequest::first_page(PAGE);
     loop {

@@ -222,8 +222,8 @@ impl<'a> RunTermination<'a> {
         }
         let mut batch = WriteBatch::new(scope.tenant()).with_mutation(Mutation::PinPut(agent.prompt.clone()));
         let (head, take) = (state.run_head(), items.clone());
-        batch.claim =
-            Some(TurnClaim { session: session.id, agent: agent.id, run, after, take, entries, head });
+        let (session, agent, holder) = (session.id, agent.id, self.core.lease.holder());
+        batch.claim = Some(TurnClaim { session, agent, run, holder, after, take, entries, head });
         match self.core.ports.store.commit(batch).await {
             CommitOutcome::Done(receipt) if receipt.claimed => {
                 self.core.activity.counts.count_task(TaskState::of_run(head.status));

@@ -42,6 +42,7 @@ mod journal_reads;
 mod json_leaves;
 mod judge;
 mod kill;
+mod lease;
 mod live_redaction;
 mod model_request;
 mod notifications;

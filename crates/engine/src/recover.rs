@@ -88,7 +88,7 @@ async fn take_over(
     let takeover = RunTakeover {
         run: id,
         from_epoch: run.epoch,
-        holder: core.holder,
+        holder: core.lease.holder(),
         at: core.ports.runtime.clock.now(),
     };
     match store.commit(WriteBatch::new(scope.tenant()).with_mutation(Mutation::RunTakeover(takeover))).await {
@@ -96,6 +96,11 @@ async fn take_over(
         // The store refused the batch without reading the run, so the run is still lost.
         CommitOutcome::Refused(refusal @ (CommitRefusal::Overloaded | CommitRefusal::ReadOnly { .. })) => {
             return Err(TakeoverError::Later(refusal.to_string()));
+        }
+        // Another process works on it. If that one ends, the janitor looks for what it held.
+        CommitOutcome::Refused(CommitRefusal::LeaseLasts { left }) => {
+            tracing::debug!(run = %id, ?left, "another process holds the run");
+            return Err(TakeoverError::Settled);
         }
         // A retry would give the same refusal; the next start tries once more.
         CommitOutcome::Refused(refusal @ CommitRefusal::Damaged { .. }) => {

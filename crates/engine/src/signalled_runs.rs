@@ -43,7 +43,8 @@ impl SignalScan {
                 // A held run was searched once since its last entry; a journal that cannot be read stays so.
                 let is_searched =
                     open.run.head.status == RunStatus::Held && open.run.claims_without_entry() > 0;
-                if !core.hub.signal_run(open.run.id) && !is_searched {
+                let is_elsewhere = core.lease.is_held_elsewhere(open.run.holder);
+                if !core.hub.signal_run(open.run.id) && !is_searched && !is_elsewhere {
                     core.scheduler.push_ready(open.tenant, ReadyWork::Run(open.run.id));
                 }
             }

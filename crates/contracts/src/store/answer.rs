@@ -3,6 +3,8 @@
 //! A refusal names which precondition did not hold and what was found instead, for the caller to go on from; what failed
 //! inside the store is a cause for the log, never a code to match on.
 
+use std::time::Duration;
+
 use crate::agent::{AgentState, HandleSlug};
 use crate::approval::ApprovalState;
 use crate::budget::BudgetExhaustion;
@@ -104,6 +106,12 @@ pub enum CommitRefusal {
     SequenceMoved {
         /// The number of its last entry.
         found: u64,
+    },
+    /// Another living process holds the run or the attempt.
+    #[error("another process holds it, and its lease lasts {} ms more", left.as_millis())]
+    LeaseLasts {
+        /// For how long at least.
+        left: Duration,
     },
     /// The run has ended.
     #[error("the run has ended")]

@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension as _, params};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::id::{AgentId, ItemId, RunId, SessionId};
-use dromia_contracts::run::{RunHead, RunKind};
+use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::store::{CommitRefusal, NewEntry, RunAppend, RunTakeover};
 
 use super::{Checked, TenantDb};
@@ -37,6 +37,7 @@ pub(super) struct RunDraft {
     pub(super) chain: [u8; 32],
     pub(super) signals_last: u64,
     pub(super) signals_taken: u64,
+    pub(super) holder: Option<Digest>,
     pub(super) new: bool,
     pub(super) changed: bool,
 }
@@ -117,6 +118,7 @@ impl<'b> RunDrafts<'b> {
                 chain,
                 signals_last: run.signals_last,
                 signals_taken: run.signals_taken,
+                holder: run.holder,
                 new: false,
                 changed: false,
             });
@@ -163,6 +165,7 @@ impl<'b> RunDrafts<'b> {
         let (entries, chain) =
             chain_entries(db, append.run, append.epoch, append.after, draft.chain, &append.entries);
         draft.head = append.head;
+        draft.holder = draft.holder.filter(|_| append.head.status == RunStatus::Running);
         draft.updated_at = last_at;
         draft.last_seq += append.entries.len() as u64;
         draft.entry_epoch = append.epoch;
@@ -236,7 +239,9 @@ impl<'b> RunDrafts<'b> {
         if draft.epoch != takeover.from_epoch {
             return Err(CommitRefusal::EpochStale { found: draft.epoch }.into());
         }
+        db.check_holder(draft.holder, takeover.holder)?;
         draft.epoch = epoch;
+        draft.holder = Some(takeover.holder);
         draft.changed = true;
         self.claims.push(ClaimDraft { run: takeover.run, epoch, holder: takeover.holder, at: takeover.at });
         Ok(())

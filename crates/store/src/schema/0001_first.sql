@@ -141,6 +141,8 @@ CREATE TABLE runs (
     unpriced      INTEGER NOT NULL,
     signals_last  INTEGER NOT NULL,
     signals_taken INTEGER NOT NULL,
+    -- The life of a process that works on it.
+    holder        BLOB,
     PRIMARY KEY (tenant, run)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_agent ON runs (tenant, agent, run);

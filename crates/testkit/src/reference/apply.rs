@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use super::ReferenceState;
 use super::audit_acts::CandidateAct;
+use super::lease::LeaseRows;
 use super::limits::measure_batch;
 use super::rows::TenantRows;
 use super::token::TokenRow;
@@ -40,7 +41,7 @@ impl ReferenceState {
             if let Mutation::TokenCreate(create) = mutation {
                 self.token_create(batch.tenant, tenant, create)?;
             }
-            if let Some(position) = tenant.apply_mutation(mutation, batch)? {
+            if let Some(position) = tenant.apply_mutation(mutation, batch, &self.leases)? {
                 receipt.positions.push(position);
             }
             if let Mutation::RunAppend(append) = mutation {
@@ -61,7 +62,7 @@ impl ReferenceState {
         let redrives = batch.mutations.iter().filter(|one| matches!(one, Mutation::DeliveryRedrive(_)));
         let redrives: Vec<_> =
             redrives.map(|one| CandidateAct::from_mutation(Some(&tenant), one, wanted)).collect();
-        tenant.outbox.apply_deliveries(batch, &tenant.runs)?;
+        tenant.outbox.apply_deliveries(batch, &tenant.runs, &self.leases)?;
         for act in redrives {
             tenant.note_act(act);
         }
@@ -151,6 +152,7 @@ impl TenantRows {
         &mut self,
         mutation: &Mutation,
         batch: &WriteBatch,
+        leases: &LeaseRows,
     ) -> Result<Option<u64>, CommitRefusal> {
         match mutation {
             Mutation::TenantCreate(_)
@@ -188,7 +190,7 @@ impl TenantRows {
                 self.pins.rows.entry(*digest).or_insert_with(|| bytes.clone());
             }
             Mutation::RunAppend(append) => self.run_append(append, batch.payer.as_ref())?,
-            Mutation::RunTakeover(takeover) => self.runs.take_over(takeover)?,
+            Mutation::RunTakeover(takeover) => self.runs.take_over(takeover, leases)?,
             Mutation::StatePut(put) => self.sessions.put_state(put)?,
             Mutation::VaultKeyPut(put) => self.vault.put_key(put)?,
             Mutation::SecretPut(sealed) => self.vault.put_secret(sealed)?,

@@ -5,7 +5,7 @@
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::budget::BudgetPayer;
 use dromia_contracts::entry::{Entry, InputsTaken, RunStarted};
-use dromia_contracts::run::{RunHead, RunRecord};
+use dromia_contracts::run::{RunHead, RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{CommitRefusal, InboxPut, NewEntry, RunAppend, StoredEntry, TurnClaim};
 use dromia_contracts::{Digest, RunId, SessionId};
@@ -144,7 +144,7 @@ impl TenantRows {
         claim: &TurnClaim,
         payer: Option<&BudgetPayer>,
     ) -> Result<bool, CommitRefusal> {
-        let TurnClaim { session: id, agent, run, after, take, entries, head } = claim;
+        let TurnClaim { session: id, agent, run, holder, after, take, entries, head } = claim;
         let missing = || CommitRefusal::NotFound(id.to_string());
         let session =
             self.sessions.rows.get(id).filter(|session| session.agent == *agent).ok_or_else(missing)?;
@@ -186,6 +186,7 @@ impl TenantRows {
             head: *head,
             signals_last: 0,
             signals_taken: 0,
+            holder: Some(*holder),
         };
         self.budgets.charge_run(payer, (*agent, *id, *run), entries)?;
         self.runs.rows.insert(*run, row);
@@ -248,6 +249,9 @@ impl TenantRows {
         run.last_seq = last_seq;
         run.entry_epoch = epoch;
         run.head = head;
+        if head.status != RunStatus::Running {
+            run.holder = None;
+        }
         if let Some(last) = entries.last() {
             run.updated_at = last.at;
         }

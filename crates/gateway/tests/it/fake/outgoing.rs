@@ -187,6 +187,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         session: house.session,
         agent: house.agent,
         run: house.run,
+        holder: Digest::default(),
         after: 0,
         take: vec![item],
         entries: vec![NewEntry { at, entry: started, body: None }],

@@ -150,6 +150,7 @@ impl Inner {
             head,
             signals_last: 0,
             signals_taken: 0,
+            holder: None,
         };
         self.runs.push((scope.tenant(), run));
     }

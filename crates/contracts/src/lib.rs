@@ -19,6 +19,7 @@ pub mod agent;
 pub mod digest;
 pub mod file;
 pub mod label;
+pub mod lease;
 pub mod revision;
 pub mod session;
 pub mod token;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::id::{AgentId, RunId, SessionId};
 use crate::model::TokenUsage;
 
@@ -127,11 +128,20 @@ pub struct RunRecord {
     pub head: RunHead,
     /// The position of the last signal in its inbox; 0 when there is none.
     pub signals_last: u64,
+    /// The position of the last signal that one of its entries took; 0 when there is none.
+    pub signals_taken: u64,
+    /// The life of a process that works on it; none once it rests or has ended.
+    pub holder: Option<Digest>,
 }
 
 impl RunRecord {
     /// How many claims came and went since the last entry.
     pub fn claims_without_entry(&self) -> u64 {
         self.epoch - self.entry_epoch
+    }
+
+    /// Returns whether its inbox has a signal that no entry took.
+    pub fn has_open_signal(&self) -> bool {
+        self.signals_last > self.signals_taken
     }
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::BoxFuture;
 use crate::compute::{ComputeExecutor, ComputeFuture};
 use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, ItemId, RunId, SessionId, TenantId, TokenId};
+use crate::lease::NodeLife;
 
 /// Time.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -58,6 +59,8 @@ pub struct Runtime {
     pub spawn: Arc<dyn TaskSpawner>,
     /// A place for work that keeps a processor busy.
     pub compute: Arc<dyn ComputeExecutor>,
+    /// This life of the process: the holder of what it does.
+    pub life: Arc<NodeLife>,
 }
 
 impl Runtime {

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dromia_contracts::BoxFuture;
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::runtime::{Clock, IdSource, Runtime, TaskSpawner};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::compute::FairThreads;
+
+/// The name of the node: a home is served by one process at a time, and nothing else reaches its store.
+const NODE: &str = "home";
 
 /// Makes the runtime of the real clock, ids, tasks and threads. Must be used inside a tokio runtime.
 pub(crate) fn real_runtime() -> Runtime {
@@ -17,6 +21,7 @@ pub(crate) fn real_runtime() -> Runtime {
         ids: Arc::new(SystemIds),
         spawn: Arc::new(TokioSpawn),
         compute: Arc::new(FairThreads::new()),
+        life: Arc::new(NodeLife::new(NODE, SystemIds.random_secret())),
     }
 }
 

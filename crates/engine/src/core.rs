@@ -19,6 +19,7 @@ use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX, STEPS_ALONE, 
 use crate::counters::EngineCounters;
 use crate::delayed_calls::schedule::DelaySchedule;
 use crate::erasures::tracker::ErasureTracker;
+use crate::lease::{LeaseChange, NodeLease};
 use crate::notifications::RunHub;
 use crate::ports::EnginePorts;
 use crate::scheduler::{ReadyWork, Scheduler, TaskSlot};
@@ -61,8 +62,8 @@ pub(crate) struct EngineCore {
     start_work: StartReadyWork,
     /// The notifier for messages that wait for delivery.
     bell: OnceLock<Arc<dyn DeliveryNotifier>>,
-    /// This life of the process.
-    pub(crate) holder: Digest,
+    /// The lease of this life of the process.
+    pub(crate) lease: NodeLease,
 }
 
 /// What was read of the store and is still true.
@@ -89,7 +90,7 @@ impl EngineCore {
     /// Builds what the parts share; `start_work` begins the work of each task that gets a slot.
     pub(crate) fn new(ports: EnginePorts, config: EngineConfig, start_work: StartReadyWork) -> Self {
         let ports = Arc::new(ports);
-        let holder = Digest::from_bytes(ports.runtime.ids.random_secret());
+        let lease = NodeLease::new(Arc::clone(&ports.runtime.life));
         let steps = StepPool::new(STEPS_ALONE * config.processors, STEPS_SHARED * config.processors);
         Self {
             scheduler: Scheduler::new(config.active_max, steps),
@@ -103,7 +104,7 @@ impl EngineCore {
             draining: AtomicBool::new(false),
             start_work,
             bell: OnceLock::new(),
-            holder,
+            lease,
             caches: EngineCaches {
                 agents: AgentDirectory::new(Arc::clone(&ports)),
                 session_keys: Cache::new(SESSION_KEYS_MAX),
@@ -188,6 +189,25 @@ impl EngineCore {
         }
         if left.due {
             self.request_wake();
+        }
+    }
+
+    /// Keeps the lease of this life. What another process held whose lease has ended is looked for.
+    pub(crate) async fn keep_lease(&self) {
+        match self.lease.keep_if_due(&self.ports).await {
+            Ok(LeaseChange::Unchanged) => {}
+            Ok(LeaseChange::OtherEnded) => {
+                tracing::warn!("the lease of another process ended; the engine looks for what it held");
+                self.rescan.store(true, Ordering::Release);
+            }
+            Ok(LeaseChange::Replaced) => {
+                tracing::error!(
+                    node = self.ports.runtime.life.node,
+                    "another process serves this node, so this one begins nothing more; stop one of them"
+                );
+                self.begin_drain();
+            }
+            Err(error) => tracing::warn!(%error, "failed to renew the lease of this process"),
         }
     }
 

@@ -73,7 +73,9 @@ pub(crate) async fn scan_parked_runs(
             match open.run.head.wake_at {
                 Some(at) if at <= now => {
                     after = Some((at, open.tenant, open.run.id));
-                    due.push((open.tenant, open.run.id));
+                    if !core.lease.is_held_elsewhere(open.run.holder) {
+                        due.push((open.tenant, open.run.id));
+                    }
                 }
                 later => {
                     next = later;

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dromia_contracts::agent::{AgentState, ErasureCounts};
-use dromia_contracts::store::{AgentStateSet, Mutation, ReadError, WriteBatch};
+use dromia_contracts::store::{AgentStateSet, Mutation, PageRequest, ReadError, WriteBatch};
 use dromia_contracts::{AgentId, ErrorCode, Fault, RunId, Scope, TenantId};
 
 use crate::agents::{agent_not_found, read_fault};
@@ -27,6 +27,7 @@ use crate::refusal::item_erased;
 
 use self::tracker::ErasureTarget;
 
+const PAGE: usize = PageRequest::<RunId>::LIMIT_MAX;
 /// How often an erasure looks whether the agent's runs have ended, and the milliseconds between two looks.
 const END_LOOKS: u32 = 200;
 const END_LOOK: Duration = Duration::from_millis(10);
@@ -148,7 +149,7 @@ impl<'a> ErasureTasks<'a> {
         self.core.caches.session_keys.retain(|(_, id, _), _| *id != agent);
         let scope = self.core.recovery_scope(tenant);
         RunOutcomes::new(self.core).answer_queued(&scope, agent).await;
-        self.let_end(agent).await;
+        self.let_end(tenant, agent).await;
         let watched = self.watched_of(&scope, agent).await;
         let mut sum = ErasureCounts {
             files: self.core.ports.homes.wipe_home(tenant, agent).await?,
@@ -189,12 +190,13 @@ impl<'a> ErasureTasks<'a> {
         }
     }
 
-    /// Waits until no run of an agent has a task, but not for ever: a tool may take its time.
-    async fn let_end(&self, agent: AgentId) {
+    /// Waits until no run of an agent has a task here or in another living process, but not for ever: a tool may take its
+    /// time. An owner in another process learns with its next commit that the agent is gone.
+    async fn let_end(&self, tenant: TenantId, agent: AgentId) {
         let clock = &self.core.ports.runtime.clock;
         for _ in 0..END_LOOKS {
             let active = self.core.hub.active_of(agent);
-            if active.is_empty() {
+            if active.is_empty() && !self.is_held_elsewhere(tenant, agent).await {
                 return;
             }
             for run in active {
@@ -202,6 +204,28 @@ impl<'a> ErasureTasks<'a> {
             }
             clock.sleep(END_LOOK).await;
         }
+    }
+
+    /// Tells whether another living process works on a run of an agent. A read that fails delays no erasure.
+    async fn is_held_elsewhere(&self, tenant: TenantId, agent: AgentId) -> bool {
+        if self.core.lease.is_alone() {
+            return false;
+        }
+        let operator = self.core.node_operator();
+        let mut page = PageRequest { after: Some((tenant, RunId::from_bytes([0; 16]))), limit: PAGE };
+        while let Ok(runs) = self.core.ports.store.open_runs(&operator, page).await {
+            let mut of_agent = runs.iter().filter(|open| open.run.agent == agent);
+            if of_agent.any(|open| self.core.lease.is_held_elsewhere(open.run.holder)) {
+                return true;
+            }
+            match runs.last() {
+                Some(last) if runs.len() == PAGE && last.tenant == tenant => {
+                    page.after = Some((tenant, last.run.id));
+                }
+                _ => break,
+            }
+        }
+        false
     }
 
     /// Begins the erasures that were left, as many as may run; each end asks for the next.

@@ -28,15 +28,18 @@ use crate::core::EngineCore;
 use crate::delayed_calls;
 use crate::due_runs::{self, WakeScan};
 use crate::erasures::ErasureTasks;
-use crate::journal_reads::{has_open_signal, parked_at};
+use crate::journal_reads::parked_at;
 use crate::outcome::RunOutcomes;
 use crate::panics::panic_of;
 use crate::refusal::run_erased;
 use crate::scheduler::ReadyWork;
+use crate::signalled_runs::SignalScan;
 
 const PAGE: usize = PageRequest::<RunId>::LIMIT_MAX;
 /// The time from one full scan to the next.
 const RESCAN_PAUSE: Duration = Duration::from_millis(200);
+/// The time from one look at the turns of a drain to the next.
+const DRAIN_PAUSE: Duration = Duration::from_secs(1);
 /// The longest time between two looks.
 const LOOK_PAUSE: Duration = Duration::from_secs(JANITOR_SECONDS.unsigned_abs());
 
@@ -56,11 +59,13 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
     let clock = &core.ports.runtime.clock;
     let mut not_before = clock.monotonic_now();
     let mut walk = WakeScan::new(clock.now());
+    let mut signals = SignalScan::default();
     let mut steps = ClockSteps::new(&**clock);
     core.delays.note_set_back(clock.now());
     while !core.is_draining() {
         // What fails asks to be looked for again at once; while the store keeps failing that must not be a spin.
         clock.sleep(not_before.saturating_sub(clock.monotonic_now())).await;
+        core.keep_lease().await;
         if let Some(step) = steps.poll_step(&**clock) {
             handle_clock_step(&core, step);
         }
@@ -83,6 +88,9 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
         if let Err(error) = answer_waiters_of_lost_runs(&core).await {
             tracing::warn!(%error, "failed to look for the ends of lost runs");
         }
+        if let Err(error) = signals.scan_if_due(&core).await {
+            tracing::warn!(%error, "failed to look for signals that no run took");
+        }
         let now = clock.now();
         let due = match due_runs::scan_parked_runs(&core, &mut walk, now).await {
             Ok(due) => Some(due),
@@ -96,6 +104,11 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
         let left = |until: Timestamp| Duration::try_from(until.duration_since(now)).unwrap_or_default();
         let pause = [due, cooled].into_iter().flatten().map(left).fold(longest, Ord::min);
         select(clock.sleep(pause), pin!(core.janitor.notified())).await;
+    }
+    // Turns that run on during the drain stay in the hands of this process.
+    while core.scheduler.count_tasks() > 0 {
+        core.keep_lease().await;
+        clock.sleep(DRAIN_PAUSE).await;
     }
 }
 
@@ -124,12 +137,13 @@ async fn rescan_store(core: &Arc<EngineCore>) -> Result<(), ReadError> {
             // Parked by time: the timer finds it. A signal that a crash came behind finds it at once.
             let rests = open.run.head.status == RunStatus::Parked
                 && open.run.head.wake_at.is_some()
-                && !has_open_signal(&*core.ports.store, &core.recovery_scope(open.tenant), &open.run).await?
+                && !open.run.has_open_signal()
                 && !waits_for_a_past_clock(core, open).await?;
             match open.run.head.status {
                 RunStatus::Held => tracing::error!(run = %open.run.id, "a run is held; see `dromia run why`"),
                 // Parked by a pause: taken over once the agent runs again.
                 _ if rests => {}
+                _ if core.lease.is_held_elsewhere(open.run.holder) => {}
                 _ if core.hub.is_active(open.run.id) => {}
                 _ => core.scheduler.push_ready(open.tenant, ReadyWork::Run(open.run.id)),
             }
@@ -139,6 +153,7 @@ async fn rescan_store(core: &Arc<EngineCore>) -> Result<(), ReadError> {
             Some(last) if runs.len() == PAGE => page.after = Some((last.tenant, last.run.id)),
             _ => break,
         }
+        core.keep_lease().await;
     }
     let mut page = PageRequest::first_page(PAGE);
     loop {

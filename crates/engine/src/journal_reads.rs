@@ -1,8 +1,7 @@
-//! What several parts read of a run: its whole journal, its last rest, and whether a signal waits for it.
+//! What several parts read of a run: its whole journal, and its last rest.
 
 use dromia_contracts::entry::{Entry, ParkReason, RunParked, RunStarted};
 use dromia_contracts::run::RunRecord;
-use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{PageRequest, ReadError, Store, StoredEntry};
 use dromia_contracts::{Fault, RunId, Scope};
 use jiff::Timestamp;
@@ -45,17 +44,6 @@ pub(crate) async fn read_run_start(
         Some(Ok(Entry::RunStarted(started))) => Some(started),
         _ => None,
     })
-}
-
-/// Returns whether a run's inbox has a signal that is not taken.
-pub(crate) async fn has_open_signal(
-    store: &dyn Store,
-    scope: &Scope,
-    run: &RunRecord,
-) -> Result<bool, ReadError> {
-    let Some(before) = run.signals_last.checked_sub(1) else { return Ok(false) };
-    let last = store.inbox_items(scope, InboxOwner::Run(run.id), before, 1).await?;
-    Ok(last.first().is_some_and(|signal| signal.taken_by.is_none()))
 }
 
 /// Reads when and for what a run rests, if resting is the last thing it did.

@@ -241,8 +241,8 @@ impl<'a> RunTermination<'a> {
         };
         let notice = ended.end_notice(&self.core.ports.runtime).map(Box::new);
         let told = notice.as_ref().map(|put| put.owner);
-        batch.claim =
-            Some(TurnClaim { session: session.id, agent: agent.id, run, after, take, entries, head, notice });
+        let (session, agent, holder) = (session.id, agent.id, self.core.lease.holder());
+        batch.claim = Some(TurnClaim { session, agent, run, holder, after, take, entries, head, notice });
         let mut answer = self.core.ports.store.commit(batch.clone()).await;
         if let (
             CommitOutcome::Refused(CommitRefusal::AgentState { .. } | CommitRefusal::NotFound(_)),

@@ -174,7 +174,8 @@ impl ActiveRun {
         }
     }
 
-    fn notify_owner(&self) {
+    /// Has the owner read the run's inbox.
+    pub(crate) fn notify_owner(&self) {
         self.signalled.store(true, Ordering::Release);
         self.notify.notify_one();
     }

@@ -24,7 +24,7 @@ use crate::client_tools::ClientToolAdmission;
 use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
 use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
-use crate::journal_reads::{has_open_signal, parked_at, read_journal};
+use crate::journal_reads::{parked_at, read_journal};
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
 use crate::owner::identity::RunIdentity;
@@ -74,7 +74,7 @@ async fn take_over(
         }
         Err(fault) => return Err(TakeoverError::Later(fault.message)),
     };
-    if agent.state == AgentState::Paused && rests_for_its_agent(core, scope, &run).await? {
+    if agent.state == AgentState::Paused && rests_for_its_agent(&run) {
         return Err(TakeoverError::Settled);
     }
     let active = ActiveRun::new(run.agent);
@@ -88,7 +88,7 @@ async fn take_over(
     let takeover = RunTakeover {
         run: id,
         from_epoch: run.epoch,
-        holder: core.holder,
+        holder: core.lease.holder(),
         at: core.ports.runtime.clock.now(),
     };
     match store.commit(WriteBatch::new(scope.tenant()).with_mutation(Mutation::RunTakeover(takeover))).await {
@@ -96,6 +96,11 @@ async fn take_over(
         // The store refused the batch without reading the run, so the run is still lost.
         CommitOutcome::Refused(refusal @ (CommitRefusal::Overloaded | CommitRefusal::ReadOnly { .. })) => {
             return Err(TakeoverError::Later(refusal.to_string()));
+        }
+        // Another process works on it. If that one ends, the janitor looks for what it held.
+        CommitOutcome::Refused(CommitRefusal::LeaseLasts { left }) => {
+            tracing::debug!(run = %id, ?left, "another process holds the run");
+            return Err(TakeoverError::Settled);
         }
         // A retry would give the same refusal; the next start tries once more.
         CommitOutcome::Refused(refusal @ CommitRefusal::Damaged { .. }) => {
@@ -113,7 +118,7 @@ async fn take_over(
         let is_held = hold_run(core, scope, &run, HoldReason::Claims, detail).await;
         drop(guard);
         // One that could not be held would be taken over again at once, and again, a row for each.
-        if is_held && has_open_signal(&*core.ports.store, scope, &run).await? {
+        if is_held && run.has_open_signal() {
             core.scheduler.push_ready(scope.tenant(), ReadyWork::Run(id));
         }
         return Err(TakeoverError::Settled);
@@ -178,11 +183,8 @@ async fn take_over(
 
 /// Returns whether a run is parked by the pause of its agent and has no open signal. A takeover would count as a claim
 /// without an entry, and enough restarts during one pause would hold the run.
-async fn rests_for_its_agent(core: &EngineCore, scope: &Scope, run: &RunRecord) -> Result<bool, ReadError> {
-    if run.head.status != RunStatus::Parked || run.head.wake_at.is_some() {
-        return Ok(false);
-    }
-    Ok(!has_open_signal(&*core.ports.store, scope, run).await?)
+fn rests_for_its_agent(run: &RunRecord) -> bool {
+    run.head.status == RunStatus::Parked && run.head.wake_at.is_none() && !run.has_open_signal()
 }
 
 /// What a takeover reads.

@@ -38,6 +38,10 @@ pub(crate) fn commit_fault(answer: CommitOutcome) -> Fault {
             Fault::new(ErrorCode::TenantActive, "the tenant is not suspended, so it is not deleted")
                 .with_hint("suspend it first with `dromia tenant suspend`")
         }
+        CommitOutcome::Refused(CommitRefusal::LeaseLasts { .. }) => {
+            Fault::new(ErrorCode::Overloaded, "another process works on the run")
+                .with_hint("send the request again later")
+        }
         CommitOutcome::Refused(CommitRefusal::RunTerminal) => {
             Fault::new(ErrorCode::RunTerminal, "the run has ended")
         }

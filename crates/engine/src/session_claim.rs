@@ -71,6 +71,7 @@ impl TurnStart {
             session,
             agent: owner.identity.agent.id,
             run: owner.identity.run,
+            holder: owner.core.lease.holder(),
             after: self.after,
             take: owner.identity.items.clone(),
             entries: owner.journal.pending.clone(),

@@ -22,7 +22,7 @@ use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::{
     InboxPut, ItemKey, Mutation, NewEntry, PageRequest, RunAppend, StateEntry, StatePut, TurnClaim,
 };
-use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
+use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, ItemId, RunId, Scope, SessionId};
 use jiff::Timestamp;
 
 pub(crate) use self::atomic_import::is_imported;
@@ -72,12 +72,13 @@ fn not_whole(session: SessionId, problem: &str) -> Fault {
 pub(crate) struct SessionArchive<'a> {
     ports: &'a EnginePorts,
     agents: &'a AgentDirectory,
+    holder: Digest,
 }
 
 impl<'a> SessionArchive<'a> {
     /// Begins with the parts that it needs.
     pub(crate) fn new(core: &'a EngineCore) -> Self {
-        Self { ports: &core.ports, agents: &core.caches.agents }
+        Self { ports: &core.ports, agents: &core.caches.agents, holder: core.lease.holder() }
     }
 
     /// Writes a session into one file, as it was when its row was read: an item that a run takes later is left out, and
@@ -320,8 +321,18 @@ impl<'a> SessionArchive<'a> {
             }
             let head = state.run_head();
             let batch = if let Some((mut batch, take)) = first.take() {
-                batch.claim =
-                    Some(TurnClaim { session, agent, run, after, take, entries: chunk, head, notice: None });
+                let holder = self.holder;
+                batch.claim = Some(TurnClaim {
+                    session,
+                    agent,
+                    run,
+                    holder,
+                    after,
+                    take,
+                    entries: chunk,
+                    head,
+                    notice: None,
+                });
                 batch
             } else {
                 let append = RunAppend { run, epoch: 1, after: from, entries: chunk, head };

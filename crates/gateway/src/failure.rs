@@ -333,6 +333,7 @@ impl From<CommitRefusal> for ApiError {
             | CommitRefusal::RevisionKey { .. }
             | CommitRefusal::SessionExists { .. }
             | CommitRefusal::EpochStale { .. }
+            | CommitRefusal::LeaseLasts { .. }
             | CommitRefusal::SequenceMoved { .. }
             | CommitRefusal::DeliveryMoved { .. }
             | CommitRefusal::DeliveryBlocked { .. }

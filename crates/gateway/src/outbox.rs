@@ -6,7 +6,7 @@
 //! or slow delays its own queue only. It is also the one owner of each tenant's feed, which it numbers.
 //!
 //! It refuses to decide who may say what: the gate let the reply out before it was prepared. It keeps nothing in memory
-//! that matters: after a crash an attempt without an outcome is repeated where the receiver takes our id, and is
+//! that matters: once the lease of a process has ended, an attempt without an outcome is repeated where the receiver takes our id, and is
 //! `unknown_after_send` where not.
 //!
 //! Lifecycle: [`Outbox::new`] → [`Outbox::start`] → [`Outbox::drain`], after which no attempt begins; the caller of the
@@ -30,7 +30,7 @@ use dromia_contracts::delivery::DeliveryNotifier;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::Store;
 use dromia_contracts::vault::LeakDetector;
-use dromia_contracts::{Digest, Scope, ScopeAuthority, TenantId};
+use dromia_contracts::{Scope, ScopeAuthority, TenantId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -83,10 +83,7 @@ pub struct OutboxCounts {
 impl Outbox {
     /// Builds the outbox; nothing runs until [`Outbox::start`].
     pub fn new(ports: OutboxPorts, channels: ChannelSet) -> Self {
-        let life = ProcessLife {
-            holder: Digest::from_bytes(ports.runtime.ids.random_secret()),
-            began_at: ports.runtime.clock.now(),
-        };
+        let life = ProcessLife { holder: ports.runtime.life.life, began_at: ports.runtime.clock.now() };
         let pump = OutboxPump {
             operator: ports.authority.issue_operator(),
             life,

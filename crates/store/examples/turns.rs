@@ -195,6 +195,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         session,
         agent: AGENT,
         run,
+        holder: Digest::default(),
         after,
         take: vec![item],
         entries: vec![entry(Entry::RunStarted(started), None), entry(Entry::ModelCalled(called), None)],

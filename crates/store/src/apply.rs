@@ -35,6 +35,7 @@ use std::ops::Deref;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
+use dromia_contracts::digest::Digest;
 use dromia_contracts::id::TenantId;
 use dromia_contracts::store::{CommitReceipt, CommitRefusal, InboxPut, Mutation, TurnClaim, WriteBatch};
 
@@ -54,6 +55,8 @@ use state::StateDrafts;
 use tenant::TenantDraft;
 use token::TokenDrafts;
 use vault::VaultDrafts;
+
+use crate::lease::LeaseTable;
 
 pub(crate) use size::{BatchSize, batch_bodies, new_body_key};
 
@@ -86,6 +89,17 @@ struct TenantDb<'c> {
     connection: &'c Connection,
     tenant: TenantId,
     body_key: [u8; 32],
+    leases: &'c LeaseTable,
+}
+
+impl TenantDb<'_> {
+    /// Refuses to change what another living process holds.
+    fn check_holder(self, holder: Option<Digest>, by: Digest) -> Checked {
+        match holder.filter(|holder| *holder != by).and_then(|holder| self.leases.time_left(holder)) {
+            Some(left) => Err(CommitRefusal::LeaseLasts { left }.into()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Deref for TenantDb<'_> {
@@ -131,6 +145,7 @@ impl<'b> BatchDraft<'b> {
     /// Checks every precondition of a batch.
     pub(crate) fn check_batch(
         connection: &'b Connection,
+        leases: &'b LeaseTable,
         keys: &mut BodyKeys,
         batch: &'b WriteBatch,
     ) -> Checked<Self> {
@@ -138,9 +153,9 @@ impl<'b> BatchDraft<'b> {
         budget::check_apart(batch)?;
         let (own_tenant, body_key) = tenant::enter_tenant(connection, keys, batch)?;
         let mut draft = Self {
-            db: TenantDb { connection, tenant: batch.tenant, body_key },
+            db: TenantDb { connection, tenant: batch.tenant, body_key, leases },
             batch,
-            receipt: CommitReceipt { positions: Vec::new(), claimed: true, waiting: false },
+            receipt: CommitReceipt { claimed: true, ..CommitReceipt::default() },
             own_tenant,
             tokens: TokenDrafts::default(),
             agents: AgentDrafts::default(),
@@ -182,6 +197,10 @@ impl<'b> BatchDraft<'b> {
         }
         for mutation in &batch.mutations {
             self.apply_delivery(mutation)?;
+        }
+        if let Some(run) = batch.owned_run() {
+            let owned = self.runs.find_known_run(self.db, run)?;
+            self.receipt.signals_last = owned.map_or(0, |run| run.signals_last);
         }
         Ok(())
     }

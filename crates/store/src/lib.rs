@@ -11,6 +11,7 @@
 mod acknowledged_end;
 mod config;
 mod directory_sync;
+mod lease;
 mod live_copy;
 mod lock;
 mod log_hold;

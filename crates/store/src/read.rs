@@ -58,7 +58,7 @@ pub(crate) mod answers {
     pub(crate) use super::openings::read_openings as opening_inputs;
     pub(crate) use super::run::{
         by_id as run, list_open_runs as open_runs, list_parked_runs as parked_runs, list_runs as runs,
-        list_troubled as troubled_runs, list_working as working_runs,
+        list_signalled_runs as signalled_runs, list_troubled as troubled_runs, list_working as working_runs,
     };
     pub(crate) use super::session::{
         by_id as session, by_key as session_by_key, find_pin as pinned_text,

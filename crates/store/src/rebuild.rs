@@ -211,6 +211,8 @@ fn rebuilt_run<E: fmt::Display>(
             entry_epoch: last.epoch,
             head,
             signals_last,
+            signals_taken: taken_by::last_signal(&entries),
+            holder: None,
         },
         chain: *last.chain.as_bytes(),
     };
@@ -225,7 +227,7 @@ fn insert_run(
     db.prepare_cached(concat!(
         "INSERT OR REPLACE INTO runs (tenant, ",
         run_columns!(),
-        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)"
     ))?
     .execute(params![
         tenant.as_bytes(),
@@ -247,6 +249,9 @@ fn insert_run(
         stored_counter(run.head.cost_micros),
         stored_counter(run.signals_last),
         run.head.unpriced_calls,
+        stored_counter(run.signals_taken),
+        // Nothing else has the store open, so no holder is left.
+        None::<&[u8]>,
     ])
     .map(drop)
 }

@@ -14,7 +14,8 @@ use crate::column_codes;
 macro_rules! run_columns {
     () => {
         "run, agent, session, kind, status, wake_at, started_at, updated_at, last_seq, epoch, entry_epoch, \
-         chain, model_calls, input_tokens, output_tokens, cost_micros, signals_last, unpriced"
+         chain, model_calls, input_tokens, output_tokens, cost_micros, signals_last, unpriced, signals_taken, \
+         holder"
     };
 }
 pub(crate) use run_columns;
@@ -49,6 +50,8 @@ impl StoredRun {
                 unpriced_calls: row.get(from + 17)?,
             },
             signals_last: column_codes::read_counter(row, from + 16)?,
+            signals_taken: column_codes::read_counter(row, from + 18)?,
+            holder: column_codes::bytes_opt(row, from + 19)?.map(Digest::from_bytes),
         };
         Ok(Self { run, chain: column_codes::read_bytes(row, from + 11)? })
     }

@@ -22,6 +22,7 @@ use crate::acknowledged_end::AcknowledgedEnd;
 use crate::body::FileBodies;
 use crate::config::StoreConfig;
 use crate::counters::StoreGauge;
+use crate::lease::LeaseTable;
 use crate::lock::HomeLock;
 use crate::migrate::{MIGRATIONS, MigrationPlan};
 use crate::open;
@@ -40,6 +41,7 @@ pub struct SqliteStore {
     gauge: Arc<StoreGauge>,
     queue: Arc<WriterQueue>,
     readers: ReaderPool,
+    leases: Arc<LeaseTable>,
     writer: Option<JoinHandle<()>>,
     /// Given up last, when no thread touches the files any more.
     _lock: HomeLock,
@@ -56,9 +58,18 @@ impl SqliteStore {
         let recent = Arc::new(TailCache::default());
         let readers = ReaderPool::start(&config, &gauge, &recent)?;
         let end = AcknowledgedEnd::open(&config).map_err(OpenError::of_home)?;
-        let writer = StoreWriter::new(config.clone(), db, queue.clone(), gauge.clone(), recent, end)?;
+        let leases = Arc::new(LeaseTable::default());
+        let writer = StoreWriter::new(
+            config.clone(),
+            db,
+            queue.clone(),
+            gauge.clone(),
+            recent,
+            Arc::clone(&leases),
+            end,
+        )?;
         let thread = std::thread::Builder::new().name("store-write".into()).spawn(move || writer.run())?;
-        Ok(Self { config, gauge, queue, readers, writer: Some(thread), _lock: lock })
+        Ok(Self { config, gauge, queue, readers, leases, writer: Some(thread), _lock: lock })
     }
 
     /// Returns what [`SqliteStore::open`] would do to the schema, and changes nothing.

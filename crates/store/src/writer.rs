@@ -27,6 +27,7 @@ use crate::apply::{BatchCheckError, BatchDraft, BodyKeys};
 use crate::body::{self, BodyLocation, FileBodies};
 use crate::config::{GROUP_ROWS_MAX, REOPEN_WAIT_MAX, REOPEN_WAIT_MIN, StoreConfig};
 use crate::counters::{StoreGauge, add_count};
+use crate::lease::LeaseTable;
 use crate::open;
 use crate::read::recent::TailCache;
 use crate::reader::{ReadFailure, damaged_place};
@@ -47,6 +48,7 @@ pub(crate) struct StoreWriter {
     queue: Arc<WriterQueue>,
     gauge: Arc<StoreGauge>,
     recent: Arc<TailCache>,
+    leases: Arc<LeaseTable>,
     keys: BodyKeys,
     seals: SealWriter,
     files: FileBodies,
@@ -93,6 +95,7 @@ impl StoreWriter {
         queue: Arc<WriterQueue>,
         gauge: Arc<StoreGauge>,
         recent: Arc<TailCache>,
+        leases: Arc<LeaseTable>,
         end: AcknowledgedEnd,
     ) -> Result<Self, rusqlite::Error> {
         let log = WriteAheadLog::new(gauge.clone(), end);
@@ -100,7 +103,7 @@ impl StoreWriter {
         let files = FileBodies::new(config.blobs_path());
         let (keys, seals) = (BodyKeys::default(), SealWriter::default());
         let damage_told = false;
-        Ok(Self { config, db: Some(db), queue, gauge, recent, keys, seals, files, log, damage_told })
+        Ok(Self { config, db: Some(db), queue, gauge, recent, leases, keys, seals, files, log, damage_told })
     }
 
     /// Serves the queue until it is closed and empty.
@@ -218,7 +221,7 @@ impl StoreWriter {
             refused_files.push(write_files(db, &mut self.keys, &self.files, write)?);
         }
         run_cached(db, "BEGIN IMMEDIATE")?;
-        let played = write_group(db, &mut self.keys, &mut self.seals, writes, refused_files);
+        let played = write_group((db, &self.leases), &mut self.keys, &mut self.seals, writes, refused_files);
         let (answers, rows) = match played {
             Ok(played) => played,
             Err(error) => {
@@ -352,7 +355,7 @@ impl StoreWriter {
 
 /// Checks and writes each batch, and seals what they added. Returns an answer for each, and how many rows there are.
 fn write_group(
-    db: &Connection,
+    (db, leases): (&Connection, &LeaseTable),
     keys: &mut BodyKeys,
     seals: &mut SealWriter,
     writes: &[BatchWrite],
@@ -369,7 +372,7 @@ fn write_group(
         if erases_tenant(&write.batch) {
             keys.forget_tenant(write.batch.tenant);
         }
-        answers.push(match BatchDraft::check_batch(db, keys, &write.batch) {
+        answers.push(match BatchDraft::check_batch(db, leases, keys, &write.batch) {
             Ok(draft) => {
                 rows += draft.write_rows()?;
                 grown.push(draft.chain_growth());

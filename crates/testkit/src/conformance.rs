@@ -25,6 +25,7 @@ mod ids;
 mod import;
 mod journal;
 mod kept_answer;
+mod lease;
 mod report;
 mod revision;
 mod scene;
@@ -98,10 +99,15 @@ claims! {
     journal::an_ended_run_never_changes,
     journal::a_journal_is_chained_numbered_and_paged,
     journal::a_signal_waits_in_the_runs_inbox_until_it_is_taken,
+    journal::a_receipt_names_the_last_signal_of_its_run,
     journal::a_running_turn_takes_the_next_inputs_of_its_session,
     journal::an_ended_run_takes_no_signal,
     journal::a_run_that_has_not_ended_is_open,
     journal::runs_that_time_wakes_are_listed_by_their_time_in_pages_and_none_of_what_is_erased,
+    lease::a_takeover_is_refused_while_another_holder_lives,
+    lease::a_run_that_rests_has_no_holder,
+    lease::a_settlement_is_refused_while_another_holder_lives,
+    lease::a_new_life_of_a_node_ends_the_one_before,
     budget::a_call_is_reserved_with_its_entry_and_settled_with_its_answer,
     budget::a_batch_that_a_budget_has_no_room_for_leaves_no_row,
     budget::two_runs_do_not_both_get_the_last_of_a_budget,
@@ -180,6 +186,8 @@ pub const PLANTED_FAULTS: &[(&str, &str)] = &[
         "digits_that_several_ids_share_find_all_of_them_newest_first",
         "a_part_that_picks_one_of_two_ids_is_caught",
     ),
+    ("a_takeover_is_refused_while_another_holder_lives", "a_takeover_that_asks_no_lease_is_caught"),
+    ("a_settlement_is_refused_while_another_holder_lives", "a_settle_of_a_living_holders_attempt_is_caught"),
     ("a_revision_follows_the_current_one_and_no_other", "a_change_with_an_old_if_match_that_wins_is_caught"),
     (
         "a_wavering_clock_grants_no_period_budget_twice",

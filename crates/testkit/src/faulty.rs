@@ -232,7 +232,7 @@ impl FaultyStore {
                 CommitOutcome::Done(CommitReceipt {
                     positions: puts.map(|_| 1).collect(),
                     claimed: true,
-                    waiting: false,
+                    ..CommitReceipt::default()
                 })
             } else {
                 CommitOutcome::Unknown { cause: met.cause_text("nothing was written") }

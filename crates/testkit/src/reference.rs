@@ -15,6 +15,7 @@ mod deliver;
 mod erase;
 mod file;
 mod inbox;
+mod lease;
 mod limits;
 mod node;
 mod page;
@@ -33,8 +34,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dromia_contracts::TenantId;
+use dromia_contracts::runtime::Clock;
 use dromia_contracts::store::{CommitOutcome, StoreStats, WriteBatch};
 
+use self::lease::LeaseRows;
 use self::rows::TenantRows;
 
 pub(crate) use self::chain::chain_digest;
@@ -49,12 +52,19 @@ pub struct ReferenceStore {
 struct ReferenceState {
     tenants: BTreeMap<TenantId, TenantRows>,
     stats: StoreStats,
+    leases: LeaseRows,
 }
 
 impl ReferenceStore {
     /// Makes an empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Makes an empty store whose leases end by a clock.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        let leases = LeaseRows::with_clock(clock);
+        Self { state: Arc::new(Mutex::new(ReferenceState { leases, ..ReferenceState::default() })) }
     }
 
     fn lock_state(&self) -> MutexGuard<'_, ReferenceState> {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::compute::ComputeHere;
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::runtime::{Clock, IdSource, Runtime, TaskSpawner};
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
@@ -220,7 +221,9 @@ pub fn tokio_runtime() -> Runtime {
     let now = SystemTime::now().duration_since(since).unwrap_or_default();
     let seed = u64::from(now.subsec_nanos()) ^ u64::from(std::process::id()).rotate_left(40);
     let ids = SeededIds::after_instant(seed, now.as_secs() * 1000 + u64::from(now.subsec_millis()));
+    let life = Arc::new(NodeLife::new("test", ids.random_secret()));
     Runtime {
+        life,
         clock: Arc::new(TokioClock::new()),
         ids: Arc::new(ids),
         spawn: Arc::new(TokioSpawn),
@@ -230,9 +233,12 @@ pub fn tokio_runtime() -> Runtime {
 
 /// The tokio runtime around the caller, with real time and ids from a seed.
 pub fn tokio_runtime_seeded(seed: u64) -> Runtime {
+    let ids = SeededIds::new(seed);
+    let life = Arc::new(NodeLife::new("test", ids.random_secret()));
     Runtime {
+        life,
         clock: Arc::new(TokioClock::new()),
-        ids: Arc::new(SeededIds::new(seed)),
+        ids: Arc::new(ids),
         spawn: Arc::new(TokioSpawn),
         compute: Arc::new(ComputeHere),
     }

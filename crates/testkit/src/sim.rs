@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use dromia_contracts::compute::ComputeHere;
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::runtime::{Clock as _, Runtime, TaskSpawner};
 use dromia_contracts::{BoxFuture, Digest};
 
@@ -71,6 +72,7 @@ impl SimExecutor {
             ids: Arc::new(SeededIds::new(seed)),
             spawn: Arc::new(SimSpawn(Arc::clone(&shared))),
             compute: Arc::new(ComputeHere),
+            life: Arc::new(NodeLife::new("sim", [0; 32])),
         };
         Self {
             shared,

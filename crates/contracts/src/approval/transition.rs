@@ -214,8 +214,18 @@ mod tests {
         batch.payer = Some(BudgetPayer { actor: Actor::new("cli:0"), priced: true });
         assert_eq!(batch.takes_back().into_iter().collect::<Vec<_>>(), [ID]);
         let (session, agent) = (SessionId::from_bytes([7; 16]), AgentId::from_bytes([8; 16]));
-        let claim =
-            TurnClaim { session, agent, run: other, after: 0, take: vec![], entries, head, notice: None };
+        let holder = crate::Digest::default();
+        let claim = TurnClaim {
+            session,
+            agent,
+            run: other,
+            holder,
+            after: 0,
+            take: vec![],
+            entries,
+            head,
+            notice: None,
+        };
         let batch = WriteBatch { claim: Some(claim), ..batch };
         assert_eq!((written(&batch, run), written(&batch, other)), (vec![5, 6], vec![1, 2]));
         let by = batch.wanted_by(&Actor::new("cli:0"), jiff::Timestamp::UNIX_EPOCH);

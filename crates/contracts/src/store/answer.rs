@@ -3,6 +3,8 @@
 //! A refusal names which precondition did not hold and what was found instead, for the caller to go on from; what failed
 //! inside the store is a cause for the log, never a code to match on.
 
+use std::time::Duration;
+
 use crate::agent::{AgentState, HandleSlug};
 use crate::approval::ApprovalState;
 use crate::budget::BudgetExhaustion;
@@ -34,6 +36,9 @@ pub struct CommitReceipt {
     pub claimed: bool,
     /// Whether the session that this batch freed, by a terminal head, has items waiting for the next turn.
     pub waiting: bool,
+    /// The position of the last signal in the inbox of [`WriteBatch::owned_run`](super::WriteBatch::owned_run): its owner
+    /// compares it with what it took, so it depends on no notification. 0 where there is no signal or no such run.
+    pub signals_last: u64,
 }
 
 /// Which precondition did not hold, and what was found instead.
@@ -101,6 +106,12 @@ pub enum CommitRefusal {
     SequenceMoved {
         /// The number of its last entry.
         found: u64,
+    },
+    /// Another living process holds the run or the attempt.
+    #[error("another process holds it, and its lease lasts {} ms more", left.as_millis())]
+    LeaseLasts {
+        /// For how long at least.
+        left: Duration,
     },
     /// The run has ended.
     #[error("the run has ended")]

@@ -91,6 +91,16 @@ impl WriteBatch {
         appended || (1..=claimed).contains(&seq)
     }
 
+    /// Returns the run whose owner writes this batch: the one that it begins, or else appends to or takes over last.
+    pub fn owned_run(&self) -> Option<RunId> {
+        let written = self.mutations.iter().rev().find_map(|mutation| match mutation {
+            Mutation::RunAppend(append) => Some(append.run),
+            Mutation::RunTakeover(takeover) => Some(takeover.run),
+            _ => None,
+        });
+        self.claim.as_ref().map(|claim| claim.run).or(written)
+    }
+
     /// Lists the approvals that entries of this batch take back. A batch without a payer moves none.
     pub fn takes_back(&self) -> BTreeSet<ApprovalId> {
         let appended = self.mutations.iter().filter(|_| self.payer.is_some());

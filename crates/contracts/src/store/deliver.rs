@@ -43,13 +43,16 @@ pub struct DeliveryStart {
     pub at: Timestamp,
 }
 
-/// Says what came of an attempt. Refused unless that attempt is on its way.
+/// Says what came of an attempt. Refused unless that attempt is on its way, and with
+/// [`CommitRefusal::LeaseLasts`](super::CommitRefusal::LeaseLasts) while the lease of another holder of the attempt lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliverySettle {
     /// The delivery.
     pub delivery: DeliveryId,
     /// The number of the attempt.
     pub attempt: u32,
+    /// Who says so: the id of this process's life.
+    pub holder: Digest,
     /// What came of it.
     pub end: AttemptEnd,
     /// The state of the delivery from now on; neither prepared nor sending.

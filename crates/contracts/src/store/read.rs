@@ -3,13 +3,15 @@
 //! It promises and does nothing. What a read gives lies in `row`, what is written in `batch`.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::answer::CommitOutcome;
 use super::batch::WriteBatch;
 use super::row::{StoreHealth, StoreStats};
 use crate::agent::ErasureCounts;
 use crate::id::AgentId;
-use crate::scope::Scope;
+use crate::lease::NodeLife;
+use crate::scope::{OperatorScope, Scope};
 use crate::{BoxFuture, replay_store_reads};
 
 /// Says why a read gave nothing.
@@ -50,6 +52,8 @@ macro_rules! declare_reads {
 /// - After a failed write no batch is acknowledged until the store has been reopened; reads go on.
 /// - Reads see only what their scope sees; a stranger's row is absent, never forbidden.
 /// - What an import fills is absent from every read until the import ends, sessions and runs that look for work included.
+/// - What a life holds whose lease lasts is given to no other life; a store may forget leases only when every process that
+///   held one is gone.
 /// - Chained digests are checked on every journal read.
 ///
 /// Listings are newest first for sessions, runs, deliveries and approvals, by id for tenants, tokens and agents.
@@ -62,6 +66,27 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Erases at most one page of an agent that is being deleted. Returns what the page erased, and whether it
     /// was the last; after the last, the agent's row is gone too. Safe to repeat after any crash.
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)>;
+
+    /// Begins a life of a node: its lease lasts so long by the steady clock of the store, and the lease of the node's life
+    /// before it ends in the same step. A life that has begun already is renewed.
+    fn begin_life<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        life: &'a NodeLife,
+        lasts: Duration,
+    ) -> Read<'a, ()>;
+
+    /// Renews the lease of a life, also of one whose lease ran out. Returns `false`, and changes nothing, where another life
+    /// of the node began since.
+    fn renew_life<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        life: &'a NodeLife,
+        lasts: Duration,
+    ) -> Read<'a, bool>;
+
+    /// Lists the lives whose lease lasts, by node.
+    fn living_lives<'a>(&'a self, operator: &'a OperatorScope) -> Read<'a, Vec<NodeLife>>;
 
     /// Returns whether the store takes writes, and what of it is known to be damaged.
     fn store_health(&self) -> StoreHealth;

@@ -49,6 +49,13 @@ macro_rules! replay_store_reads {
                 page: $crate::store::PageRequest<(::jiff::Timestamp, $crate::id::TenantId, $crate::id::RunId)>
             ) -> Vec<$crate::store::OpenRun>;
 
+            /// Lists runs that have not ended and have a signal that no entry took, in the order of tenant and run. None of an
+            /// agent that is being erased.
+            fn signalled_runs(
+                operator: OperatorScope,
+                page: $crate::store::PageRequest<($crate::id::TenantId, $crate::id::RunId)>
+            ) -> Vec<$crate::store::OpenRun>;
+
             /// Lists sessions of running agents with waiting items and no active turn, in the order of tenant
             /// and session. None of a tenant that is suspended.
             fn pending_sessions(

@@ -114,7 +114,8 @@ pub struct NewEntry {
     pub body: Option<Bytes>,
 }
 
-/// Appends to a run's journal. Refused unless `epoch` and `after` are the run's, or the run has ended.
+/// Appends to a run's journal. Refused unless `epoch` and `after` are the run's, or the run has ended. A head that does not
+/// say that the run is running gives the run up: it has no holder from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunAppend {
     /// The run.
@@ -129,7 +130,8 @@ pub struct RunAppend {
     pub head: RunHead,
 }
 
-/// Takes over a run: raises its epoch by one. Refused unless `from_epoch` is the run's, or the run has ended.
+/// Takes over a run: raises its epoch by one. Refused unless `from_epoch` is the run's, or the run has ended; and with
+/// [`CommitRefusal::LeaseLasts`](super::CommitRefusal::LeaseLasts) while the lease of another holder lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunTakeover {
     /// The run.
@@ -155,6 +157,8 @@ pub struct TurnClaim {
     pub agent: AgentId,
     /// The new run, which begins with epoch 1.
     pub run: RunId,
+    /// Who works on it: the id of this process's life.
+    pub holder: Digest,
     /// The position up to which the caller knows the inbox to be taken.
     pub after: u64,
     /// The items the run takes.

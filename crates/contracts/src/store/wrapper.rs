@@ -1,6 +1,7 @@
 //! A store around another store: it passes every read on and changes only what it is there for.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::answer::CommitOutcome;
 use super::batch::WriteBatch;
@@ -8,7 +9,8 @@ use super::read::{Read, Store};
 use super::row::{StoreHealth, StoreStats};
 use crate::agent::ErasureCounts;
 use crate::id::AgentId;
-use crate::scope::Scope;
+use crate::lease::NodeLife;
+use crate::scope::{OperatorScope, Scope};
 use crate::{BoxFuture, replay_store_reads};
 
 /// Passes each read on to the wrapped store.
@@ -54,6 +56,31 @@ pub trait StoreWrapper: Send + Sync + fmt::Debug {
         self.wrap_read(move || self.wrapped_store().erase_agent_page(scope, agent))
     }
 
+    /// Begins a life of a node.
+    fn begin_life<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        life: &'a NodeLife,
+        lasts: Duration,
+    ) -> Read<'a, ()> {
+        self.wrap_read(move || self.wrapped_store().begin_life(operator, life, lasts))
+    }
+
+    /// Renews the lease of a life.
+    fn renew_life<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        life: &'a NodeLife,
+        lasts: Duration,
+    ) -> Read<'a, bool> {
+        self.wrap_read(move || self.wrapped_store().renew_life(operator, life, lasts))
+    }
+
+    /// Lists the lives whose lease lasts.
+    fn living_lives<'a>(&'a self, operator: &'a OperatorScope) -> Read<'a, Vec<NodeLife>> {
+        self.wrap_read(move || self.wrapped_store().living_lives(operator))
+    }
+
     /// Returns whether the store takes writes, and what of it is known to be damaged.
     fn store_health(&self) -> StoreHealth {
         self.wrapped_store().store_health()
@@ -74,6 +101,28 @@ impl<W: StoreWrapper> Store for W {
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
         StoreWrapper::erase_agent_page(self, scope, agent)
+    }
+
+    fn begin_life<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        life: &'a NodeLife,
+        lasts: Duration,
+    ) -> Read<'a, ()> {
+        StoreWrapper::begin_life(self, operator, life, lasts)
+    }
+
+    fn renew_life<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        life: &'a NodeLife,
+        lasts: Duration,
+    ) -> Read<'a, bool> {
+        StoreWrapper::renew_life(self, operator, life, lasts)
+    }
+
+    fn living_lives<'a>(&'a self, operator: &'a OperatorScope) -> Read<'a, Vec<NodeLife>> {
+        StoreWrapper::living_lives(self, operator)
     }
 
     fn store_health(&self) -> StoreHealth {

@@ -42,7 +42,13 @@ impl RunOwner {
             wake: self.end_notice(),
         };
         let appended = self.journal.append_pending(append).await?;
-        Ok(appended.map(|waiting| self.waiting |= waiting))
+        Ok(appended.map(|receipt| {
+            self.waiting |= receipt.waiting;
+            // The notification may be lost, or may have been made in another process.
+            if receipt.signals_last > self.state.signals_taken {
+                self.active.notify_owner();
+            }
+        }))
     }
 
     /// Withdraws pending requests, because the tenant has the most open that it may have: first the early ones, and

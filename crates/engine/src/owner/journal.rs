@@ -9,8 +9,8 @@ use dromia_contracts::file::FileLabels;
 use dromia_contracts::runs::LiveEvent;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    CommitOutcome, CommitRefusal, DeliveryPrepare, FileLabelsPut, InboxPut, Mutation, NewEntry, RunAppend,
-    SessionOpen, WriteBatch,
+    CommitOutcome, CommitReceipt, CommitRefusal, DeliveryPrepare, FileLabelsPut, InboxPut, Mutation,
+    NewEntry, RunAppend, SessionOpen, WriteBatch,
 };
 
 use super::error::OwnershipError;
@@ -121,12 +121,11 @@ impl JournalWriter {
         before.state
     }
 
-    /// Makes the pending entries durable with all that goes with them. Returns whether the commit freed the session and
-    /// reported waiting input, or why the store refused it.
+    /// Makes the pending entries durable with all that goes with them. Returns the receipt, or why the store refused it.
     pub(super) async fn append_pending(
         &mut self,
         append: JournalAppend<'_>,
-    ) -> Result<Result<bool, CommitRefusal>, OwnershipError> {
+    ) -> Result<Result<CommitReceipt, CommitRefusal>, OwnershipError> {
         let JournalAppend { core, identity, state, payer, message, mut wake } = append;
         let rings = message.is_some();
         let (sends, opens) = (std::mem::take(&mut self.sends), std::mem::take(&mut self.opens));
@@ -177,7 +176,7 @@ impl JournalWriter {
                         core.notify_delivery();
                     }
                     (self.before, self.ahead, self.looked) = (None, None, 0);
-                    return Ok(Ok(receipt.waiting));
+                    return Ok(Ok(receipt));
                 }
                 CommitOutcome::Refused(CommitRefusal::Overloaded) => {
                     core.ports.runtime.clock.sleep(Duration::from_millis(20)).await;

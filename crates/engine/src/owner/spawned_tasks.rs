@@ -4,6 +4,7 @@ use dromia_contracts::content::ContentPart;
 use dromia_contracts::gate::Gate;
 use dromia_contracts::label::Label;
 use dromia_contracts::tool::ToolOutput;
+use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::CLEARED;
 
 /// What every task keeps, whatever it is narrowed to: without these it could not answer.
@@ -11,9 +12,14 @@ const KEPT: [&str; 2] = ["model", "reply"];
 
 /// Writes into each spawned task what it may do at most, of what the run may do that spawns it. The tool leaves there the rights
 /// that the call asks for; none means all.
-pub(super) fn bound_tasks(gate: &dyn Gate, own: &[String], mut output: ToolOutput) -> ToolOutput {
+pub(super) fn bound_tasks(
+    gate: &dyn Gate,
+    tools: &ToolCatalogue,
+    own: &[String],
+    mut output: ToolOutput,
+) -> ToolOutput {
     for task in output.opens.iter_mut().filter_map(|open| open.task.as_mut()) {
-        if let Err(problem) = gate.check_grants(&task.grants) {
+        if let Err(problem) = gate.check_grants(&task.grants, tools) {
             let text = format!("Nothing was spawned: in `rights`, {problem}.");
             let parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
             return ToolOutput { failed: true, parts, ..ToolOutput::default() };

@@ -99,7 +99,7 @@ impl RunOwner {
             }
         };
         if transactional {
-            let output = bound_tasks(&*self.core.ports.gate, &grants, output);
+            let output = bound_tasks(&*self.core.ports.gate, &self.identity.agent.catalogue, &grants, output);
             return self.finish_transactional(id, output).await;
         }
         // Its file labels become durable with its result, and are dropped with it.

@@ -22,6 +22,8 @@
 //! | B (hang-ups) | what follows a commit does not go with the caller who drops his call | `a_call_that_goes_with_its_caller_is_caught` in `hang_ups.rs` |
 //! | E7 (panics) | a panic costs a run one claim, and nobody else anything | the planted ones in `panics.rs` |
 //! | imports | an import is whole or not there, whatever commit of it breaks | `an_import_that_is_shown_half_is_caught` in `imports.rs` |
+//! | signals | a run learns of a signal whose notification is lost | `a_signal_told_by_memory_alone_is_caught` in `signals.rs` |
+//! | holders | of two engines on one store none takes what the other works on, and each finds what a dead one left | `an_engine_that_takes_living_runs_is_caught` in `two_nodes.rs` |
 //! | workspaces | a run works where its input says, before a crash and after it | `a_run_that_forgets_its_directory_is_caught` in `workspaces.rs` |
 //! | S2 (policies) | an input joins a turn of its own author, before a model call, with all that waits before it | `a_join_of_another_persons_input_is_caught` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
@@ -48,7 +50,9 @@ mod policies;
 mod ports;
 mod requests;
 mod rests;
+mod signals;
 mod store;
+mod two_nodes;
 mod wakes;
 mod witness;
 mod workspaces;

@@ -142,7 +142,8 @@ impl OutboxPump {
         let AttemptSettlement { end, state, reason, due_at } = settled;
         let (to, outcome) = (delivery.target.as_str(), end.outcome.as_str());
         tracing::debug!(delivery = %delivery.id, to, attempt, outcome, state = state.as_str(), "an attempt ended");
-        let settle = DeliverySettle { delivery: delivery.id, attempt, end, state, reason, due_at };
+        let holder = self.life.holder;
+        let settle = DeliverySettle { delivery: delivery.id, attempt, holder, end, state, reason, due_at };
         let done = self.commit_with_retry(tenant, Mutation::DeliverySettle(settle), patience).await;
         if done {
             self.counts.count_outcome(state);

@@ -65,23 +65,30 @@ pub(crate) enum DeliveryStep {
     Wait(Timestamp),
     /// Give it up.
     Drop(DeadReason),
-    /// An earlier life began an attempt and died before its outcome.
+    /// A life whose lease has ended began an attempt, and left no outcome.
     Interrupted,
     /// Begin an attempt.
     Send,
 }
 
-/// Decides about the first open delivery of a target. `excess` says how many more lie there than a start sends.
+/// When an attempt of another living process is looked at again.
+const HELD_LOOK: Duration = Duration::from_secs(2);
+
+/// Decides about the first open delivery of a target. `excess` says how many more lie there than a start sends, `held_elsewhere`
+/// whether another living process began its attempt.
 pub(crate) fn decide_step(
     now: Timestamp,
     life: ProcessLife,
     delivery: &DeliverySummary,
     terms: Option<DeliveryTerms>,
-    excess: u64,
+    (excess, held_elsewhere): (u64, bool),
     jumps: ClockJumps,
 ) -> DeliveryStep {
     match delivery.state {
         DeliveryState::Sending if delivery.holder == Some(life.holder) => return DeliveryStep::Rest,
+        DeliveryState::Sending if held_elsewhere => {
+            return DeliveryStep::Wait(saturating_later(now, HELD_LOOK));
+        }
         DeliveryState::Sending => return DeliveryStep::Interrupted,
         DeliveryState::Delivered | DeliveryState::Dead | DeliveryState::UnknownAfterSend => {
             return DeliveryStep::Rest;

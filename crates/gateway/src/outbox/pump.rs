@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dromia_contracts::agent::{HandleSlug, TenantRecord};
 use dromia_contracts::clock::ClockSteps;
-use dromia_contracts::delivery::{DeadReason, DeliverySummary, OpenDelivery};
+use dromia_contracts::delivery::{DeadReason, DeliveryState, DeliverySummary, OpenDelivery};
 use dromia_contracts::store::{PageRequest, ReadError};
 use dromia_contracts::{Actor, DeliveryId, OperatorScope, Scope, TenantId};
 use jiff::Timestamp;
@@ -265,7 +265,8 @@ impl OutboxPump {
             None => 0,
         };
         let (now, terms) = (self.now(), channel.as_ref().map(|channel| channel.terms));
-        match decide_step(now, self.life, &delivery, terms, excess, memory.jumps) {
+        let held_elsewhere = self.is_held_elsewhere(&delivery).await?;
+        match decide_step(now, self.life, &delivery, terms, (excess, held_elsewhere), memory.jumps) {
             DeliveryStep::Rest => Ok(Timestamp::MAX),
             DeliveryStep::Wait(until) => Ok(until),
             DeliveryStep::Drop(reason) => {
@@ -298,6 +299,16 @@ impl OutboxPump {
                 Ok(Timestamp::MAX)
             }
         }
+    }
+
+    /// Tells whether another living process began the attempt of a message. The store says who is alive, no memory does.
+    async fn is_held_elsewhere(&self, delivery: &DeliverySummary) -> Result<bool, ReadError> {
+        let holder = delivery.holder.filter(|holder| *holder != self.life.holder);
+        let Some(holder) = holder.filter(|_| delivery.state == DeliveryState::Sending) else {
+            return Ok(false);
+        };
+        let living = self.ports.store.living_lives(&self.operator).await?;
+        Ok(living.iter().any(|life| life.life == holder))
     }
 
     /// Gives flights to what is ready: one message of each tenant in turn, beginning after the one that was served

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dromia_contracts::ScopeAuthority;
 use dromia_contracts::compute::ComputeHere;
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::store::StoreDamage;
 use dromia_contracts::tool_policy::ToolTerms;
@@ -31,6 +32,7 @@ pub(crate) fn ports() -> GatewayPorts {
         ids: rooms.clone(),
         spawn: Arc::new(Tasks),
         compute: Arc::new(ComputeHere),
+        life: Arc::new(NodeLife::new("test", [1; 32])),
     };
     let outbox = outgoing::outbox(rooms.clone(), runtime.clone(), Arc::default());
     let shelf = Arc::new(Shelf::default());

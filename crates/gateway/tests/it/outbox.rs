@@ -3,6 +3,7 @@
 mod conformance;
 mod crashes;
 mod healthy;
+mod two_lives;
 mod wakeups;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use dromia_contracts::delivery::{
     AttemptOutcome, DeadReason, DeliveryNotifier as _, DeliveryRecord, DeliveryState,
 };
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::runtime::{Clock, Runtime};
 use dromia_contracts::store::{
     CommitOutcome, CursorMove, DeliveryRedrive, Mutation, PageRequest, Store, WriteBatch,
@@ -123,8 +125,20 @@ fn of(tenant: &str, name: &str) -> (String, WebhookChannel) {
     (name.to_owned(), WebhookChannel { tenant: tenant.parse().unwrap(), url: url(name), ..channel() })
 }
 
-/// Builds an outbox and starts it.
+/// Builds the outbox of another process and starts it.
 fn started(
+    store: Arc<dyn Store>,
+    receivers: &Receivers,
+    runtime: &Runtime,
+    channels: impl IntoIterator<Item = (String, impl Into<ChannelConfig>)>,
+) -> Outbox {
+    let life = Arc::new(NodeLife::new("test", runtime.ids.random_secret()));
+    started_as(life, store, receivers, runtime, channels)
+}
+
+/// Builds the outbox of a life and starts it.
+fn started_as(
+    life: Arc<NodeLife>,
     store: Arc<dyn Store>,
     receivers: &Receivers,
     runtime: &Runtime,
@@ -134,7 +148,7 @@ fn started(
         store,
         channels: AdapterPorts { post: Arc::new(receivers.clone()), keys: Arc::new(OneKey::default()) },
         leaks: Arc::new(NoSecrets),
-        runtime: runtime.clone(),
+        runtime: Runtime { life, ..runtime.clone() },
         authority: ScopeAuthority::claim(),
     };
     let outbox = Outbox::new(ports, channels.into_iter().collect());

@@ -13,6 +13,7 @@ use dromia_contracts::approval::{
 use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPeriod, BudgetScope};
 use dromia_contracts::compute::ComputeHere;
 use dromia_contracts::label::Label;
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::{RunHead, RunKind, RunRecord, RunStatus};
 use dromia_contracts::runs::NewToken;
@@ -91,6 +92,7 @@ impl World {
             ids: rooms.clone(),
             spawn: Arc::new(Tasks),
             compute: Arc::new(ComputeHere),
+            life: Arc::new(NodeLife::new("test", [1; 32])),
         };
         let authority = ScopeAuthority::claim();
         let keys = Arc::new(OneKey::default());
@@ -228,6 +230,8 @@ fn house(rooms: &Rooms, handle: &str) -> House {
             entry_epoch: 1,
             head,
             signals_last: 0,
+            signals_taken: 0,
+            holder: None,
         },
     ));
     drop(inner);

@@ -2,7 +2,7 @@
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::entry::Entry;
-use dromia_contracts::run::RunKind;
+use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::store::{CommitRefusal, TurnClaim};
 
 use super::budget::ChargedRun;
@@ -82,6 +82,8 @@ impl<'b> BatchDraft<'b> {
             entry_epoch: 1,
             chain,
             signals_last: 0,
+            signals_taken: 0,
+            holder: (claim.head.status == RunStatus::Running).then_some(claim.holder),
             new: true,
             changed: true,
         };

@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension as _, params};
 use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::id::{AgentId, ItemId, RunId, SessionId};
-use dromia_contracts::run::{RunHead, RunKind};
+use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::store::{CommitRefusal, NewEntry, RunAppend, RunTakeover};
 
 use super::{Checked, TenantDb};
@@ -36,6 +36,8 @@ pub(super) struct RunDraft {
     pub(super) entry_epoch: u64,
     pub(super) chain: [u8; 32],
     pub(super) signals_last: u64,
+    pub(super) signals_taken: u64,
+    pub(super) holder: Option<Digest>,
     pub(super) new: bool,
     pub(super) changed: bool,
 }
@@ -115,6 +117,8 @@ impl<'b> RunDrafts<'b> {
                 entry_epoch: run.entry_epoch,
                 chain,
                 signals_last: run.signals_last,
+                signals_taken: run.signals_taken,
+                holder: run.holder,
                 new: false,
                 changed: false,
             });
@@ -161,11 +165,17 @@ impl<'b> RunDrafts<'b> {
         let (entries, chain) =
             chain_entries(db, append.run, append.epoch, append.after, draft.chain, &append.entries);
         draft.head = append.head;
+        draft.holder = draft.holder.filter(|_| append.head.status == RunStatus::Running);
         draft.updated_at = last_at;
         draft.last_seq += append.entries.len() as u64;
         draft.entry_epoch = append.epoch;
         draft.chain = chain;
         draft.changed = true;
+        for new in &append.entries {
+            if let Entry::SignalTaken(taken) = &new.entry {
+                draft.signals_taken = draft.signals_taken.max(taken.position);
+            }
+        }
         self.entries.extend(entries);
         let signals = append.entries.iter().filter_map(|new| match &new.entry {
             Entry::SignalTaken(taken) => {
@@ -229,7 +239,9 @@ impl<'b> RunDrafts<'b> {
         if draft.epoch != takeover.from_epoch {
             return Err(CommitRefusal::EpochStale { found: draft.epoch }.into());
         }
+        db.check_holder(draft.holder, takeover.holder)?;
         draft.epoch = epoch;
+        draft.holder = Some(takeover.holder);
         draft.changed = true;
         self.claims.push(ClaimDraft { run: takeover.run, epoch, holder: takeover.holder, at: takeover.at });
         Ok(())

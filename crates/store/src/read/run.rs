@@ -134,6 +134,35 @@ pub(crate) fn list_open_runs(db: &Connection, page: PageRequest<(TenantId, RunId
     Ok(runs)
 }
 
+/// Lists open runs with a signal that no entry took, of every tenant.
+pub(crate) fn list_signalled_runs(
+    db: &Connection,
+    page: PageRequest<(TenantId, RunId)>,
+) -> Found<Vec<OpenRun>> {
+    let (tenant, run) = match &page.after {
+        Some((tenant, run)) => (&tenant.as_bytes()[..], &run.as_bytes()[..]),
+        None => (&FIRST[..], &FIRST[..]),
+    };
+    let mut select = db.prepare_cached(concat!(
+        "SELECT tenant, ",
+        run_columns!(),
+        " FROM runs INDEXED BY runs_signalled WHERE status <= 2 AND signals_last > signals_taken \
+         AND (tenant, run) > (?1, ?2) \
+         AND EXISTS (SELECT 1 FROM agents a WHERE a.tenant = runs.tenant AND a.agent = runs.agent AND a.state <> 3) AND ",
+        there!(),
+        " ORDER BY tenant, run LIMIT ?3"
+    ))?;
+    let runs = select
+        .query_map(params![tenant, run, page_limit(&page)], |row| {
+            Ok(OpenRun {
+                tenant: TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
+                run: StoredRun::from_row(row, 1)?.run,
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(runs)
+}
+
 /// Lists parked runs that are woken by time, of every tenant, the earliest first. The key of the table ends each row of
 /// the index, so a page begins where the one before ended.
 pub(crate) fn list_parked_runs(

@@ -36,6 +36,15 @@ impl TakenItem {
     }
 }
 
+/// Returns the position of the last signal that entries say they took.
+pub(super) fn last_signal(entries: &[StoredEntry]) -> u64 {
+    let taken = entries.iter().filter_map(|stored| match stored.decode() {
+        Ok(Entry::SignalTaken(taken)) => Some(taken.position),
+        _ => None,
+    });
+    taken.max().unwrap_or(0)
+}
+
 /// Makes the two tables that the journals fill.
 pub(super) fn create_tables(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch(

@@ -149,11 +149,16 @@ CREATE TABLE runs (
     cost_micros   INTEGER NOT NULL,
     unpriced      INTEGER NOT NULL,
     signals_last  INTEGER NOT NULL,
+    signals_taken INTEGER NOT NULL,
+    -- The life of a process that works on it.
+    holder        BLOB,
     PRIMARY KEY (tenant, run)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_agent ON runs (tenant, agent, run);
 -- Statuses 0, 1 and 2 are running, parked and held.
 CREATE INDEX runs_open ON runs (tenant, run) WHERE status <= 2;
+-- Runs with a signal that no entry took.
+CREATE INDEX runs_signalled ON runs (tenant, run) WHERE status <= 2 AND signals_last > signals_taken;
 -- Statuses 2, 4 and 5 are held, yielded and failed: few of many runs, of which a person wants to know.
 CREATE INDEX runs_troubled ON runs (tenant, status, updated_at, run) WHERE status IN (2, 4, 5);
 CREATE INDEX runs_parked ON runs (wake_at) WHERE wake_at IS NOT NULL;

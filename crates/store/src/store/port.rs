@@ -3,9 +3,12 @@
 //! Nothing is decided, no row is read and no SQL is written here; `crate::read` and the writer do that on threads of their
 //! own.
 
+use std::time::Duration;
+
 use dromia_contracts::agent::ErasureCounts;
 use dromia_contracts::id::AgentId;
-use dromia_contracts::scope::Scope;
+use dromia_contracts::lease::NodeLife;
+use dromia_contracts::scope::{OperatorScope, Scope};
 use dromia_contracts::store::{
     CommitOutcome, LendArgument as _, Read, ReadArgument as _, Store, StoreHealth, StoreStats, WriteBatch,
 };
@@ -55,6 +58,19 @@ impl Store for SqliteStore {
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
         self.erase_page(scope, agent)
+    }
+
+    fn begin_life<'a>(&'a self, _: &'a OperatorScope, life: &'a NodeLife, lasts: Duration) -> Read<'a, ()> {
+        self.leases.begin_life(life, lasts);
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn renew_life<'a>(&'a self, _: &'a OperatorScope, life: &'a NodeLife, lasts: Duration) -> Read<'a, bool> {
+        Box::pin(std::future::ready(Ok(self.leases.renew_life(life, lasts))))
+    }
+
+    fn living_lives<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<NodeLife>> {
+        Box::pin(std::future::ready(Ok(self.leases.living_lives())))
     }
 
     fn store_health(&self) -> StoreHealth {

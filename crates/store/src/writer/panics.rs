@@ -87,7 +87,8 @@ mod tests {
         let config = StoreConfig::new(dir.path());
         let db = open::open_writer(&config).expect("a new file");
         let end = AcknowledgedEnd::open(&config).expect("a file");
-        StoreWriter::new(config, db, Arc::default(), Arc::default(), Arc::default(), end).expect("a writer")
+        StoreWriter::new(config, db, Arc::default(), Arc::default(), Arc::default(), Arc::default(), end)
+            .expect("a writer")
     }
 
     /// Adds a table, and panics if it is told to.

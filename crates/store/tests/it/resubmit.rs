@@ -202,8 +202,10 @@ async fn play(steps: &[Step], again: bool) -> Vec<String> {
                 let CommitOutcome::Done(answer) = scene.store.commit(batch.clone()).await else {
                     panic!("{batch:?} was done before");
                 };
-                // Whether input waits is told as it stands now, and others may have taken it since.
-                assert_eq!(CommitReceipt { waiting: receipt.waiting, ..answer }, *receipt);
+                // Whether input or a signal waits is told as it stands now; others may have sent or taken some since.
+                let CommitReceipt { waiting, signals_last, .. } = *receipt;
+                assert!(answer.signals_last >= signals_last, "{answer:?} after {receipt:?}");
+                assert_eq!(CommitReceipt { waiting, signals_last, ..answer }, *receipt);
             }
         } else if let Some(batch) = script.batch(step) {
             let receipt = scene.done(batch.clone()).await;

@@ -203,6 +203,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         session,
         agent: AGENT,
         run,
+        holder: Digest::default(),
         after,
         take: take.to_vec(),
         entries: entries.map(|entry| NewEntry { at: at(2), entry, body: None }).into(),

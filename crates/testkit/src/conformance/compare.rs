@@ -1,10 +1,12 @@
 //! Plays one sequence against two stores and insists on equal receipts and equal reads.
 //!
 //! Equal means equal values. Only the words inside `NotFound`, `Malformed` and `ReadOnly`, which are for people,
-//! may differ.
+//! and the rest of a lease may differ.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     ApprovalFilter, CommitOutcome, CommitRefusal, DeliveryFilter, PageRequest, RunFilter, Store, TailLimits,
@@ -22,6 +24,12 @@ pub async fn equals_the_reference(store: Arc<dyn Store>, ops: &[StoreOp]) -> Res
     let mut writer = BatchWriter::new(oracle.clone());
     let oracle: Arc<dyn Store> = Arc::new(oracle);
     equal_receipts_and_reads(&oracle, &store, BatchWriter::world_batches()).await?;
+    // One of the holders is alive all the time.
+    let (operator, life) = (ScopeAuthority::claim().issue_operator(), NodeLife::new("a", [1; 32]));
+    for either in [&oracle, &store] {
+        let begun = either.begin_life(&operator, &life, Duration::from_hours(1)).await;
+        begun.map_err(|error| format!("no life begins: {error}"))?;
+    }
     for op in ops {
         // The oracle must have the batches so far before the next one can be written.
         if let Some(batch) = writer.batch_of_op(op) {
@@ -57,6 +65,9 @@ fn without_words(commit: CommitOutcome) -> CommitOutcome {
         CommitOutcome::Refused(CommitRefusal::Malformed(_)) => {
             CommitOutcome::Refused(CommitRefusal::Malformed(String::new()))
         }
+        CommitOutcome::Refused(CommitRefusal::LeaseLasts { .. }) => {
+            CommitOutcome::Refused(CommitRefusal::LeaseLasts { left: Duration::ZERO })
+        }
         CommitOutcome::Refused(CommitRefusal::ReadOnly { .. }) => {
             CommitOutcome::Refused(CommitRefusal::ReadOnly { cause: String::new() })
         }
@@ -84,6 +95,8 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
     }
     same!(s => s.tenants(&operator, PageRequest::first_page(3)));
     same!(s => s.open_runs(&operator, PageRequest::first_page(256)));
+    same!(s => s.signalled_runs(&operator, PageRequest::first_page(256)));
+    same!(s => s.living_lives(&operator));
     same!(s => s.pending_sessions(&operator, PageRequest::first_page(256)));
     same!(s => s.deleting_agents(&operator));
     for (skip, limit) in [(0, 2), (1, 2), (0, 256)] {

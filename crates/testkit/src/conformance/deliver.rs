@@ -172,7 +172,9 @@ pub(super) async fn what_came_of_an_attempt_is_said_once_and_kept_as_a_receipt(s
     let long_id = AttemptEnd { receiver_id: Some("i".repeat(RECEIVER_ID_BYTES_MAX + 1)), ..good.clone() };
     let settled = |end: &AttemptEnd, state, reason| {
         let (end, due_at) = (end.clone(), scene_time(50));
-        Mutation::DeliverySettle(DeliverySettle { delivery: id, attempt: 1, end, state, reason, due_at })
+        let holder = Digest::from_bytes([1; 32]);
+        let settle = DeliverySettle { delivery: id, attempt: 1, holder, end, state, reason, due_at };
+        Mutation::DeliverySettle(settle)
     };
     for wrong in [
         settled(&end, DeliveryState::Failed, None),

@@ -9,7 +9,7 @@ use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     CommitRefusal, Mutation, PageRequest, RunFilter, StatePut, Store, TailLimits, TurnClaim, WriteBatch,
 };
-use dromia_contracts::{ItemId, RunId, SessionId, WriteId};
+use dromia_contracts::{Digest, ItemId, RunId, SessionId, WriteId};
 
 use super::scene::{
     StoreScene, as_import, model_called, model_replied, new_input, run_append, run_completed, run_head,
@@ -59,6 +59,7 @@ impl ImportedSession {
             session: self.session,
             agent,
             run: self.run,
+            holder: Digest::default(),
             after: 0,
             entries: vec![run_started(agent, self.session, 0, &take), model_called(1)],
             take,

@@ -148,6 +148,42 @@ pub(super) async fn a_signal_waits_in_the_runs_inbox_until_it_is_taken(store: Ar
     assert_eq!(session.head.last, 1, "a signal is no input");
 }
 
+pub(super) async fn a_receipt_names_the_last_signal_of_its_run(store: Arc<dyn Store>) {
+    let scene = StoreScene::open_scene(store, 1).await;
+    let run = scene.begin_turn(0).await;
+    let open = || async {
+        let page = PageRequest::first_page(9);
+        let rows = scene.store.signalled_runs(&StoreScene::node_operator(), page).await.expect("a read");
+        rows.into_iter().map(|open| (open.tenant, open.run.id)).collect::<Vec<_>>()
+    };
+    let append = |epoch, after, entries, status| {
+        let append = Mutation::RunAppend(run_append(run, epoch, after, entries, status));
+        scene.commit_mutation(append)
+    };
+    let receipt = append(1, 2, vec![model_replied(1, "a")], RunStatus::Running).await;
+    assert_eq!((receipt.signals_last, open().await), (0, vec![]));
+    let signals = [scene.item_id(), scene.item_id()];
+    let mut batch = scene.new_batch();
+    for item in signals {
+        batch = batch.with_mutation(Mutation::InboxPut(new_input(InboxOwner::Run(run), item)));
+    }
+    assert_eq!(scene.commit_done(batch).await.signals_last, 0, "its sender does not own the run");
+    assert_eq!(open().await, [(scene.tenant, run)]);
+    let receipt = append(1, 3, vec![signal_taken(signals[0], 1)], RunStatus::Parked).await;
+    assert_eq!((receipt.signals_last, open().await), (2, vec![(scene.tenant, run)]), "one is not taken");
+    let takeover = RunTakeover { run, from_epoch: 1, holder: Digest::default(), at: scene_time(9) };
+    let receipt = scene.commit_mutation(Mutation::RunTakeover(takeover)).await;
+    assert_eq!(receipt.signals_last, 2, "the next owner learns of it, too");
+    let receipt = append(2, 4, vec![signal_taken(signals[1], 2)], RunStatus::Running).await;
+    assert_eq!((receipt.signals_last, open().await), (2, vec![]));
+    let found = scene.store.run(&scene.tenant_scope(), run).await.expect("a read").expect("a run");
+    assert_eq!((found.signals_last, found.signals_taken, found.has_open_signal()), (2, 2, false));
+    let last = Mutation::InboxPut(new_input(InboxOwner::Run(run), scene.item_id()));
+    scene.commit_mutation(last).await;
+    append(2, 5, vec![run_completed()], RunStatus::Completed).await;
+    assert_eq!(open().await, [], "an ended run takes no signal any more");
+}
+
 pub(super) async fn a_running_turn_takes_the_next_inputs_of_its_session(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let run = scene.begin_turn(0).await;

@@ -121,6 +121,7 @@ impl StoreScene {
             session: self.session,
             agent: self.agent,
             run,
+            holder: Digest::default(),
             after,
             take: take.to_vec(),
             entries: vec![run_started(self.agent, self.session, after, take), model_called(1)],
@@ -419,8 +420,18 @@ pub(super) fn start_delivery(delivery: DeliveryId, attempt: u32, holder: u8) -> 
     })
 }
 
-/// Ends an attempt in a way that leads to a state.
+/// Ends an attempt of the first life in a way that leads to a state.
 pub(super) fn settle_delivery(delivery: DeliveryId, attempt: u32, state: DeliveryState) -> Mutation {
+    settle_delivery_by(1, delivery, attempt, state)
+}
+
+/// Ends an attempt, by one of several lives.
+pub(super) fn settle_delivery_by(
+    holder: u8,
+    delivery: DeliveryId,
+    attempt: u32,
+    state: DeliveryState,
+) -> Mutation {
     let (outcome, status) = match state {
         DeliveryState::Delivered => (AttemptOutcome::Accepted, Some(200)),
         DeliveryState::Failed | DeliveryState::Dead => (AttemptOutcome::Refused, Some(500)),
@@ -436,7 +447,8 @@ pub(super) fn settle_delivery(delivery: DeliveryId, attempt: u32, state: Deliver
     };
     let reason = (state == DeliveryState::Dead).then_some(DeadReason::Attempts);
     let due_at = scene_time(40 + ms);
-    Mutation::DeliverySettle(DeliverySettle { delivery, attempt, end, state, reason, due_at })
+    let holder = Digest::from_bytes([holder; 32]);
+    Mutation::DeliverySettle(DeliverySettle { delivery, attempt, holder, end, state, reason, due_at })
 }
 
 /// Reads a session's tail without limits.

@@ -11,7 +11,7 @@ use dromia_contracts::store::{
     AgentStateSet, CommitRefusal, InboxPut, Mutation, PageRequest, SessionOpen, Store, TurnClaim, WriteBatch,
 };
 use dromia_contracts::task::{self, SpawnedTask, TaskOrigin};
-use dromia_contracts::{CallId, RunId, SessionId};
+use dromia_contracts::{CallId, Digest, RunId, SessionId};
 
 use super::scene::{
     StoreScene, agent_create, new_input, run_append, run_completed, run_failed, run_head, run_started,
@@ -58,6 +58,7 @@ fn claim_task(scene: &StoreScene, session: SessionId, put: &InboxPut, origin: &T
         session,
         agent: scene.agent,
         run: scene.run_id(),
+        holder: Digest::default(),
         after: 0,
         take: vec![put.item],
         entries: vec![first],

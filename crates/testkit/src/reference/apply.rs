@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use super::ReferenceState;
 use super::audit_acts::CandidateAct;
+use super::lease::LeaseRows;
 use super::limits::measure_batch;
 use super::rows::TenantRows;
 use super::token::TokenRow;
@@ -23,7 +24,7 @@ use super::token::TokenRow;
 impl ReferenceState {
     pub(super) fn apply_batch(&mut self, batch: &WriteBatch) -> Result<CommitReceipt, CommitRefusal> {
         let rows = measure_batch(batch)?;
-        let mut receipt = CommitReceipt { positions: Vec::new(), claimed: true, waiting: false };
+        let mut receipt = CommitReceipt { claimed: true, ..CommitReceipt::default() };
         let mut copy = self.tenants.get(&batch.tenant).cloned();
         let erases = matches!(batch.mutations[..], [Mutation::TenantErase(_)]);
         let is_marked = copy.as_ref().is_some_and(|tenant| tenant.erased_at.is_some());
@@ -40,7 +41,7 @@ impl ReferenceState {
             if let Mutation::TokenCreate(create) = mutation {
                 self.token_create(batch.tenant, tenant, create)?;
             }
-            if let Some(position) = tenant.apply_mutation(mutation, batch)? {
+            if let Some(position) = tenant.apply_mutation(mutation, batch, &self.leases)? {
                 receipt.positions.push(position);
             }
             if let Mutation::RunAppend(append) = mutation {
@@ -56,10 +57,12 @@ impl ReferenceState {
                 tenant.agents.pin_revision(claim);
             }
         }
+        let owned = batch.owned_run().and_then(|run| tenant.runs.rows.get(&run));
+        receipt.signals_last = owned.map_or(0, |run| run.signals_last);
         let redrives = batch.mutations.iter().filter(|one| matches!(one, Mutation::DeliveryRedrive(_)));
         let redrives: Vec<_> =
             redrives.map(|one| CandidateAct::from_mutation(Some(&tenant), one, wanted)).collect();
-        tenant.outbox.apply_deliveries(batch, &tenant.runs)?;
+        tenant.outbox.apply_deliveries(batch, &tenant.runs, &self.leases)?;
         for act in redrives {
             tenant.note_act(act);
         }
@@ -149,6 +152,7 @@ impl TenantRows {
         &mut self,
         mutation: &Mutation,
         batch: &WriteBatch,
+        leases: &LeaseRows,
     ) -> Result<Option<u64>, CommitRefusal> {
         match mutation {
             Mutation::TenantCreate(_)
@@ -186,7 +190,7 @@ impl TenantRows {
                 self.pins.rows.entry(*digest).or_insert_with(|| bytes.clone());
             }
             Mutation::RunAppend(append) => self.run_append(append, batch.payer.as_ref())?,
-            Mutation::RunTakeover(takeover) => self.runs.take_over(takeover)?,
+            Mutation::RunTakeover(takeover) => self.runs.take_over(takeover, leases)?,
             Mutation::StatePut(put) => self.sessions.put_state(put)?,
             Mutation::VaultKeyPut(put) => self.vault.put_key(put)?,
             Mutation::SecretPut(sealed) => self.vault.put_secret(sealed)?,

@@ -14,6 +14,7 @@ use dromia_contracts::store::{
 };
 use dromia_contracts::{DeliveryId, Digest};
 
+use super::lease::LeaseRows;
 use super::run::RunRows;
 
 /// A delivery with its message and its attempts, each with who began it.
@@ -47,12 +48,13 @@ impl OutboxRows {
         &mut self,
         batch: &WriteBatch,
         runs: &RunRows,
+        leases: &LeaseRows,
     ) -> Result<(), CommitRefusal> {
         for mutation in &batch.mutations {
             match mutation {
                 Mutation::DeliveryPrepare(prepare) => self.prepare_delivery(batch, prepare, runs)?,
                 Mutation::DeliveryStart(start) => self.start_attempt(start)?,
-                Mutation::DeliverySettle(settle) => self.settle_attempt(settle)?,
+                Mutation::DeliverySettle(settle) => self.settle_attempt(settle, leases)?,
                 Mutation::DeliveryDrop(drop) => self.drop_delivery(drop)?,
                 Mutation::DeliveryRedrive(redrive) => self.redrive_delivery(redrive)?,
                 Mutation::FeedNumber(number) => self.number_deliveries(number)?,
@@ -144,8 +146,8 @@ impl OutboxRows {
         Ok(())
     }
 
-    fn settle_attempt(&mut self, settle: &DeliverySettle) -> Result<(), CommitRefusal> {
-        let DeliverySettle { delivery: id, attempt, end, state, reason, due_at } = settle;
+    fn settle_attempt(&mut self, settle: &DeliverySettle, leases: &LeaseRows) -> Result<(), CommitRefusal> {
+        let DeliverySettle { delivery: id, attempt, holder: by, end, state, reason, due_at } = settle;
         if matches!(state, DeliveryState::Prepared | DeliveryState::Sending) {
             return refuse_malformed("an attempt ends delivered, failed, dead or unknown");
         }
@@ -159,13 +161,14 @@ impl OutboxRows {
             return refuse_malformed("a receiver's id has at most 128 bytes");
         }
         let DeliveryRow { delivery, attempts, .. } = self.delivery_mut(*id)?;
-        let Some((_, known)) = attempts.get_mut(attempt) else { return refuse_moved(delivery) };
+        let Some((holder, known)) = attempts.get_mut(attempt) else { return refuse_moved(delivery) };
         if known.ended.as_ref() == Some(end) {
             return Ok(());
         }
         if delivery.state != DeliveryState::Sending || delivery.attempts != *attempt {
             return refuse_moved(delivery);
         }
+        leases.check_holder(Some(*holder), *by)?;
         known.ended = Some(end.clone());
         delivery.state = *state;
         delivery.reason = *reason;

@@ -70,6 +70,21 @@ impl ReferenceState {
         page_rows(rows, asked, false)
     }
 
+    /// Lists open runs with a signal that no entry took.
+    pub(super) fn signalled_runs(&self, asked: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun> {
+        let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
+            let seen = |id| rows.agents.rows.get(id).is_some_and(|agent| agent.state != AgentState::Deleting);
+            let signalled = rows.runs.rows.values().filter(move |run| {
+                !run.head.status.is_terminal()
+                    && run.signals_last > run.signals_taken
+                    && seen(&run.agent)
+                    && !rows.sessions.imports.contains(&run.session)
+            });
+            signalled.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
+        });
+        page_rows(rows, asked, false)
+    }
+
     /// Lists parked runs that time wakes, the earliest first.
     pub(super) fn parked_runs(&self, asked: PageRequest<(Timestamp, TenantId, RunId)>) -> Vec<OpenRun> {
         let runs = self.tenants.iter().flat_map(|(tenant, rows)| {

@@ -7,6 +7,8 @@ mod ids;
 mod outgoing;
 mod runs;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use dromia_contracts::agent::{
     AgentRecord, AgentRevision, AgentState, ErasureCounts, HandleSlug, TenantCounts, TenantRecord,
@@ -17,6 +19,7 @@ use dromia_contracts::capability::CapabilityRecord;
 use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, FeedState, OpenDelivery};
 use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::id_fragment::{IdFragment, IdKind};
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
@@ -146,6 +149,14 @@ impl Store for ReferenceStore {
         asked: PageRequest<(TenantId, RunId)>,
     ) -> Read<'a, Vec<OpenRun>> {
         ready_read(self.lock_state().open_runs(asked))
+    }
+
+    fn signalled_runs<'a>(
+        &'a self,
+        _: &'a OperatorScope,
+        asked: PageRequest<(TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
+        ready_read(self.lock_state().signalled_runs(asked))
     }
 
     fn parked_runs<'a>(
@@ -496,6 +507,19 @@ impl Store for ReferenceStore {
             found.is_some_and(|agent| agent.state == AgentState::Deleting)
         });
         ready_read((deleting.map(|rows| rows.erase_agent(agent)).unwrap_or_default(), true))
+    }
+
+    fn begin_life<'a>(&'a self, _: &'a OperatorScope, life: &'a NodeLife, lasts: Duration) -> Read<'a, ()> {
+        self.lock_state().leases.begin_life(life, lasts);
+        ready_read(())
+    }
+
+    fn renew_life<'a>(&'a self, _: &'a OperatorScope, life: &'a NodeLife, lasts: Duration) -> Read<'a, bool> {
+        ready_read(self.lock_state().leases.renew_life(life, lasts))
+    }
+
+    fn living_lives<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<NodeLife>> {
+        ready_read(self.lock_state().leases.living_lives())
     }
 
     fn store_health(&self) -> StoreHealth {

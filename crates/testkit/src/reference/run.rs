@@ -7,6 +7,8 @@ use dromia_contracts::run::RunRecord;
 use dromia_contracts::store::{CommitRefusal, NewEntry, RunTakeover, StoredEntry};
 use dromia_contracts::{Digest, RunId};
 
+use super::lease::LeaseRows;
+
 /// The tenant's runs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RunRows {
@@ -17,7 +19,11 @@ pub(super) struct RunRows {
 }
 
 impl RunRows {
-    pub(in crate::reference) fn take_over(&mut self, takeover: &RunTakeover) -> Result<(), CommitRefusal> {
+    pub(in crate::reference) fn take_over(
+        &mut self,
+        takeover: &RunTakeover,
+        leases: &LeaseRows,
+    ) -> Result<(), CommitRefusal> {
         let RunTakeover { run: id, from_epoch, holder, at: _ } = takeover;
         let run = self.rows.get_mut(id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
         if self.takeovers.get(&(*id, from_epoch + 1)) == Some(holder) {
@@ -29,7 +35,9 @@ impl RunRows {
         if run.epoch != *from_epoch {
             return Err(CommitRefusal::EpochStale { found: run.epoch });
         }
+        leases.check_holder(run.holder, *holder)?;
         run.epoch += 1;
+        run.holder = Some(*holder);
         self.takeovers.insert((*id, run.epoch), *holder);
         Ok(())
     }

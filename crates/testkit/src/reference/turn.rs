@@ -5,7 +5,7 @@
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::budget::BudgetPayer;
 use dromia_contracts::entry::{Entry, InputsTaken, RunStarted};
-use dromia_contracts::run::{RunHead, RunRecord};
+use dromia_contracts::run::{RunHead, RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{CommitRefusal, InboxPut, NewEntry, RunAppend, StoredEntry, TurnClaim};
 use dromia_contracts::{Digest, RunId, SessionId};
@@ -144,7 +144,7 @@ impl TenantRows {
         claim: &TurnClaim,
         payer: Option<&BudgetPayer>,
     ) -> Result<bool, CommitRefusal> {
-        let TurnClaim { session: id, agent, run, after, take, entries, head, notice } = claim;
+        let TurnClaim { session: id, agent, run, holder, after, take, entries, head, notice } = claim;
         let missing = || CommitRefusal::NotFound(id.to_string());
         let session =
             self.sessions.rows.get(id).filter(|session| session.agent == *agent).ok_or_else(missing)?;
@@ -185,6 +185,8 @@ impl TenantRows {
             entry_epoch: 1,
             head: *head,
             signals_last: 0,
+            signals_taken: 0,
+            holder: Some(*holder),
         };
         self.budgets.charge_run(payer, (*agent, *id, *run), entries)?;
         self.runs.rows.insert(*run, row);
@@ -242,9 +244,17 @@ impl TenantRows {
     fn head_set(&mut self, id: RunId, epoch: u64, entries: &[NewEntry], head: RunHead) {
         let last_seq = self.runs.journal_entries(id).len() as u64;
         let Some(run) = self.runs.rows.get_mut(&id) else { return };
+        for new in entries {
+            if let Entry::SignalTaken(taken) = &new.entry {
+                run.signals_taken = run.signals_taken.max(taken.position);
+            }
+        }
         run.last_seq = last_seq;
         run.entry_epoch = epoch;
         run.head = head;
+        if head.status != RunStatus::Running {
+            run.holder = None;
+        }
         if let Some(last) = entries.last() {
             run.updated_at = last.at;
         }

@@ -18,6 +18,7 @@ use dromia_testkit::conformance::tenant_erasure::check_tenant_erasure;
 use dromia_testkit::conformance::{self, CLAIMS};
 use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::{FaultyStore, ReferenceStore, SimExecutor};
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -102,6 +103,56 @@ fn a_notice_that_does_not_wait_for_its_claim_is_caught() {
     let hasty: Arc<dyn Store> = Arc::new(HastyNoticeStore(ReferenceStore::new()));
     let play = AssertUnwindSafe(move || SimExecutor::new(1).block_on(claim(hasty)));
     assert!(std::panic::catch_unwind(play).is_err(), "a false notice passes");
+}
+
+/// A store that gives what a living process holds to whoever asks.
+#[derive(Debug)]
+struct LeaselessStore(ReferenceStore);
+
+impl StoreWrapper for LeaselessStore {
+    fn wrapped_store(&self) -> &dyn Store {
+        &self.0
+    }
+
+    fn commit(&self, mut batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
+        let scope = ScopeAuthority::claim().issue_scope(batch.tenant, Actor::new("test:suite"));
+        for mutation in &mut batch.mutations {
+            match mutation {
+                Mutation::RunTakeover(takeover) => {
+                    let run = self.0.run(&scope, takeover.run).now_or_never();
+                    let holder = run.and_then(Result::ok).flatten().and_then(|run| run.holder);
+                    takeover.holder = holder.unwrap_or(takeover.holder);
+                }
+                Mutation::DeliverySettle(settle) => {
+                    let found = self.0.delivery_record(&scope, settle.delivery).now_or_never();
+                    let found = found.and_then(Result::ok).flatten();
+                    let holder = found.and_then(|record| record.delivery.holder);
+                    settle.holder = holder.unwrap_or(settle.holder);
+                }
+                _ => {}
+            }
+        }
+        self.0.commit(batch)
+    }
+}
+
+/// Plays a claim against a store that knows no lease; tells whether it is noticed.
+fn is_leaseless_noticed(name: &str) -> bool {
+    let claim = CLAIMS.iter().find(|(claim, _)| *claim == name).expect("the claim").1;
+    let leaseless: Arc<dyn Store> = Arc::new(LeaselessStore(ReferenceStore::new()));
+    let play = AssertUnwindSafe(move || SimExecutor::new(1).block_on(claim(leaseless)));
+    std::panic::catch_unwind(play).is_err()
+}
+
+#[test]
+fn a_takeover_that_asks_no_lease_is_caught() {
+    assert!(is_leaseless_noticed("a_takeover_is_refused_while_another_holder_lives"));
+    assert!(is_leaseless_noticed("a_run_that_rests_has_no_holder"));
+}
+
+#[test]
+fn a_settle_of_a_living_holders_attempt_is_caught() {
+    assert!(is_leaseless_noticed("a_settlement_is_refused_while_another_holder_lives"));
 }
 
 #[test]

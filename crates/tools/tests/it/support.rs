@@ -14,6 +14,7 @@ use dromia_contracts::egress::{
     TunnelRequest,
 };
 use dromia_contracts::label::Label;
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::runtime::{Clock, IdSource, Runtime, TaskSpawner};
 use dromia_contracts::sandbox::SandboxSelector;
 use dromia_contracts::scope::{Actor, Scope, ScopeAuthority};
@@ -105,6 +106,7 @@ impl Bench {
             ids: Arc::new(Counter::default()),
             spawn: Arc::new(Nowhere),
             compute: Arc::new(ComputeHere),
+            life: Arc::new(NodeLife::new("test", [1; 32])),
         };
         let sandboxes = Arc::new(Played::default());
         let line = Arc::new(ToldLine::default());

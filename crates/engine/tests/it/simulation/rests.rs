@@ -23,6 +23,25 @@ use futures_util::future::{Either, select};
 use super::store::Weather;
 use super::world::{Options, World, scope_of};
 
+/// What somebody says at a place.
+pub(super) fn input_at(world: &World, place: usize, plan: &str, wait: bool) -> NewInput {
+    let place = &world.places[place];
+    let text = format!("r{plan}|{}|{plan}", place.name);
+    NewInput {
+        target: InputTarget::Key { agent: place.agent, key: place.key.clone() },
+        author: Actor::new("cli:ada"),
+        history: Vec::new(),
+        answers: None,
+        offer: ClientOptions::default(),
+        call: None,
+        workspace: None,
+        when_busy: None,
+        parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
+        key: None,
+        wait,
+    }
+}
+
 /// A calm world with one engine in it, and one place to talk.
 pub(super) struct Scene {
     pub(super) sim: SimExecutor,
@@ -58,21 +77,7 @@ impl Scene {
 
     /// What somebody says at the first place.
     pub(super) fn input(&self, plan: &str, wait: bool) -> NewInput {
-        let place = &self.world.places[0];
-        let text = format!("r{plan}|{}|{plan}", place.name);
-        NewInput {
-            target: InputTarget::Key { agent: place.agent, key: place.key.clone() },
-            author: Actor::new("cli:ada"),
-            history: Vec::new(),
-            answers: None,
-            offer: ClientOptions::default(),
-            call: None,
-            workspace: None,
-            when_busy: None,
-            parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
-            key: None,
-            wait,
-        }
+        input_at(&self.world, 0, plan, wait)
     }
 
     pub(super) fn say(&mut self, plan: &str, wait: bool) -> Result<InputReceipt, Fault> {

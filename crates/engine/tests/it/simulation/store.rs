@@ -9,14 +9,17 @@ use std::sync::{Arc, Mutex};
 use dromia_contracts::agent::ErasureCounts;
 use dromia_contracts::approval::OPEN_MAX;
 use dromia_contracts::entry::Entry;
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{
-    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, PageRequest, Read, ReadError, RunFilter,
+    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, OpenRun, PageRequest, Read, ReadError, RunFilter,
     SessionTail, Store, StoreWrapper, StoredEntry, TailLimits, WriteBatch,
 };
 use dromia_contracts::tool::EffectClass;
-use dromia_contracts::{AgentId, BoxFuture, RunId, Scope, SessionId, TenantId};
+use dromia_contracts::{
+    AgentId, BoxFuture, OperatorScope, RunId, Scope, ScopeAuthority, SessionId, TenantId,
+};
 use dromia_testkit::faulty::CommitFault;
 use dromia_testkit::runtime::ManualClock;
 use dromia_testkit::{FaultyStore, ReferenceStore};
@@ -220,6 +223,9 @@ impl Weather {
             let fault = faults[self.chance.below(faults.len())];
             self.below.fail_nth(self.below.commit_count() + 1, fault);
         }
+        if self.lie == Some(Lie::AsksNoLease) {
+            self.name_present_holders(&mut batch);
+        }
         match self.lie {
             Some(lie) => match self.told(lie, &mut batch) {
                 Some(receipt) => Box::pin(std::future::ready(CommitOutcome::Done(receipt))),
@@ -247,11 +253,8 @@ impl Weather {
         match lie {
             Lie::AckBeforeCommit => {
                 let input = !appends && batch.mutations.iter().any(to_session);
-                (input && self.chance.one_in(6)).then(|| CommitReceipt {
-                    positions: vec![1],
-                    claimed: false,
-                    waiting: false,
-                })
+                (input && self.chance.one_in(6))
+                    .then(|| CommitReceipt { positions: vec![1], ..CommitReceipt::default() })
             }
             Lie::DropKey => {
                 for mutation in &mut batch.mutations {
@@ -290,7 +293,7 @@ impl Weather {
                     return None;
                 }
                 self.held_back.lock().expect("no test panics in here").push(batch.clone());
-                Some(CommitReceipt { positions: vec![], claimed: true, waiting: false })
+                Some(CommitReceipt { claimed: true, ..CommitReceipt::default() })
             }
             // A batch that nobody pays for moves no approval either.
             Lie::ChargesNobody | Lie::UsesNothingUp => {
@@ -330,8 +333,35 @@ impl Weather {
             | Lie::PastIsTrusted
             | Lie::CallsGoWithCallers
             | Lie::ShowsOneAuthor
+            | Lie::ForgetsSignals
+            | Lie::AsksNoLease
             | Lie::ShowsOneSignal => None,
         }
+    }
+
+    /// Has each takeover name the holder that the run has.
+    fn name_present_holders(&self, batch: &mut WriteBatch) {
+        let scope = scope_of(batch.tenant);
+        for mutation in &mut batch.mutations {
+            if let Mutation::RunTakeover(takeover) = mutation
+                && let Some(run) = at_once(self.truth.run(&scope, takeover.run)).expect("it reads")
+            {
+                takeover.holder = run.holder.unwrap_or(takeover.holder);
+            }
+        }
+    }
+
+    /// Finds the run that a batch takes from another living process.
+    fn stolen_run(&self, batch: &WriteBatch) -> Option<RunId> {
+        let living = at_once(self.truth.living_lives(&ScopeAuthority::claim().issue_operator()));
+        let living = living.expect("it reads");
+        batch.mutations.iter().find_map(|mutation| {
+            let Mutation::RunTakeover(takeover) = mutation else { return None };
+            let run = at_once(self.truth.run(&scope_of(batch.tenant), takeover.run)).expect("it reads")?;
+            let holder = run.holder.filter(|holder| *holder != takeover.holder)?;
+            let is_alive = living.iter().any(|life| life.life == holder);
+            (is_alive && run.epoch == takeover.from_epoch).then_some(run.id)
+        })
     }
 
     /// S1 as the store shows it, at every claim: one run that has not ended per session.
@@ -367,6 +397,7 @@ impl StoreWrapper for Weather {
 
     fn commit(&self, batch: WriteBatch) -> BoxFuture<'static, CommitOutcome> {
         let (tenant, claimed) = (batch.tenant, batch.claim.as_ref().map(|claim| claim.session));
+        let stolen = self.stolen_run(&batch);
         // The batch is on its way when the call returns, as with a writer that has a queue.
         let commit = self.write(batch);
         if self.hourly {
@@ -375,14 +406,38 @@ impl StoreWrapper for Weather {
         if let Some(session) = claimed {
             self.observe(tenant, session);
         }
-        let chance = Arc::clone(&self.chance);
+        let (chance, witness, lie) = (Arc::clone(&self.chance), Arc::clone(&self.witness), self.lie);
         Box::pin(async move {
-            let answer = commit.await;
+            let mut answer = commit.await;
+            if let (CommitOutcome::Done(_), Some(run)) = (&answer, stolen) {
+                witness.blame("J1", &format!("{run} was taken from a living process"));
+            }
+            if let (CommitOutcome::Done(receipt), Some(Lie::ForgetsSignals)) = (&mut answer, lie) {
+                receipt.signals_last = 0;
+            }
             for _ in 0..chance.below(4) {
                 step().await;
             }
             answer
         })
+    }
+
+    fn living_lives<'a>(&'a self, operator: &'a OperatorScope) -> Read<'a, Vec<NodeLife>> {
+        if self.lie == Some(Lie::AsksNoLease) {
+            return Box::pin(std::future::ready(Ok(Vec::new())));
+        }
+        self.wrap_read(move || self.wrapped_store().living_lives(operator))
+    }
+
+    fn signalled_runs<'a>(
+        &'a self,
+        operator: &'a OperatorScope,
+        page: PageRequest<(TenantId, RunId)>,
+    ) -> Read<'a, Vec<OpenRun>> {
+        if self.lie == Some(Lie::ForgetsSignals) {
+            return Box::pin(std::future::ready(Ok(Vec::new())));
+        }
+        self.wrap_read(move || self.wrapped_store().signalled_runs(operator, page))
     }
 
     fn inbox_items<'a>(

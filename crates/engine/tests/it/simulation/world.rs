@@ -12,6 +12,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::channel::WEBHOOK;
 use dromia_contracts::delivery::DeliveryRecord;
 use dromia_contracts::encoded_request::TaintedPast;
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::runs::{EnginePort as _, NewAgent};
 use dromia_contracts::runtime::{Runtime, TaskSpawner};
@@ -85,6 +86,10 @@ pub(crate) enum Lie {
     PastIsTrusted,
     /// The store shows one signal of a run at a time.
     ShowsOneSignal,
+    /// The store says of no run that it has a signal.
+    ForgetsSignals,
+    /// The store asks no lease and says that no other process is alive.
+    AsksNoLease,
     /// A call goes with the caller who drops it, wherever it stands.
     CallsGoWithCallers,
     /// The store charges a call to the hour of its time, though a later one is charged already.
@@ -196,7 +201,8 @@ impl World {
     /// Registers tenants with their agents, two places to talk to each.
     pub(crate) fn new(sim: &mut SimExecutor, seed: u64, options: Options) -> Self {
         let chance = Arc::new(Chance(Mutex::new(SeededRng::new(seed.rotate_left(17) ^ 0x5eed))));
-        let (witness, truth, runtime) = (Arc::new(Witness::default()), ReferenceStore::new(), sim.runtime());
+        let truth = ReferenceStore::with_clock(Arc::new(sim.clock().clone()));
+        let (witness, runtime) = (Arc::new(Witness::default()), sim.runtime());
         let outside = Arc::new(Outside {
             witness: Arc::clone(&witness),
             chance: Arc::clone(&chance),
@@ -280,6 +286,11 @@ impl World {
 
     /// Makes an engine before a store.
     pub(crate) fn engine(&self, weather: &Arc<Weather>) -> Engine {
+        self.engine_on(weather, self.place_to_run())
+    }
+
+    /// Makes an engine before a store, as the life of a process and on the place to run of a runtime.
+    pub(crate) fn engine_on(&self, weather: &Arc<Weather>, runtime: Runtime) -> Engine {
         let ports = EnginePorts {
             store: Arc::clone(weather) as _,
             model: Arc::clone(&self.outside) as _,
@@ -288,7 +299,7 @@ impl World {
             terms: Arc::new(ToolTerms::default()),
             leaks: Arc::new(NoSecrets),
             homes: Arc::clone(&self.outside) as _,
-            runtime: self.place_to_run(),
+            runtime,
             authority: ScopeAuthority::claim(),
         };
         let (active_max, tainted_past) = (self.active_max, self.tainted_past);
@@ -311,6 +322,7 @@ impl World {
     /// Time, identity and a place to run, as an engine meets them.
     fn place_to_run(&self) -> Runtime {
         let mut runtime = self.runtime.clone();
+        runtime.life = Arc::new(NodeLife::new("sim", runtime.ids.random_secret()));
         if self.options.lie == Some(Lie::CallsGoWithCallers) {
             let (below, hanging_up) = (Arc::clone(&runtime.spawn), Arc::clone(&self.hanging_up));
             runtime.spawn = Arc::new(Deaf { below, hanging_up });

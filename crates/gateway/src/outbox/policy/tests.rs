@@ -53,7 +53,7 @@ fn delivery(state: DeliveryState) -> DeliverySummary {
 }
 
 fn stepped(now: i64, delivery: &DeliverySummary, excess: u64) -> DeliveryStep {
-    decide_step(at(now), LIFE, delivery, Some(terms(KEYED)), excess, ClockJumps::default())
+    decide_step(at(now), LIFE, delivery, Some(terms(KEYED)), (excess, false), ClockJumps::default())
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn after_a_jump(jumps: ClockJumps) -> [DeliveryStep; 2] {
     let day = 86_400_000;
     let is_old = delivery(DeliveryState::Prepared);
     let is_new = DeliverySummary { since: at(day + 1_800_001), ..delivery(DeliveryState::Prepared) };
-    let step = |now, delivery| decide_step(at(now), LIFE, delivery, Some(terms(KEYED)), 0, jumps);
+    let step = |now, delivery| decide_step(at(now), LIFE, delivery, Some(terms(KEYED)), (0, false), jumps);
     [step(day + 1_800_001, &is_old), step(day + 1_800_001 + 3_600_000, &is_new)]
 }
 
@@ -104,7 +104,7 @@ fn a_clock_that_is_set_ahead_expires_nothing_that_waits() {
     let old = delivery(DeliveryState::Prepared);
     let late = at(86_400_000 + 3_600_000);
     assert_eq!(
-        decide_step(late, LIFE, &old, Some(terms(KEYED)), 0, jumps),
+        decide_step(late, LIFE, &old, Some(terms(KEYED)), (0, false), jumps),
         DeliveryStep::Drop(DeadReason::Expired),
         "it keeps its age and no more"
     );
@@ -155,8 +155,16 @@ fn only_an_attempt_of_an_earlier_process_is_settled() {
 #[test]
 fn a_message_for_an_unconfigured_channel_waits_for_days() {
     let age = i64::try_from(ORPHAN_AGE_MAX.as_millis()).unwrap();
-    let orphan =
-        |now| decide_step(at(now), LIFE, &delivery(DeliveryState::Prepared), None, 0, ClockJumps::default());
+    let orphan = |now| {
+        decide_step(
+            at(now),
+            LIFE,
+            &delivery(DeliveryState::Prepared),
+            None,
+            (0, false),
+            ClockJumps::default(),
+        )
+    };
     assert_eq!(orphan(age - 1), DeliveryStep::Wait(at(age)));
     assert_eq!(orphan(age), DeliveryStep::Drop(DeadReason::Expired));
 }
@@ -272,11 +280,12 @@ fn a_pause_that_was_asked_for_is_waited_for_until_the_message_is_too_old() {
             due_at: settled.due_at,
             ..delivery(DeliveryState::Failed)
         };
-        let step = |now| decide_step(at(now), LIFE, &failed, Some(terms(class)), 0, ClockJumps::default());
+        let step =
+            |now| decide_step(at(now), LIFE, &failed, Some(terms(class)), (0, false), ClockJumps::default());
         assert_eq!(step(1_799_999), DeliveryStep::Wait(at(1_800_000)), "{class:?}");
         assert_eq!(step(1_800_000), DeliveryStep::Send, "{class:?}");
         let late = DeliverySummary { due_at: at(7_200_000), ..failed.clone() };
-        let step = decide_step(at(1), LIFE, &late, Some(terms(class)), 0, ClockJumps::default());
+        let step = decide_step(at(1), LIFE, &late, Some(terms(class)), (0, false), ClockJumps::default());
         assert_eq!(step, DeliveryStep::Wait(at(3_600_000)), "it is given up at its age");
     }
 }

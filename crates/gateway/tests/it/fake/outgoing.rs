@@ -190,6 +190,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         session: house.session,
         agent: house.agent,
         run: house.run,
+        holder: Digest::default(),
         after: 0,
         notice: None,
         take: vec![item],

@@ -150,6 +150,8 @@ impl Inner {
             entry_epoch: 1,
             head,
             signals_last: 0,
+            signals_taken: 0,
+            holder: None,
         };
         self.runs.push((scope.tenant(), run));
     }

@@ -104,6 +104,7 @@ impl<'b> DeliveryDrafts<'b> {
         if draft.row.state != DeliveryState::Sending || draft.row.attempts != settle.attempt {
             return refuse_moved(&draft.row);
         }
+        db.check_holder(Some(self.attempts[attempt].holder), settle.holder)?;
         draft.row.state = settle.state;
         draft.row.reason = settle.reason;
         draft.row.due_at = settle.due_at;

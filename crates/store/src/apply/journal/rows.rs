@@ -4,6 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
+use dromia_contracts::digest::Digest;
 use dromia_contracts::id::TenantId;
 
 use super::RunDrafts;
@@ -31,7 +32,7 @@ impl RunDrafts<'_> {
                 db.prepare_cached(concat!(
                     "INSERT INTO runs (tenant, ",
                     run_columns!(),
-                    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+                    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)"
                 ))?
                 .execute(params![
                     db.tenant.as_bytes(),
@@ -53,12 +54,15 @@ impl RunDrafts<'_> {
                     stored_counter(head.cost_micros),
                     stored_counter(draft.signals_last),
                     head.unpriced_calls,
+                    stored_counter(draft.signals_taken),
+                    draft.holder.as_ref().map(Digest::as_bytes),
                 ])?;
             } else {
                 db.prepare_cached(
                     "UPDATE runs SET status = ?3, wake_at = ?4, updated_at = ?5, last_seq = ?6, epoch = ?7, \
                      entry_epoch = ?8, chain = ?9, model_calls = ?10, input_tokens = ?11, output_tokens = ?12, \
-                     cost_micros = ?13, signals_last = ?14, unpriced = ?15 WHERE tenant = ?1 AND run = ?2",
+                     cost_micros = ?13, signals_last = ?14, unpriced = ?15, signals_taken = ?16, \
+                     holder = ?17 WHERE tenant = ?1 AND run = ?2",
                 )?
                 .execute(params![
                     db.tenant.as_bytes(),
@@ -76,6 +80,8 @@ impl RunDrafts<'_> {
                     stored_counter(head.cost_micros),
                     stored_counter(draft.signals_last),
                     head.unpriced_calls,
+                    stored_counter(draft.signals_taken),
+                    draft.holder.as_ref().map(Digest::as_bytes),
                 ])?;
             }
         }

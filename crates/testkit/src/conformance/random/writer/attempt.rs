@@ -22,7 +22,7 @@ use crate::conformance::random::place::{WorldPlace, id_of, token_hash, token_id}
 use crate::conformance::revision::{agent_rename, agent_revise};
 use crate::conformance::scene::{
     agent_create, as_import, model_called, run_append, run_head, run_started, scene_time, session_open,
-    settle_delivery, start_delivery,
+    settle_delivery_by, start_delivery,
 };
 
 /// Has a session be for a task that a run spawned.
@@ -117,6 +117,8 @@ impl BatchWriter {
             session: place.session_id(),
             agent: place.agent_id(),
             run: RunId::from_bytes(id_of(9, self.next_number())),
+            // One of the lives that take runs over; the first of them is alive.
+            holder: Digest::from_bytes([(self.minted % 3) as u8; 32]),
             after,
             take,
             entries,
@@ -193,9 +195,9 @@ impl BatchWriter {
         let (delivery, off) = (found.id, u32::from(attempt_off));
         let mutation = match step {
             0..=2 => start_delivery(delivery, found.attempts + 1 + off, 1 + back),
-            3 => settle_delivery(delivery, found.attempts + off, DeliveryState::Delivered),
-            4 => settle_delivery(delivery, found.attempts + off, DeliveryState::Failed),
-            5 => settle_delivery(delivery, found.attempts + off, DeliveryState::Dead),
+            3 => settle_delivery_by(1 + back % 2, delivery, found.attempts + off, DeliveryState::Delivered),
+            4 => settle_delivery_by(1 + back % 2, delivery, found.attempts + off, DeliveryState::Failed),
+            5 => settle_delivery_by(1 + back % 2, delivery, found.attempts + off, DeliveryState::Dead),
             6 => Mutation::DeliveryDrop(DeliveryDrop {
                 delivery,
                 attempts: found.attempts + off,

@@ -19,6 +19,7 @@ use dromia_contracts::session::IMPORT;
 use dromia_contracts::{approval, task};
 use dromia_store::NameInventory;
 
+use super::file::external::WrittenExternal;
 use super::file::{WrittenBudget, WrittenConfig};
 use super::origin::{ValueOrigin, ValueOrigins};
 use super::problem::{ConfigProblem, did_you_mean};
@@ -131,6 +132,21 @@ impl MentionCollector<'_> {
             if let Some((tenant, agent)) = tools::parse_agent_key(name) {
                 let what = MentionTarget::Agent { tenant: tenant.to_string(), agent: agent.to_string() };
                 self.add_mention(format!("agents.{name}"), what);
+            }
+        }
+        for (name, tool) in &written.tools.external {
+            self.add_audience(&format!("tools.external.{name}"), tool);
+        }
+    }
+
+    fn add_audience(&mut self, here: &str, tool: &WrittenExternal) {
+        for (index, tenant) in tool.tenants.iter().flatten().enumerate() {
+            self.add_mention(format!("{here}.tenants.{index}"), MentionTarget::Tenant(tenant.clone()));
+        }
+        for (index, name) in tool.agents.iter().flatten().enumerate() {
+            if let Some((tenant, agent)) = tools::parse_agent_key(name) {
+                let what = MentionTarget::Agent { tenant: tenant.to_string(), agent: agent.to_string() };
+                self.add_mention(format!("{here}.agents.{index}"), what);
             }
         }
     }
@@ -281,6 +297,9 @@ agents:
   acme/ops: { permissions: { deny: [file.write] } }
   ghosts/ops: { permissions: { deny: [file.write] } }
   ghosts/dev: { permissions: { deny: [file.write] } }
+tools:
+  external:
+    bank.pay: { description: Pays., url: 'https://h/pay', tenants: [acme, akme], agents: [acme/opz, asistent] }
 ";
 
     fn told(text: &str, store: Option<&NameInventory>) -> Vec<String> {
@@ -335,6 +354,9 @@ agents:
             "approvals.approvers.1: there is no actor `webhook:opps`: there is no channel `opps`",
             "dromia.yaml:14:3: agents.asistant: the tenant default has no agent `asistant`",
             "agents.ghosts/dev: there is no tenant `ghosts`",
+            "tools.external.bank.pay.tenants.1: there is no tenant `akme`; did you mean `acme`?",
+            "tools.external.bank.pay.agents.0: the tenant acme has no agent `opz`; did you mean `ops`?",
+            "tools.external.bank.pay.agents.1: the tenant default has no agent `asistent`",
         ] {
             assert!(told.iter().any(|text| text.contains(says)), "{says}: {told:#?}");
         }

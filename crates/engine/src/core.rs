@@ -194,19 +194,16 @@ impl EngineCore {
 
     /// Keeps the lease of this life. What another process held whose lease has ended is looked for.
     pub(crate) async fn keep_lease(&self) {
-        match self.lease.keep_if_due(&self.ports).await {
+        match self.lease.keep_if_due(&self.ports, &self.node_operator()).await {
             Ok(LeaseChange::Unchanged) => {}
             Ok(LeaseChange::OtherEnded) => {
                 tracing::warn!("the lease of another process ended; the engine looks for what it held");
                 self.rescan.store(true, Ordering::Release);
             }
-            Ok(LeaseChange::Replaced) => {
-                tracing::error!(
-                    node = self.ports.runtime.life.node,
-                    "another process serves this node, so this one begins nothing more; stop one of them"
-                );
-                self.begin_drain();
-            }
+            Ok(LeaseChange::Replaced) => tracing::error!(
+                node = self.ports.runtime.life.node,
+                "another process serves this node and may take over what this one does; stop one of them"
+            ),
             Err(error) => tracing::warn!(%error, "failed to renew the lease of this process"),
         }
     }

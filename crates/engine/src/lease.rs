@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dromia_contracts::Digest;
 use dromia_contracts::lease::NodeLife;
 use dromia_contracts::store::ReadError;
+use dromia_contracts::{Digest, OperatorScope};
 
 use crate::ports::EnginePorts;
 
@@ -71,22 +71,25 @@ impl NodeLease {
     }
 
     /// Begins or renews the lease and looks at the others, if it is time to.
-    pub(crate) async fn keep_if_due(&self, ports: &EnginePorts) -> Result<LeaseChange, ReadError> {
+    pub(crate) async fn keep_if_due(
+        &self,
+        ports: &EnginePorts,
+        operator: &OperatorScope,
+    ) -> Result<LeaseChange, ReadError> {
         let now = ports.runtime.clock.monotonic_now();
         if now < self.lock_look().next_at || self.is_replaced.load(Ordering::Acquire) {
             return Ok(LeaseChange::Unchanged);
         }
-        let operator = ports.authority.issue_operator();
         if self.has_begun.load(Ordering::Acquire) {
-            if !ports.store.renew_life(&operator, &self.life, LEASE_TIME).await? {
+            if !ports.store.renew_life(operator, &self.life, LEASE_TIME).await? {
                 self.is_replaced.store(true, Ordering::Release);
                 return Ok(LeaseChange::Replaced);
             }
         } else {
-            ports.store.begin_life(&operator, &self.life, LEASE_TIME).await?;
+            ports.store.begin_life(operator, &self.life, LEASE_TIME).await?;
             self.has_begun.store(true, Ordering::Release);
         }
-        let living = ports.store.living_lives(&operator).await?;
+        let living = ports.store.living_lives(operator).await?;
         let others: BTreeSet<_> =
             living.into_iter().map(|life| life.life).filter(|life| *life != self.holder()).collect();
         let mut look = self.lock_look();

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dromia_contracts::lease::NodeLife;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     ApprovalFilter, CommitOutcome, CommitRefusal, DeliveryFilter, PageRequest, RunFilter, Store, TailLimits,
@@ -24,10 +23,8 @@ pub async fn equals_the_reference(store: Arc<dyn Store>, ops: &[StoreOp]) -> Res
     let mut writer = BatchWriter::new(oracle.clone());
     let oracle: Arc<dyn Store> = Arc::new(oracle);
     equal_receipts_and_reads(&oracle, &store, BatchWriter::world_batches()).await?;
-    // One of the holders is alive all the time.
-    let (operator, life) = (ScopeAuthority::claim().issue_operator(), NodeLife::new("a", [1; 32]));
     for either in [&oracle, &store] {
-        let begun = either.begin_life(&operator, &life, Duration::from_hours(1)).await;
+        let begun = BatchWriter::begin_living_holder(&**either).await;
         begun.map_err(|error| format!("no life begins: {error}"))?;
     }
     for op in ops {

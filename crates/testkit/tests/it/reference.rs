@@ -244,6 +244,7 @@ fn random_sequences_reach_every_kind_of_answer() {
             for batch in BatchWriter::world_batches() {
                 assert!(matches!(oracle.commit(batch).await, CommitOutcome::Done(_)));
             }
+            BatchWriter::begin_living_holder(&oracle).await.expect("it begins");
             for op in &ops {
                 let Some(batch) = writer.batch_of_op(op) else { continue };
                 let claims = batch.claim.is_some();
@@ -271,6 +272,7 @@ fn random_sequences_reach_every_kind_of_answer() {
         "FeedMoved",
         "HandleTaken",
         "KeyTaken",
+        "LeaseLasts",
         "NotFound",
         "RunTerminal",
         "SequenceMoved",

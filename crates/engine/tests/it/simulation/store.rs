@@ -406,13 +406,14 @@ impl StoreWrapper for Weather {
         if let Some(session) = claimed {
             self.observe(tenant, session);
         }
-        let (chance, witness, lie) = (Arc::clone(&self.chance), Arc::clone(&self.witness), self.lie);
+        let (chance, witness) = (Arc::clone(&self.chance), Arc::clone(&self.witness));
+        let forgets = matches!(self.lie, Some(Lie::ForgetsSignals | Lie::ShowsOneSignal));
         Box::pin(async move {
             let mut answer = commit.await;
             if let (CommitOutcome::Done(_), Some(run)) = (&answer, stolen) {
                 witness.blame("J1", &format!("{run} was taken from a living process"));
             }
-            if let (CommitOutcome::Done(receipt), Some(Lie::ForgetsSignals)) = (&mut answer, lie) {
+            if let (CommitOutcome::Done(receipt), true) = (&mut answer, forgets) {
                 receipt.signals_last = 0;
             }
             for _ in 0..chance.below(4) {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use dromia_contracts::lease::NodeLife;
 use dromia_contracts::run::RunStatus;
-use dromia_contracts::runs::EnginePort as _;
+use dromia_contracts::runs::{EnginePort as _, RunEndMode};
 use dromia_contracts::runtime::{Runtime, TaskSpawner};
 use dromia_contracts::{BoxFuture, Digest};
 use dromia_engine::Engine;
@@ -188,6 +188,46 @@ fn a_dead_engines_runs_go_on_in_the_other_after_its_lease() {
         assert_eq!(nodes.wrong(), Vec::<String>::new(), "seed {seed}");
         assert!(nodes.world.witness.book().crashes == 0, "no crash was counted");
         assert_ne!(second.holder, nodes.first.holder);
+    }
+}
+
+#[test]
+fn a_run_is_ended_through_the_engine_that_does_not_hold_it() {
+    for seed in SEEDS {
+        let mut nodes = TwoNodes::new(seed, None);
+        let second = Node::start(&nodes.world, "b");
+        nodes.pass(4_000);
+        let first = nodes.first.engine.clone();
+        nodes.say(&first, 0);
+        nodes.pass(1);
+        let tenant = nodes.world.places[0].tenant;
+        let run = nodes.world.runs(tenant)[0].clone();
+        assert_eq!((run.head.status, run.holder), (RunStatus::Running, Some(nodes.first.holder)));
+        let end = second.engine.end_run(scope_of(tenant), run.id, RunEndMode::Cancel);
+        nodes.sim.block_on(end).expect("it ends").expect("nothing fails");
+        nodes.pass(6_000);
+        let run = nodes.world.runs(tenant)[0].clone();
+        assert_eq!((run.head.status, run.epoch), (RunStatus::Cancelled, 1), "seed {seed}");
+        assert_eq!(nodes.wrong(), Vec::<String>::new(), "seed {seed}");
+    }
+}
+
+#[test]
+fn an_agent_is_erased_though_the_other_engine_works_for_it() {
+    for seed in SEEDS {
+        let mut nodes = TwoNodes::new(seed, None);
+        let second = Node::start(&nodes.world, "b");
+        nodes.pass(4_000);
+        let first = nodes.first.engine.clone();
+        nodes.say(&first, 0);
+        nodes.pass(1);
+        let (tenant, agent) = (nodes.world.places[0].tenant, nodes.world.places[0].agent);
+        let deleted = second.engine.agent_delete(scope_of(tenant), agent);
+        nodes.sim.block_on(deleted).expect("it ends").expect("nothing fails");
+        nodes.pass(10_000);
+        assert_eq!(nodes.running(), 0, "seed {seed}");
+        assert_eq!(first.count_active_runs(), 0, "seed {seed}: its owner goes on");
+        assert_eq!(nodes.world.unsettled(), None, "seed {seed}");
     }
 }
 

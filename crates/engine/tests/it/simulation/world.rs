@@ -84,7 +84,7 @@ pub(crate) enum Lie {
     HalfImport,
     /// What is read again by its handle is told as the runtime's own fact.
     PastIsTrusted,
-    /// The store shows one signal of a run at a time.
+    /// The store shows one signal of a run at a time, and its receipts say of none.
     ShowsOneSignal,
     /// The store says of no run that it has a signal.
     ForgetsSignals,

@@ -4,16 +4,19 @@
 
 mod attempt;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPayer, BudgetPeriod, BudgetScope};
 use dromia_contracts::capability::{CapabilityRecord, CapabilityUse};
 use dromia_contracts::file::{FileLabel, FileLabels};
 use dromia_contracts::label::Label;
+use dromia_contracts::lease::NodeLife;
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     AnswerPut, BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, DeliveryPrepare, FileLabelsPut,
-    Mutation, NewEntry, RunTakeover, TenantCreate, TokenRevoke, WriteBatch,
+    Mutation, NewEntry, ReadError, RunTakeover, Store, TenantCreate, TokenRevoke, WriteBatch,
 };
 use dromia_contracts::{Actor, CapabilityId, DeliveryId, Digest, ItemId};
 
@@ -21,8 +24,8 @@ use self::attempt::agent_state;
 use super::place::{agent_id, id_of, tenant_id, token_id};
 use super::{AGENTS, SESSIONS, StoreOp, TENANTS, WorldPlace};
 use crate::conformance::scene::{
-    agent_create, inputs_taken, model_called, model_replied, new_input, run_append, run_completed,
-    run_failed, scene_time, session_open, shift_entries, signal_taken,
+    StoreScene, agent_create, inputs_taken, model_called, model_replied, new_input, run_append,
+    run_completed, run_failed, scene_time, session_open, shift_entries, signal_taken,
 };
 use crate::reference::ReferenceStore;
 
@@ -40,6 +43,12 @@ impl BatchWriter {
     /// Looks at an oracle, which must be given every batch before the next is asked for.
     pub fn new(oracle: ReferenceStore) -> Self {
         Self { oracle, minted: 0, hours: 0, history: Vec::new() }
+    }
+
+    /// Begins the life of the one holder that is alive as long as the world.
+    pub async fn begin_living_holder(store: &dyn Store) -> Result<(), ReadError> {
+        let (operator, life) = (StoreScene::node_operator(), NodeLife::new("a", [1; 32]));
+        store.begin_life(&operator, &life, Duration::from_hours(1)).await
     }
 
     /// Writes the batches that set the world up.

@@ -95,7 +95,7 @@ impl WriteBatch {
     pub fn owned_run(&self) -> Option<RunId> {
         let written = self.mutations.iter().rev().find_map(|mutation| match mutation {
             Mutation::RunAppend(append) => Some(append.run),
-            Mutation::RunTakeover(RunTakeover { run, .. }) => Some(*run),
+            Mutation::RunTakeover(by) => Some(by.run),
             _ => None,
         });
         self.claim.as_ref().map(|claim| claim.run).or(written)

@@ -41,9 +41,9 @@ BARS = {
     # The goal is of the features at the time of the review; what people got since then (a chat, revisions of agents, backups, contexts,
     # a configuration that changes live, answers in JSON, directories as workspaces and files by hand, suspended tenants, keys that make
     # any change repeatable, rights that are withdrawn from open calls, messages that join a turn, end it or are collected,
-    # tenants that are deleted, channels as a port with files as the second one) is above it. A change without a feature must not raise
-    # the limit.
-    "lines of code": (84_000, 126_850),
+    # tenants that are deleted, channels as a port with files as the second one, tasks that runs spawn and their trees, tools for some
+    # tenants and agents, lives with leases) is above it. A change without a feature must not raise the limit.
+    "lines of code": (84_000, 129_650),
     "lines of docs/architecture.md": (250, 250),
 }
 

@@ -13,7 +13,7 @@ pub struct TaskOrigin {
     pub run: RunId,
     /// The parent's call.
     pub call: CallId,
-    /// The parent's session, which is told of the task's end.
+    /// The parent's session, which hears of the task's end.
     pub session: SessionId,
     /// The parent's agent.
     pub agent: AgentId,

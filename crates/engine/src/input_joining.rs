@@ -1,7 +1,7 @@
 //! Which inputs of a session enter a turn together, by the policy that each names.
 //!
 //! Pure. Only plain messages of one author are joined: the rights and the typed words of a turn are those of one person, so
-//! an input of somebody else gets a turn of its own, and so does one that brings tools, results or a directory along.
+//! an input of another person gets a turn of its own, and so does one that brings tools, results or a directory along.
 //! Nothing is passed over: what waits before an input enters with it.
 
 use dromia_contracts::Actor;

@@ -2,7 +2,7 @@
 //!
 //! A *turn* answers its session. A *worker* makes one approved call beside the turns and tells the session that asked for
 //! it. A *task* does what a call of another run asked for and tells the session of that run. The message about an end is
-//! part of the commit of the terminal entry, so no end is forgotten and none is told twice.
+//! part of the commit of the terminal entry, so no end is forgotten and none is reported twice.
 
 use bytes::Bytes;
 use dromia_contracts::approval::ApprovedCall;

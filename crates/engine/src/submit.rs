@@ -355,7 +355,7 @@ impl<'a> InputSubmission<'a> {
         Ok(found.and_then(|session| session.head.active))
     }
 
-    /// Returns the turn that holds a session, if the same person speaks in it: nobody ends another person's turn by a message.
+    /// Returns the turn that holds a session, if the same person speaks in it: a message ends no turn of another person.
     async fn own_active_run(
         &self,
         scope: &Scope,

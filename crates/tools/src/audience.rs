@@ -31,7 +31,7 @@ pub(crate) struct AgentName {
 }
 
 impl ToolAudience {
-    /// Returns whether it leaves nobody out.
+    /// Returns whether it is for every agent.
     pub fn is_everybody(&self) -> bool {
         matches!(self, Self::Everybody)
     }

@@ -42,7 +42,7 @@ impl Toolbox {
         pieces: &dyn CallProgressSink,
     ) -> Result<ToolOutput, String> {
         let tool = BuiltinTool::find_by_name(&call.tool);
-        // Read anew for each call: an agent that lost a tool lost it at once.
+        // Read again for each call: an agent that lost a tool lost it at once.
         let external = self.find_external(&context.scope, context.agent, &call.tool).await;
         let external = external.map_err(|_| "the store did not answer; nothing was done".to_owned())?;
         if tool.is_none() && external.is_none() {

@@ -346,7 +346,7 @@ fn commands_of_the_chat_work_through_the_api() {
         ("/model nosuch\r", "there is no model"),
         ("/model defalt\r", "did you mean default?"),
         ("/model def\t\r", "uses the model default already"),
-        ("/model default\r", "revision"),
+        ("/model default\r", "already"),
         ("/output\r", "no call of this chat has ended yet"),
         ("/approve\r", "no call waits for approval"),
         ("/agent\r", "ops"),

@@ -147,8 +147,8 @@ const GUARDS: [Guard; 56] = [
     ),
     guard(
         "labels",
-        "engine/src/owner/session_notice.rs",
-        "result_as_input(part, self.story.taint.by_hand)",
+        "engine/src/run_kinds.rs",
+        "map(|part| result_as_input(part, led_to))",
         "a_result_that_forgets_its_callers_label_is_caught",
     ),
     guard(
@@ -256,7 +256,7 @@ const GUARDS: [Guard; 56] = [
     guard(
         "asking",
         "engine/src/approvals/rules.rs",
-        "self.read_rule(&exact",
+        "self.read_rule(tools, &exact",
         "a_rule_of_a_session_for_a_shell_is_caught",
     ),
     guard(

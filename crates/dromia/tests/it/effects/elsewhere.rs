@@ -53,6 +53,7 @@ pub(super) const TESTS: &[(&str, &str, &str)] = &[
         "receivers.rs",
         "every_bad_receiver_ends_typed_after_exactly_the_declared_attempts",
     ),
+    ("channels.NAME.when_busy", "file_channel.rs", "a_channel_says_what_its_messages_do_during_a_turn"),
     ("context.tainted_past", "past.rs", "foreign_text_taints_a_later_turn_that_reads_it"),
     ("egress.private_tools", "egress.rs", "an_agent_reaches_granted_open_hosts_but_never_its_server"),
     (
@@ -93,7 +94,17 @@ pub(super) const TESTS: &[(&str, &str, &str)] = &[
     ("roles.NAME.scopes", "rights.rs", "a_role_of_the_file_is_a_role_of_tokens"),
     ("tenants.NAME.budgets", "budgets.rs", "a_declared_budgets_next_step_names_its_key_and_works"),
     ("tenants.NAME.trust", "programs.rs", "a_program_of_a_hostile_tenant_runs_in_a_guest"),
+    (
+        "tools.external.NAME.agents",
+        "catalogues.rs",
+        "an_edited_tool_is_listed_for_its_agents_within_two_seconds",
+    ),
     ("tools.external.NAME.secret", "external.rs", "an_agent_never_sees_the_secret_of_an_external_tool"),
+    (
+        "tools.external.NAME.tenants",
+        "catalogues.rs",
+        "a_tool_of_another_tenant_is_refused_as_one_that_nobody_has",
+    ),
     ("tools.external.NAME.timeout_ms", "external.rs", "an_agent_never_sees_the_secret_of_an_external_tool"),
     ("tools.external.NAME.url", "external.rs", "an_agent_never_sees_the_secret_of_an_external_tool"),
     ("tools.message_hops_max", "hops.rs", "a_chain_that_nothing_bounds_is_caught"),

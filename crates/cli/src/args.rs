@@ -48,7 +48,8 @@ pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDe
 pub use self::file::{FileCommand, GetFile, ListFiles, PutFile};
 pub use self::id::{IdReference, ListedId, NEWEST};
 pub use self::run::{
-    CostCommand, CostSummary, ExportRun, ListRuns, NewestRunName, RunCommand, RunName, ShowRun, WatchRun,
+    CostCommand, CostSummary, ExportRun, ListRuns, NewestRunName, RunCommand, RunName, RunTreeName, ShowRun,
+    WatchRun,
 };
 pub use self::secret::{RotateSecret, SecretCommand, SecretName, SetSecret};
 pub use self::session::{ExportSession, ImportSession, SessionCommand, SessionName};

@@ -209,10 +209,13 @@ async fn answer_waiters_of_lost_runs(core: &Arc<EngineCore>) -> Result<(), ReadE
                 }
             }
             Some(row) => {
-                let outcome = RunOutcomes::new(core).read_outcome(&scope, &row).await;
+                let (outcome, taken) = match RunOutcomes::new(core).read_outcome(&scope, &row).await {
+                    Ok((outcome, taken)) => (Ok(outcome), taken),
+                    Err(fault) => (Err(fault), next.items),
+                };
                 let (seq, status) = (row.last_seq, row.head.status);
                 core.hub.publish(next.run, || LiveEvent::Committed { seq, status });
-                core.hub.resolve_waiters(&next.items, &outcome);
+                core.hub.resolve_waiters(&taken, &outcome);
                 core.hub.end_watch(next.run);
             }
             // It never began: its input waits still, and so do they.

@@ -57,7 +57,7 @@ impl<'a> RunOutcomes<'a> {
         if !row.head.status.is_terminal() {
             return Ok(None);
         }
-        let outcome = self.read_outcome(scope, &row).await?;
+        let (outcome, _) = self.read_outcome(scope, &row).await?;
         Ok(Some(Box::pin(std::future::ready(Ok(outcome)))))
     }
 
@@ -113,8 +113,12 @@ impl<'a> RunOutcomes<'a> {
         }
     }
 
-    /// Reads how a run that has ended ended.
-    pub(crate) async fn read_outcome(&self, scope: &Scope, row: &RunRecord) -> Result<RunOutcome, Fault> {
+    /// Reads how a run that has ended ended, and which items it took: an owner that was lost may have been about to take more.
+    pub(crate) async fn read_outcome(
+        &self,
+        scope: &Scope,
+        row: &RunRecord,
+    ) -> Result<(RunOutcome, Vec<ItemId>), Fault> {
         let journal = read_journal(&*self.core.ports.store, scope, row.id).await.map_err(read_fault)?;
         let mut story = ConversationTranscript::new(0);
         let mut state = RunState::default();
@@ -126,13 +130,14 @@ impl<'a> RunOutcomes<'a> {
                 .add_entry(&entry, stored.body.as_deref())
                 .map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))?;
         }
-        Ok(RunOutcome {
+        let outcome = RunOutcome {
             run: row.id,
             last_seq: row.last_seq,
             head: row.head,
             reply: answer_parts(row.head.status, &story).map(<[ContentPart]>::to_vec),
             failure: state.failure_fault(),
-        })
+        };
+        Ok((outcome, state.taken_items()))
     }
 }
 

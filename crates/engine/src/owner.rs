@@ -122,7 +122,7 @@ impl RunOwner {
                 self.core.hub.note_lost_run(
                     self.identity.scope.tenant(),
                     self.identity.run,
-                    &self.identity.items,
+                    &self.state.taken_items(),
                 );
                 self.core.request_rescan();
             }

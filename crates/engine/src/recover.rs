@@ -146,8 +146,7 @@ async fn take_over(
     let signals = store
         .inbox_items(scope, InboxOwner::Run(id), state.signals_taken, PageRequest::<ItemId>::LIMIT_MAX)
         .await?;
-    let mut items = state.started.as_ref().map(|started| started.items.clone()).unwrap_or_default();
-    items.extend(&state.joined);
+    let items = state.taken_items();
     let author = told.author.clone().unwrap_or_else(|| scope.actor().clone());
     let identity = RunIdentity {
         scope: scope.clone(),

@@ -322,6 +322,12 @@ impl RunState {
         calls.get(id.index as usize).filter(|_| *step == id.step)
     }
 
+    /// Lists what the run took, in the order in which it took it.
+    pub fn taken_items(&self) -> Vec<ItemId> {
+        let began = self.started.iter().flat_map(|started| &started.items);
+        began.chain(&self.joined).copied().collect()
+    }
+
     /// Returns the position of the last input that the run took.
     pub fn inputs_end(&self) -> u64 {
         let began = self.started.as_ref().map_or(0, |started| started.after + started.items.len() as u64);

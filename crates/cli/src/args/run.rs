@@ -32,7 +32,7 @@ pub enum RunCommand {
     Why(NewestRunName),
     /// Show the tasks that a run spawned, as a tree with costs
     #[command(after_help = "Examples:\n  dromia run tree\n  dromia run tree 3f9a1c72 -o json")]
-    Tree(NewestRunName),
+    Tree(RunTreeName),
     /// Continue a yielded run, or release a held one
     #[command(after_help = "Examples:\n  dromia run resume 3f9a1c72")]
     Resume(RunName),
@@ -87,6 +87,14 @@ pub struct EndRun {
 #[derive(Debug, Clone, Args)]
 pub struct NewestRunName {
     /// Its id, the first or last digits of it, or @last~1 [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<IdReference<RunId>>,
+}
+
+/// A run of a tree, by id, or the newest tree.
+#[derive(Debug, Clone, Args)]
+pub struct RunTreeName {
+    /// Its id, the first or last digits of it, or @last~1 [default: the newest with tasks]
     #[arg(value_name = "ID")]
     pub id: Option<IdReference<RunId>>,
 }

@@ -87,8 +87,8 @@ pub(super) async fn run(
             Ok(CommandExit::Done)
         }
         args::RunCommand::Tree(name) => {
-            let run = cli.resolve_or_newest(name.id, output).await?;
-            tree::print_tree(cli, run, output).await
+            let named = cli.resolve_option(name.id, output).await?;
+            tree::print_tree(cli, named, output).await
         }
         args::RunCommand::Resume(name) => {
             let id = cli.resolve_id(name.id, output).await?;

@@ -34,7 +34,7 @@ impl RunOwner {
                 run: self.identity.run,
                 status,
                 actor: self.identity.author.clone(),
-                items: self.identity.items.clone(),
+                items: self.state.taken_items(),
                 text: answer_parts(status, &self.story).map(parts_text).unwrap_or_default(),
                 truncated: false,
                 failure,

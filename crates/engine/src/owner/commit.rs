@@ -92,7 +92,7 @@ impl RunOwner {
                 reply: answer_parts(self.state.status(), &self.story).map(<[ContentPart]>::to_vec),
                 failure: self.state.failure_fault(),
             };
-            self.core.hub.resolve_waiters(&self.identity.items, &Ok(outcome));
+            self.core.hub.resolve_waiters(&self.state.taken_items(), &Ok(outcome));
             self.core.hub.end_watch(self.identity.run);
         }
         // The commit that ended the run may have been an earlier one: a transactional call commits its own end.

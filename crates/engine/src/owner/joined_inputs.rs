@@ -24,7 +24,6 @@ impl RunOwner {
             return Ok(());
         }
         let items: Vec<_> = waiting.iter().map(|item| item.id).collect();
-        self.identity.items.extend(&items);
         self.decide_next(DecisionInput::InputsJoined(items));
         for item in &waiting {
             // Each was read a moment ago to see whether it joins.

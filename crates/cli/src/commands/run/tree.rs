@@ -1,7 +1,7 @@
 //! `run tree`: the tasks that a run spawned, each below the run that spawned it.
 
-use dromia_api::RunId;
-use dromia_api::run::{RunTree, RunTreeNode};
+use dromia_api::run::{RunResource, RunTree, RunTreeNode};
+use dromia_api::{ListPage, RunId};
 
 use super::super::Cli;
 use super::super::agent_names::AgentHandles;
@@ -11,12 +11,19 @@ use crate::output::{CommandOutput, RowStyle, format_known_cost};
 
 const HEADS: [&str; 7] = ["run", "status", "agent", "cost", "total", "in", "out"];
 
+/// How many of the newest runs are looked through for one with tasks.
+const RUNS_LOOKED_AT: u32 = 16;
+
+/// Prints the tree of a run; without one, of the newest run that spawned a task or is one.
 pub(super) async fn print_tree(
     cli: &Cli<'_>,
-    run: RunId,
+    named: Option<RunId>,
     output: &mut CommandOutput<'_>,
 ) -> Outcome<CommandExit> {
-    let tree: RunTree = cli.client.get(&format!("/v1/runs/{run}/tree")).await?;
+    let tree = match named {
+        Some(run) => fetch_tree(cli, run).await?,
+        None => find_newest_tree(cli, output).await?,
+    };
     if output.is_json() {
         output.print_document(&tree)?;
         return Ok(CommandExit::Done);
@@ -32,6 +39,23 @@ pub(super) async fn print_tree(
         output.print_notice("the tree has more tasks than were read; the totals do not contain them")?;
     }
     Ok(CommandExit::Done)
+}
+
+async fn fetch_tree(cli: &Cli<'_>, run: RunId) -> Outcome<RunTree> {
+    cli.client.get(&format!("/v1/runs/{run}/tree")).await
+}
+
+/// The newest run may be the turn that hears of a task's end, which has no tasks itself. Where no run has any, the newest is meant.
+async fn find_newest_tree(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outcome<RunTree> {
+    let newest: RunId = cli.resolve_or_newest(None, output).await?;
+    let runs: ListPage<RunResource> = cli.client.get(&format!("/v1/runs?limit={RUNS_LOOKED_AT}")).await?;
+    for run in runs.items {
+        let tree = fetch_tree(cli, run.id).await?;
+        if tree.nodes.len() > 1 {
+            return Ok(tree);
+        }
+    }
+    fetch_tree(cli, newest).await
 }
 
 /// The cells of a node. A task that waits for a run is shown by its session.

@@ -204,9 +204,12 @@ impl<'context> CommandOutput<'context> {
         self.print_line(&text)
     }
 
-    /// Prints one line, or several.
+    /// Prints one line, or several. A terminal gets lines that are broken between words; a pipe gets them as they are.
     pub fn print_line(&mut self, text: &str) -> Outcome {
-        self.print_text(text)?;
+        match self.context.columns.filter(|_| self.context.out_is_terminal) {
+            Some(columns) => self.print_text(&wrap_text(text, columns.into(), ""))?,
+            None => self.print_text(text)?,
+        }
         self.write_bytes(b"\n")
     }
 

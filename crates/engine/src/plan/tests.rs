@@ -21,9 +21,9 @@ use super::*;
 
 /// Tools that take any JSON object; `pay` and `mail.send` lead somewhere, `look` does not and tells records of somebody's own.
 #[derive(Debug)]
-struct Shelf(ToolCatalogue);
+struct PlannedToolHost(ToolCatalogue);
 
-impl Shelf {
+impl PlannedToolHost {
     fn new() -> Self {
         let roles = [
             ("sum", ArgumentRole::Amount),
@@ -60,7 +60,7 @@ impl Shelf {
     }
 }
 
-impl ToolHost for Shelf {
+impl ToolHost for PlannedToolHost {
     fn shared_catalogue(&self) -> ToolCatalogue {
         self.0.clone()
     }
@@ -191,7 +191,7 @@ fn prepared(tool: &str, arguments: &Value) -> PreparedCall {
         tool: tool.to_owned(),
         arguments: arguments.to_string(),
     };
-    Shelf::new().run_tools().prepare_call(&call).expect("it is a call")
+    PlannedToolHost::new().run_tools().prepare_call(&call).expect("it is a call")
 }
 
 /// How a call stands: `None` while the plan is open.
@@ -202,7 +202,7 @@ fn stands(story: &ConversationTranscript, tool: &str, arguments: &Value) -> Opti
 }
 
 fn stands_with(story: &ConversationTranscript, tool: &str, arguments: &Value) -> CallProvenance {
-    plan_provenance(story, Shelf::new().run_tools(), &prepared(tool, arguments))
+    plan_provenance(story, PlannedToolHost::new().run_tools(), &prepared(tool, arguments))
 }
 
 #[test]
@@ -252,7 +252,10 @@ fn a_plan_holds_exactly_the_calls_of_clean_steps() {
         assert_eq!(stands(&story, tool, &arguments), Some(is_in), "{tool} {arguments}");
     }
     let call = prepared("look", &json!({}));
-    assert_eq!(plan_provenance(&story, Shelf::new().run_tools(), &call).tools, ["look", "mail.send", "pay"]);
+    assert_eq!(
+        plan_provenance(&story, PlannedToolHost::new().run_tools(), &call).tools,
+        ["look", "mail.send", "pay"]
+    );
 }
 
 #[test]
@@ -276,7 +279,10 @@ fn a_declared_plan_counts_when_accepted_in_a_clean_step() {
         assert_eq!(stands(&story, tool, &json!({ "to": to })), Some(is_in), "{tool} {to}");
     }
     let call = prepared("look", &json!({}));
-    assert_eq!(plan_provenance(&story, Shelf::new().run_tools(), &call).tools, ["look", "mail.send", "pay"]);
+    assert_eq!(
+        plan_provenance(&story, PlannedToolHost::new().run_tools(), &call).tools,
+        ["look", "mail.send", "pay"]
+    );
 }
 
 #[test]
@@ -286,7 +292,7 @@ fn a_refused_call_is_unplanned_but_one_queued_is_planned() {
     tell(&mut story, &ended(1, 0, CallStatus::Ok, Label::OUTSIDE));
     let waits = CallId { step: 1, index: 1 };
     let own = PreparedCall { id: waits, ..prepared("pay", &json!({"to": "bob", "id": "7", "again": true})) };
-    let own = plan_provenance(&story, Shelf::new().run_tools(), &own);
+    let own = plan_provenance(&story, PlannedToolHost::new().run_tools(), &own);
     assert!(own.in_plan, "it was asked for before");
     assert_eq!(own.planned, ["again", "id", "to"], "as it is");
     assert_eq!(stands(&story, "pay", &json!({"to": "bob"})), Some(false), "and once");
@@ -380,7 +386,7 @@ fn a_plan_that_counts_nothing_is_caught() {
     let to_bob = json!({"to": "bob"});
     let mut story = planned(&json!({"pay": {"to": ["bob"]}}));
     step(&mut story, 3, &[("pay", to_bob.clone())], CallStatus::Ok, Label::OUTSIDE);
-    let (host, call) = (Shelf::new(), prepared("pay", &to_bob));
+    let (host, call) = (PlannedToolHost::new(), prepared("pay", &to_bob));
     let read = |before| {
         TurnPlan::from_transcript(&story, host.run_tools(), &KnownRecords::default(), before)
             .contains_call(&call, &host.0)
@@ -485,7 +491,7 @@ fn a_typed_bound_allows_no_amount_that_was_not_typed() {
 #[test]
 fn a_plan_that_hears_no_typed_amount_is_caught() {
     let story = paying_up_to_60("Pay bob 60 for the rent.");
-    let (host, call) = (Shelf::new(), prepared("pay", &json!({"to": "bob", "sum": 1})));
+    let (host, call) = (PlannedToolHost::new(), prepared("pay", &json!({"to": "bob", "sum": 1})));
     let binds = |typed: &[f64]| {
         let mut plan = TurnPlan { typed_numbers: typed.to_vec(), ..TurnPlan::default() };
         let declared = r#"{"tools": {"pay": {"to": ["bob"], "amount_max": 60}}}"#;
@@ -553,7 +559,7 @@ fn check_sensitivity(
 ) -> Result<(), String> {
     let mut story = asked(Label::ACTOR_TEXT).by_handles();
     let find = |story: &ConversationTranscript, expected: &[&str], when: &str| {
-        let found = sources(story, Shelf::new().run_tools());
+        let found = sources(story, PlannedToolHost::new().run_tools());
         if found == expected { Ok(()) } else { Err(format!("{found:?} {when}")) }
     };
     step(&mut story, 1, &[("look", json!({}))], CallStatus::Ok, Label::OUTSIDE);
@@ -621,7 +627,7 @@ proptest! {
         for (number, label) in (1..).zip(labels) {
             let calls = [("pay", json!({"to": format!("d{number}")}))];
             step(&mut story, number, &calls, CallStatus::Ok, label);
-            let plan = TurnPlan::from_transcript(&story, Shelf::new().run_tools(), &KnownRecords::default(), LAST);
+            let plan = TurnPlan::from_transcript(&story, PlannedToolHost::new().run_tools(), &KnownRecords::default(), LAST);
             match &frozen {
                 Some(known) => {
                     prop_assert!(story.taint.is_frozen());
@@ -653,7 +659,7 @@ proptest! {
                 tell(&mut live, entry);
                 tell(&mut again, entry);
             }
-            let read = |story| TurnPlan::from_transcript(story, Shelf::new().run_tools(), &KnownRecords::default(), LAST);
+            let read = |story| TurnPlan::from_transcript(story, PlannedToolHost::new().run_tools(), &KnownRecords::default(), LAST);
             prop_assert_eq!(read(&live), read(&again));
             prop_assert_eq!(live.taint.is_closed(), again.taint.is_closed());
         }

@@ -1,4 +1,6 @@
 //! The end of a run on request, alone or with the tasks below it.
+//!
+//! A task that is spawned while its tree ends is spared: nothing here waits for a run to have ended.
 
 use axum::Json;
 use axum::extract::State;

@@ -20,7 +20,7 @@ use crate::client::{full, request};
 use crate::fake::audit::Ledger;
 use crate::fake::capabilities::Cabinet;
 use crate::fake::line::Line;
-use crate::fake::tools::Shelf;
+use crate::fake::tools::FakeToolHost;
 use crate::fake::vault::Locker;
 use crate::fake::{Rooms, StoppedClock, Tasks, outgoing};
 use crate::world::World;
@@ -35,7 +35,7 @@ pub(crate) fn ports() -> GatewayPorts {
         life: Arc::new(NodeLife::new("test", [1; 32])),
     };
     let outbox = outgoing::outbox(rooms.clone(), runtime.clone(), Arc::default());
-    let shelf = Arc::new(Shelf::default());
+    let shelf = Arc::new(FakeToolHost::default());
     let audit = Arc::new(Ledger(rooms.clone()));
     GatewayPorts {
         store: rooms.clone(),

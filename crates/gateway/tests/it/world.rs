@@ -37,7 +37,7 @@ use crate::fake::audit::Ledger;
 use crate::fake::capabilities::Cabinet;
 use crate::fake::line::Line;
 use crate::fake::outgoing::OneKey;
-use crate::fake::tools::Shelf;
+use crate::fake::tools::FakeToolHost;
 use crate::fake::vault::Locker;
 use crate::fake::{Rooms, Tasks, outgoing};
 
@@ -97,7 +97,7 @@ impl World {
         let authority = ScopeAuthority::claim();
         let keys = Arc::new(OneKey::default());
         let outbox = outgoing::outbox(rooms.clone(), runtime.clone(), keys.clone());
-        let shelf = Arc::new(Shelf::default());
+        let shelf = Arc::new(FakeToolHost::default());
         let audit = Arc::new(Ledger(rooms.clone()));
         let line = Arc::new(Line::default());
         let ports = GatewayPorts {

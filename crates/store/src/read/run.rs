@@ -112,26 +112,14 @@ pub(crate) fn list_runs(
 
 /// Lists runs that have not ended, of every tenant.
 pub(crate) fn list_open_runs(db: &Connection, page: PageRequest<(TenantId, RunId)>) -> Found<Vec<OpenRun>> {
-    let (tenant, run) = match &page.after {
-        Some((tenant, run)) => (&tenant.as_bytes()[..], &run.as_bytes()[..]),
-        None => (&FIRST[..], &FIRST[..]),
-    };
-    let mut select = db.prepare_cached(concat!(
+    let query = concat!(
         "SELECT tenant, ",
         run_columns!(),
         " FROM runs INDEXED BY runs_open WHERE status <= 2 AND (tenant, run) > (?1, ?2) AND ",
         there!(),
         " ORDER BY tenant, run LIMIT ?3"
-    ))?;
-    let runs = select
-        .query_map(params![tenant, run, page_limit(&page)], |row| {
-            Ok(OpenRun {
-                tenant: TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
-                run: StoredRun::from_row(row, 1)?.run,
-            })
-        })?
-        .collect::<Result<_, _>>()?;
-    Ok(runs)
+    );
+    list_page(db, query, &page)
 }
 
 /// Lists open runs with a signal that no entry took, of every tenant.
@@ -139,11 +127,7 @@ pub(crate) fn list_signalled_runs(
     db: &Connection,
     page: PageRequest<(TenantId, RunId)>,
 ) -> Found<Vec<OpenRun>> {
-    let (tenant, run) = match &page.after {
-        Some((tenant, run)) => (&tenant.as_bytes()[..], &run.as_bytes()[..]),
-        None => (&FIRST[..], &FIRST[..]),
-    };
-    let mut select = db.prepare_cached(concat!(
+    let query = concat!(
         "SELECT tenant, ",
         run_columns!(),
         " FROM runs INDEXED BY runs_signalled WHERE status <= 2 AND signals_last > signals_taken \
@@ -151,9 +135,19 @@ pub(crate) fn list_signalled_runs(
          AND EXISTS (SELECT 1 FROM agents a WHERE a.tenant = runs.tenant AND a.agent = runs.agent AND a.state <> 3) AND ",
         there!(),
         " ORDER BY tenant, run LIMIT ?3"
-    ))?;
-    let runs = select
-        .query_map(params![tenant, run, page_limit(&page)], |row| {
+    );
+    list_page(db, query, &page)
+}
+
+/// Reads one page of runs of every tenant: `?1` and `?2` are the last run of the page before, `?3` is the bound.
+fn list_page(db: &Connection, query: &str, page: &PageRequest<(TenantId, RunId)>) -> Found<Vec<OpenRun>> {
+    let (tenant, run) = match &page.after {
+        Some((tenant, run)) => (&tenant.as_bytes()[..], &run.as_bytes()[..]),
+        None => (&FIRST[..], &FIRST[..]),
+    };
+    let runs = db
+        .prepare_cached(query)?
+        .query_map(params![tenant, run, page_limit(page)], |row| {
             Ok(OpenRun {
                 tenant: TenantId::from_bytes(column_codes::read_bytes(row, 0)?),
                 run: StoredRun::from_row(row, 1)?.run,

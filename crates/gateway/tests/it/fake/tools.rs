@@ -18,11 +18,11 @@ use dromia_contracts::{AgentId, BoxFuture, Digest, Fault, Scope, TenantId};
 
 /// Tools that describe themselves and are never called.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct FakeToolHost {
     descriptors: Vec<ToolDescriptor>,
 }
 
-impl Default for Shelf {
+impl Default for FakeToolHost {
     fn default() -> Self {
         let tool = |name: &str, effect| ToolDescriptor {
             name: name.to_owned(),
@@ -38,7 +38,7 @@ impl Default for Shelf {
     }
 }
 
-impl ToolHost for Shelf {
+impl ToolHost for FakeToolHost {
     fn shared_catalogue(&self) -> ToolCatalogue {
         ToolCatalogue::from_builtins(self.descriptors.clone())
     }
@@ -74,7 +74,7 @@ impl ToolHost for Shelf {
     }
 }
 
-impl Gate for Shelf {
+impl Gate for FakeToolHost {
     fn call_sink(&self, call: &PreparedCall) -> EffectSink {
         if call.network == Some(NetworkAccess::Proxy) { EffectSink::Outside } else { EffectSink::Inside }
     }
@@ -117,7 +117,7 @@ impl Gate for Shelf {
     }
 }
 
-impl WorkspaceFiles for Shelf {
+impl WorkspaceFiles for FakeToolHost {
     fn list_names<'a>(
         &'a self,
         workspace: AgentWorkspace<'a>,

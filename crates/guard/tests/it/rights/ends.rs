@@ -1,6 +1,7 @@
 //! When a capability counts no more: taken back, with its time, and with the agent that handed it on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dromia_contracts::agent::AgentState;
@@ -186,4 +187,60 @@ async fn a_running_call_learns_that_its_capability_expires() {
 async fn a_call_that_outlives_its_capability_is_caught() {
     let problem = check_expiry_of_running_call(true).await;
     assert_eq!(problem, Err("a call runs on after its capability has expired".to_owned()));
+}
+
+/// A clock that moves on behind one of its reads, as the time does for a process that must wait for a processor.
+#[derive(Debug)]
+struct SteppingClock {
+    below: ManualClock,
+    /// How many reads come before the step.
+    reads: AtomicUsize,
+}
+
+impl Clock for SteppingClock {
+    fn now(&self) -> Timestamp {
+        let now = self.below.now();
+        let before = self.reads.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if before == Ok(1) {
+            self.below.advance(Duration::from_secs(2));
+        }
+        now
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
+        self.below.sleep_until(at)
+    }
+
+    fn monotonic_now(&self) -> Duration {
+        self.below.monotonic_now()
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        self.below.sleep(wait)
+    }
+}
+
+/// The wait judges and then sets its timer. A capability that expires between any two looks at the clock ends the call.
+#[tokio::test]
+async fn a_capability_that_expires_before_the_timer_is_set_ends_its_call() {
+    // Before the judgement and in it: the timer reads no clock.
+    for read in 1..=2 {
+        let mut fixture = RightsFixture::new().await;
+        let clock = Arc::new(SteppingClock { below: fixture.clock.clone(), reads: AtomicUsize::new(0) });
+        let runtime = Runtime { clock: Arc::clone(&clock) as _, ..tokio_runtime_seeded(7) };
+        let store = Arc::clone(&fixture.scene.store);
+        let vault = Arc::new(StoreVault::new(Arc::clone(&store), Arc::new(Keys(7)), runtime.clone()));
+        fixture.capabilities = Arc::new(StoreCapabilities::new(store, vault, runtime));
+        fixture.gate = GrantGate::new(shipped()).with_capabilities(fixture.capabilities.live_capabilities());
+        fixture.make(None, 0, &["file:write:docs"], Some(30)).await.expect("granted");
+        let (scope, grants, call) = (fixture.scope(), fixture.words(0).await, write("docs/a"));
+        fixture.clock.advance(Duration::from_secs(29));
+        clock.reads.store(read, Ordering::SeqCst);
+        let mut withdrawn = fixture.gate.await_withdrawal(&scope, &grants, &call);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut learned = || withdrawn.as_mut().poll(&mut context).is_ready();
+        let has_learned = learned() || learned();
+        assert_eq!(clock.reads.load(Ordering::SeqCst), 0, "read {read}: the clock did not move");
+        assert!(has_learned, "read {read}: the call runs on after its capability has expired");
+    }
 }

@@ -1,7 +1,7 @@
 //! The lease of this life of the process, and which other lives hold one.
 //!
-//! The janitor renews the lease and looks at the others. What another living process holds is none of this engine's
-//! business, whatever its own memory says; once that lease has ended, the scan for lost runs finds what it held.
+//! The janitor renews the lease and reads the others. This engine leaves alone what another living process holds, whatever its
+//! own memory says; once that lease has ended, the scan for lost runs finds what it held.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

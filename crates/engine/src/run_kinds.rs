@@ -104,7 +104,7 @@ impl EndedRun<'_> {
             RunStatus::Completed => {
                 "was approved and then denied before it could start, for this reason".to_owned()
             }
-            status => format!("was approved, and its run is {}{}", status.as_str(), self.failure_text()),
+            _ => format!("was approved, and its run {}", self.end_text()),
         };
         let text = format!(
             "The call {} of {} that waited for approval ({}) {end}. {ran} in {}.",
@@ -118,7 +118,7 @@ impl EndedRun<'_> {
     fn task_parts(&self, task: &TaskOrigin) -> Vec<ContentPart> {
         let end = match self.state.status() {
             RunStatus::Completed => "is done; its result follows".to_owned(),
-            status => format!("is not done: its run is {}{}", status.as_str(), self.failure_text()),
+            _ => format!("is not done: its run {}", self.end_text()),
         };
         let (call, run, session) = (task.call, self.run, self.session);
         let text = format!("The task of your call {call} {end}. It ran as {run} in {session}.");
@@ -137,8 +137,15 @@ impl EndedRun<'_> {
         parts
     }
 
-    fn failure_text(&self) -> String {
-        self.state.failure_fault().map(|fault| format!(": {}", fault.message)).unwrap_or_default()
+    /// Says how a run ended that did not complete, and why.
+    fn end_text(&self) -> String {
+        let end = match self.state.status() {
+            RunStatus::Failed => "failed",
+            RunStatus::Cancelled => "was cancelled",
+            RunStatus::Yielded => "stopped at a limit and can be resumed",
+            RunStatus::Running | RunStatus::Parked | RunStatus::Held | RunStatus::Completed => "ended",
+        };
+        self.state.failure_fault().map_or_else(|| end.to_owned(), |fault| format!("{end}: {}", fault.message))
     }
 }
 

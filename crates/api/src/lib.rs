@@ -23,6 +23,7 @@ pub mod overview;
 pub mod run;
 pub mod secret;
 pub mod session;
+pub mod session_context;
 pub mod status;
 pub mod task;
 pub mod tenant;

@@ -52,7 +52,9 @@ pub use self::run::{
     WatchRun,
 };
 pub use self::secret::{RotateSecret, SecretCommand, SecretName, SetSecret};
-pub use self::session::{ExportSession, ImportSession, SessionCommand, SessionName};
+pub use self::session::{
+    ArchiveCommand, CompactSession, ExportSession, ImportSession, SessionCommand, SessionName, ShowArchive,
+};
 pub use self::tenant::{CreateTenant, CreateToken, NamedTenant, TenantCommand, TokenCommand, TokenName};
 pub use self::tool::{CallTool, TestTool, ToolCommand, ToolName};
 use self::value::parse_duration;

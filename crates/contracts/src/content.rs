@@ -122,7 +122,15 @@ impl ContentPart {
         }
     }
 
-    /// Returns whether the part is a picture.
+    /// Counts the bytes of the text, or of the picture as it is sent.
+    pub fn byte_count(&self) -> usize {
+        match self {
+            Self::Text { text, .. } => text.len(),
+            Self::Image { data, .. } => data.len(),
+        }
+    }
+
+    /// Returns whether it is a picture.
     pub fn is_image(&self) -> bool {
         match self {
             Self::Text { .. } => false,

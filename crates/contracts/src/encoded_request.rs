@@ -33,9 +33,13 @@ pub struct RequestEncoding {
     /// The field that carries the most tokens of the answer, where the form leaves a choice and it is not the usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
-    /// How many turns of the conversation are left out at its beginning, so that the rest fits the model's window.
+    /// How many turns of the conversation are left out at its beginning, behind a summary, so that the rest fits the model's
+    /// window.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u32,
+    /// How many turns of the rest, counted from its beginning, have a handle in the place of each long result.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shortened: u32,
     /// How untrusted content of earlier turns is shown. It is written only where a handle replaces something.
     #[serde(default, skip_serializing_if = "is_whole")]
     pub tainted_past: TaintedPast,
@@ -63,6 +67,11 @@ impl RequestEncoding {
     /// Returns whether what is written so leaves this process.
     pub fn leaves_process(&self) -> bool {
         !self.form.starts_with(FORM_WITHIN)
+    }
+
+    /// Returns whether a part of the conversation is not in the request, so that the model may want to read it.
+    pub fn leaves_words_out(&self) -> bool {
+        self.left_out > 0 || self.shortened > 0
     }
 }
 
@@ -160,6 +169,7 @@ mod tests {
             whole: false,
             limit: None,
             left_out: 0,
+            shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
         };
@@ -176,6 +186,7 @@ mod tests {
             whole: false,
             limit: None,
             left_out: 0,
+            shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
         };
@@ -191,6 +202,7 @@ mod tests {
             whole: true,
             limit: Some("max_completion_tokens".to_owned()),
             left_out: 4,
+            shortened: 2,
             tainted_past: TaintedPast::Handle,
             ..usual
         };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::busy_policy::BusyPolicy;
 use crate::client::{ClientOptions, ClientToolResults};
+use crate::compaction::CompactionRange;
 use crate::content::InputMessage;
 use crate::transcript::TranscriptTurn;
 use crate::workspace::WorkspaceReference;
@@ -25,6 +26,8 @@ pub struct InputBody {
     pub workspace: Option<WorkspaceReference>,
     /// What it does while a turn of its session runs. Only a plain message has another policy than the default.
     pub when_busy: BusyPolicy,
+    /// The part of another session that its run summarizes, if that is what the run is for.
+    pub compaction: Option<Box<CompactionRange>>,
     /// What is said now; without parts where results are the last word.
     pub message: InputMessage,
 }
@@ -55,6 +58,8 @@ struct StoredInput {
     #[serde(default)]
     when_busy: BusyPolicy,
     #[serde(default)]
+    compaction: Option<Box<CompactionRange>>,
+    #[serde(default)]
     history: Vec<TranscriptTurn>,
     message: InputMessage,
 }
@@ -73,6 +78,8 @@ struct StoredInputRef<'a> {
     workspace: Option<&'a WorkspaceReference>,
     #[serde(skip_serializing_if = "BusyPolicy::is_default")]
     when_busy: BusyPolicy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compaction: Option<&'a CompactionRange>,
     #[serde(skip_serializing_if = "<[TranscriptTurn]>::is_empty")]
     history: &'a [TranscriptTurn],
     message: &'a InputMessage,
@@ -94,7 +101,16 @@ impl InputBody {
     /// A message and nothing else.
     pub fn from_message(message: InputMessage) -> Self {
         let (offer, when_busy) = (ClientOptions::default(), BusyPolicy::default());
-        Self { history: Vec::new(), answers: None, offer, call: None, workspace: None, when_busy, message }
+        Self {
+            history: Vec::new(),
+            answers: None,
+            offer,
+            call: None,
+            workspace: None,
+            when_busy,
+            compaction: None,
+            message,
+        }
     }
 
     /// Returns whether it is a message and nothing else, so that it may enter a turn beside others.
@@ -104,12 +120,13 @@ impl InputBody {
             && self.offer.is_empty()
             && self.call.is_none()
             && self.workspace.is_none()
+            && self.compaction.is_none()
             && !self.message.parts.is_empty()
     }
 
     /// Writes the body.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let Self { history, answers, offer, call, workspace, when_busy, message } = self;
+        let Self { history, answers, offer, call, workspace, when_busy, compaction, message } = self;
         let (answers, call, workspace) = (answers.as_ref(), call.as_ref(), workspace.as_ref());
         serde_json::to_vec(&StoredInputRef {
             version: VERSION,
@@ -118,6 +135,7 @@ impl InputBody {
             call,
             workspace,
             when_busy: *when_busy,
+            compaction: compaction.as_deref(),
             history,
             message,
         })
@@ -138,9 +156,10 @@ impl InputBody {
                 call,
                 workspace,
                 when_busy,
+                compaction,
                 history,
                 message,
-            }) => Ok(Self { history, answers, offer, call, workspace, when_busy, message }),
+            }) => Ok(Self { history, answers, offer, call, workspace, when_busy, compaction, message }),
             Ok(StoredInput { version, .. }) => Err(unknown_version(version)),
             // A newer form has fields of its own; its version says more than the first of them.
             Err(error) => match serde_json::from_slice::<InputVersion>(bytes) {

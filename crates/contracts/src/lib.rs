@@ -41,6 +41,7 @@ pub mod budget;
 pub mod capability;
 mod capability_grant;
 pub mod channel;
+pub mod compaction;
 pub mod cost;
 pub mod delivery;
 pub mod encoded_request;

@@ -54,6 +54,8 @@ pub struct PreparedAttempt {
     pub reserved_micros: u64,
     /// Whether the list price is known. What is free on purpose has a known price.
     pub priced: bool,
+    /// The window of the model, in tokens, if it is known.
+    pub window: Option<u32>,
 }
 
 /// Tokens that an attempt used.
@@ -164,6 +166,11 @@ pub trait LanguageModel: Send + Sync + fmt::Debug {
     /// Lists the aliases that are configured, in order.
     fn list_aliases(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Returns the window of the model behind an alias, in tokens, if it is known.
+    fn context_window(&self, _alias: &str) -> Option<u32> {
+        None
     }
 
     /// Chooses who is asked now, leaves out what does not fit, and writes the request.

@@ -18,6 +18,20 @@ use crate::content::ContentPart;
 /// content before.
 pub const READ: &str = "past.read";
 
+/// Returns the handle of a turn of the conversation by its place, counted from 1, which the runtime names where a turn is left
+/// out.
+pub fn turn_handle(place: usize) -> String {
+    format!("{TURN}{place}")
+}
+
+/// Returns the place of a turn that a handle names.
+pub fn turn_of_handle(handle: &str) -> Option<usize> {
+    handle.strip_prefix(TURN)?.parse().ok()
+}
+
+/// How the handle of a turn begins.
+const TURN: &str = "turn_";
+
 /// Contents by their handles.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RedactedHistory {

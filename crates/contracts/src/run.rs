@@ -19,6 +19,8 @@ pub enum RunKind {
     Worker,
     /// Does a task that a call of another run spawned, and tells the session of that run how it ended.
     Task,
+    /// Summarizes the oldest part of another session for that session's later requests.
+    Compaction,
 }
 
 impl RunKind {
@@ -26,7 +28,7 @@ impl RunKind {
     pub const fn takes_more_inputs(self) -> bool {
         match self {
             Self::Turn | Self::Task => true,
-            Self::Worker => false,
+            Self::Worker | Self::Compaction => false,
         }
     }
 }

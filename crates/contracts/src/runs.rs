@@ -18,6 +18,7 @@ use crate::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule, RuleAns
 use crate::budget::BudgetDefinition;
 use crate::busy_policy::BusyPolicy;
 use crate::client::{ClientOptions, ClientToolResults};
+use crate::compaction::{CompactionAnswer, ContextUse};
 use crate::content::ContentPart;
 use crate::encoded_request::SentEncoding;
 use crate::fault::Fault;
@@ -316,6 +317,17 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
 
     /// Says why a run has the status that it has.
     fn explain_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<RunStatusReason, Fault>>;
+
+    /// Says how the next request of a session would fill the window of its agent's model.
+    fn session_context(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<ContextUse, Fault>>;
+
+    /// Has the oldest half of a session summarized for its later requests, or only says what that half is.
+    fn compact_session(
+        &self,
+        scope: Scope,
+        session: SessionId,
+        dry_run: bool,
+    ) -> BoxFuture<'_, Result<CompactionAnswer, Fault>>;
 
     /// Writes the request of a model call again, from the journal and what it refers to, and proves by its digest that
     /// it is the one that was sent. Without an attempt the last one of the step is meant.

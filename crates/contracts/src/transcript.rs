@@ -161,6 +161,9 @@ pub enum TranscriptTurn {
     Input(InputMessage),
     /// The agent spoke, with its calls and their results.
     Unit(AssistantUnit),
+    /// The runtime says what came before: a summary, or how much is not repeated. It is made for a request and never stored.
+    #[serde(skip)]
+    Summary(Vec<ContentPart>),
 }
 
 /// Inputs and units in their order.
@@ -179,6 +182,11 @@ impl Transcript {
     /// Adds a whole unit at the end.
     pub fn push_unit(&mut self, unit: AssistantUnit) {
         self.turns.push(TranscriptTurn::Unit(unit));
+    }
+
+    /// Adds what the runtime says of what came before.
+    pub fn push_summary(&mut self, parts: Vec<ContentPart>) {
+        self.turns.push(TranscriptTurn::Summary(parts));
     }
 
     /// Puts another unit in the place of one. Where none is, nothing changes.

@@ -27,6 +27,7 @@ use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantI
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
+use crate::compaction;
 use crate::config::SNAPSHOTS_MAX;
 use crate::context::transcript::ConversationTranscript;
 use crate::ports::EnginePorts;
@@ -75,6 +76,14 @@ impl AgentSnapshot {
         let mut bounded = Self::clone(&self);
         bounded.grants = gate.share_grants(&bounded.grants, &task.grants);
         Arc::new(bounded)
+    }
+
+    /// The agent as a compaction sees it: it reads a conversation and does nothing, so it has a system text of its own and no
+    /// tools.
+    pub(crate) fn within_compaction(self: &Arc<Self>) -> Arc<Self> {
+        let mut reader = Self::clone(self);
+        (reader.system, reader.tools, reader.prompt) = make_prompt(compaction::SYSTEM, Arc::default());
+        Arc::new(reader)
     }
 
     /// The agent as a run sees it whose input named a directory: it works there and not in the agent's workspace.
@@ -151,7 +160,7 @@ impl AgentTools {
         story: &ConversationTranscript,
         system: &str,
     ) -> &Arc<[ToolDescriptor]> {
-        match (story.has_past(), story.names_a_session(system)) {
+        match (story.offers_past(), story.names_a_session(system)) {
             (true, true) => &self.all,
             (false, true) => &self.less[0],
             (true, false) => &self.less[1],
@@ -214,7 +223,7 @@ impl AgentDirectory {
         let catalogue = self.ports.tools.tool_catalogue(scope, Some(agent)).await.map_err(read_fault)?;
         let networks = self.tool_networks(scope, agent, &catalogue, &grants).await.map_err(read_fault)?;
         let visible = visible_tools(&*self.ports.gate, &catalogue, scope, &grants, &networks).await;
-        let (system, tools, prompt) = make_prompt(&revision.config, visible);
+        let (system, tools, prompt) = make_prompt(&revision.config.instructions, visible);
         let snapshot = AgentSnapshot {
             id: found.id,
             // Work of a suspended tenant rests as that of a paused agent does.
@@ -341,8 +350,8 @@ impl AgentDirectory {
 }
 
 /// Makes what a run is pinned to: the system text, the tools that the grants let it see, and both as they are pinned.
-fn make_prompt(config: &AgentConfig, tools: Arc<[ToolDescriptor]>) -> (Arc<str>, AgentTools, TextPin) {
-    let system: Arc<str> = Arc::from(config.instructions.as_str());
+fn make_prompt(system: &str, tools: Arc<[ToolDescriptor]>) -> (Arc<str>, AgentTools, TextPin) {
+    let system: Arc<str> = Arc::from(system);
     let text = PromptText { version: PROMPT_VERSION, system: &system, tools: &tools };
     // Strings and JSON values only: serialization has no failing case.
     let bytes = Bytes::from(serde_json::to_vec(&text).unwrap_or_default());

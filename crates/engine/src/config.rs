@@ -3,7 +3,6 @@
 use dromia_contracts::Actor;
 use dromia_contracts::approval::{BoundFiles, DeclaredRule};
 use dromia_contracts::encoded_request::TaintedPast;
-use dromia_contracts::store::TailLimits;
 use jiff::SignedDuration;
 
 /// Settings of the engine. Every one of them has a key in `dromia.yaml`, but for what the machine has.
@@ -24,8 +23,8 @@ pub struct EngineConfig {
     pub loop_window: usize,
     /// How many consecutive messages between agents and delayed calls may lead to a call that is delayed.
     pub hops_max: u32,
-    /// How much of a session's past the model is sent.
-    pub context: TailLimits,
+    /// The window that a model is taken to have whose own is not known, in tokens.
+    pub window_tokens: u32,
     /// How a new run gets the untrusted parts of earlier turns.
     pub tainted_past: TaintedPast,
     /// How calls that need a person's approval are asked for.
@@ -101,7 +100,7 @@ impl Default for EngineConfig {
             loop_same: 12,
             loop_window: 24,
             hops_max: 16,
-            context: TailLimits { items: 64, bytes: 48 * 1024 },
+            window_tokens: 32_768,
             tainted_past: TaintedPast::Handle,
             approvals: ApprovalsConfig::default(),
             second_opinion: None,

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::agents::AgentDirectory;
 use crate::call_metrics::CallMetrics;
 use crate::collected_sessions::CollectedSessions;
+use crate::compaction::SummaryCache;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX, STEPS_ALONE, STEPS_SHARED};
 use crate::counters::EngineCounters;
 use crate::delayed_calls::schedule::DelaySchedule;
@@ -73,6 +74,8 @@ pub(crate) struct EngineCaches {
     pub(crate) session_keys: Cache<(TenantId, AgentId, SessionKey), SessionId>,
     /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
     pub(crate) pins: Cache<(TenantId, AgentId, Digest), ()>,
+    /// The newest summaries of sessions.
+    pub(crate) summaries: SummaryCache,
 }
 
 /// What the engine did, for its metrics.
@@ -109,6 +112,7 @@ impl EngineCore {
                 agents: AgentDirectory::new(Arc::clone(&ports)),
                 session_keys: Cache::new(SESSION_KEYS_MAX),
                 pins: Cache::new(SNAPSHOTS_MAX),
+                summaries: SummaryCache::new(),
             },
             activity: EngineActivity {
                 counts: EngineCounters::default(),
@@ -123,6 +127,11 @@ impl EngineCore {
     /// What the operator decides, as of now.
     pub(crate) fn config(&self) -> Arc<EngineConfig> {
         self.settings.load_full()
+    }
+
+    /// Returns the window of the model behind an alias, or the one that is assumed where it is not known.
+    pub(crate) fn window_tokens(&self, model: &str) -> u32 {
+        self.ports.model.context_window(model).unwrap_or(self.config().window_tokens)
     }
 
     /// Lets other decisions of the operator count from now on, and forgets what was read under the earlier ones.

@@ -16,6 +16,7 @@ use dromia_contracts::store::{PageRequest, SessionTail, StoredEntry};
 use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::{PinnedPrompt, read_fault};
+use crate::compaction::ConversationSummary;
 use crate::context::transcript::ConversationTranscript;
 use crate::journal_reads::{find_run, inputs_end, read_journal};
 use crate::model_request::ModelRequestSpec;
@@ -51,8 +52,18 @@ impl<'a> SentRequestReader<'a> {
         let prompt = PinnedPrompt::from_pin(&pin).map_err(unavailable_fault)?;
         own.truncate(before);
         let past = self.read_session_past(scope, &row, &started, called.history_from, own).await?;
-        let story = ConversationTranscript::from_tail(&past, Some(run), sent.wording.tainted_past);
+        let summary = match started.summary {
+            Some(summary) => {
+                let found = ConversationSummary::read_run(&*self.ports.store, scope, summary).await;
+                let found = found.map_err(read_fault)?;
+                Some(found.ok_or_else(|| unavailable_fault(format!("the summary of {summary} was erased")))?)
+            }
+            None => None,
+        };
+        let tainted_past = sent.wording.tainted_past;
+        let story = ConversationTranscript::from_tail(&past, Some(run), tainted_past, summary.as_deref());
         let mut story = story.map_err(|error| unavailable_fault(error.to_string()))?;
+        story.omitted.is_cut |= sent.wording.leaves_words_out();
         let request = story.build_model_request(ModelRequestSpec {
             model: &called.model,
             system: &prompt.system,

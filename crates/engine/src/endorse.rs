@@ -64,7 +64,7 @@ pub(crate) fn typed_texts(turn: &TranscriptTurn) -> Vec<&str> {
             let texts = message.parts.iter().filter(|part| !part.is_image());
             texts.filter(|text| text.label() == Label::ACTOR_TEXT).map(ContentPart::as_text).collect()
         }
-        TranscriptTurn::Unit(_) => Vec::new(),
+        TranscriptTurn::Unit(_) | TranscriptTurn::Summary(_) => Vec::new(),
     }
 }
 

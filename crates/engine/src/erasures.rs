@@ -53,6 +53,7 @@ impl Drop for ErasureGuard<'_> {
         if !self.is_done {
             // Once it is marked, it is not found any more, so no caller can ask again: the janitor continues.
             self.core.caches.agents.forget_all();
+            self.core.caches.summaries.forget_all();
             self.core.request_rescan();
         }
     }
@@ -144,6 +145,7 @@ impl<'a> ErasureTasks<'a> {
     /// and files that it creates again are wiped at the end.
     pub(crate) async fn erase_agent(&self, tenant: TenantId, agent: AgentId) -> Result<ErasureCounts, Fault> {
         self.core.caches.agents.forget_agent(agent);
+        self.core.caches.summaries.forget_all();
         // The capabilities that it delegated end with the mark, not with the last page.
         self.core.ports.terms.note_agent_erased(tenant, agent).await;
         self.core.caches.session_keys.retain(|(_, id, _), _| *id != agent);

@@ -205,7 +205,7 @@ impl<'a> RunTermination<'a> {
         let run = self.core.ports.runtime.run_id();
         let at = self.core.ports.runtime.clock.now();
         let started = RunStarted {
-            kind: RunPurpose::kind_of(None, session.task.as_deref(), after),
+            kind: RunPurpose::kind_of(&session.key.platform, None, session.task.as_deref(), after),
             agent: agent.id,
             session: session.id,
             items: items.clone(),
@@ -214,6 +214,7 @@ impl<'a> RunTermination<'a> {
             approved: None,
             task: session.task.clone(),
             workspace: None,
+            summary: None,
             config: agent.revision,
             prompt: agent.prompt.digest,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),

@@ -26,6 +26,7 @@ mod approvals;
 mod budgets;
 mod call_metrics;
 mod client_tools;
+mod compaction;
 mod context;
 mod core;
 mod counters;

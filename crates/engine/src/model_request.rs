@@ -41,6 +41,7 @@ impl ConversationTranscript {
         holds_session(system)
             || self.transcript.turns().iter().any(|turn| match turn {
                 TranscriptTurn::Input(message) => told(&message.parts),
+                TranscriptTurn::Summary(parts) => told(parts),
                 TranscriptTurn::Unit(unit) => {
                     told(&unit.message().parts) || unit.results().iter().any(|result| told(&result.parts))
                 }

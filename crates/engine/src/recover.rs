@@ -14,13 +14,14 @@ use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, Mutation, NewEntry, PageRequest, ReadError, RunAppend, RunTakeover,
-    WriteBatch,
+    TailLimits, WriteBatch,
 };
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
 use crate::agents::AgentSnapshot;
 use crate::client_tools::ClientToolAdmission;
+use crate::compaction::{ConversationSummary, past_limits};
 use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
 use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
@@ -231,7 +232,8 @@ async fn read_run_state(
         Some(started) => core.caches.agents.pinned_snapshot(scope, agent, started).await?,
         None => agent,
     };
-    let tail = core.ports.store.session_tail(scope, run.session, core.config().context).await?;
+    let (summary, limits) = pinned_past(core, scope, &state, &entries, &agent).await?;
+    let tail = core.ports.store.session_tail(scope, run.session, limits).await?;
     let Some(mut tail) = tail else {
         return Err(JournalReadError::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
     };
@@ -254,7 +256,8 @@ async fn read_run_state(
     let agent = agent.within_task(&*core.ports.gate, task);
     let unreadable = |error: StoryError| JournalReadError::Hold(HoldReason::Unreadable, error.to_string());
     let tainted_past = tainted_past(&entries).unwrap_or(core.config().tainted_past);
-    let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past).map_err(unreadable)?;
+    let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past, summary.as_deref())
+        .map_err(unreadable)?;
     Ok((state, TakeoverContext { story, target, platform, author, agent }))
 }
 
@@ -284,6 +287,32 @@ fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
         Entry::ModelCalled(called) => Some(called.sent.wording.tainted_past),
         _ => None,
     })
+}
+
+/// Returns the summary that a run began with, and how much of its session's past its requests hold. A run that has called its
+/// model keeps the past of that call, whatever the configuration says by now.
+async fn pinned_past(
+    core: &EngineCore,
+    scope: &Scope,
+    state: &RunState,
+    entries: &[Entry],
+    agent: &AgentSnapshot,
+) -> Result<(Option<Arc<ConversationSummary>>, TailLimits), ReadError> {
+    let summary = match state.started.as_ref().and_then(|started| started.summary) {
+        Some(run) => ConversationSummary::read_run(&*core.ports.store, scope, run).await?,
+        None => None,
+    };
+    let called = entries.iter().find_map(|entry| match entry {
+        Entry::ModelCalled(called) => Some(called.history_from),
+        _ => None,
+    });
+    let limits = if let Some(from) = called {
+        TailLimits { after: from.saturating_sub(1), items: usize::MAX, bytes: usize::MAX }
+    } else {
+        let after = summary.as_ref().map_or(0, |summary| summary.upto());
+        past_limits(core.window_tokens(&agent.config.model), after)
+    };
+    Ok((summary, limits))
 }
 
 /// Holds a run whose journal cannot be folded. Its row stays as it is, except for the status. Returns whether it is

@@ -1,11 +1,12 @@
 //! What the kinds of runs have in common and in what they differ: which kind a run has, and what its end does.
 //!
 //! A *turn* answers its session. A *worker* makes one approved call beside the turns and tells the session that asked for
-//! it. A *task* does what a call of another run asked for and tells the session of that run. The message about an end is
+//! it. A *compaction* summarizes a part of another session. A *task* does what a call of another run asked for and tells the session of that run. The message about an end is
 //! part of the commit of the terminal entry, so no end is forgotten and none is reported twice.
 
 use bytes::Bytes;
 use dromia_contracts::approval::ApprovedCall;
+use dromia_contracts::compaction;
 use dromia_contracts::content::{ContentPart, InputMessage, parts_text};
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::input::InputBody;
@@ -31,6 +32,8 @@ pub(crate) enum RunPurpose<'a> {
     Worker(&'a ApprovedCall),
     /// It does a task that a call of another run spawned.
     Task(&'a TaskOrigin),
+    /// It summarizes a part of another session.
+    Compaction,
 }
 
 impl<'a> RunPurpose<'a> {
@@ -39,13 +42,20 @@ impl<'a> RunPurpose<'a> {
         match (started.kind, &started.approved, &started.task) {
             (RunKind::Worker, Some(approved), _) => Self::Worker(approved),
             (RunKind::Task, _, Some(task)) => Self::Task(task),
+            (RunKind::Compaction, _, _) => Self::Compaction,
             (RunKind::Turn | RunKind::Worker | RunKind::Task, _, _) => Self::Turn,
         }
     }
 
     /// Returns the kind of a run that begins: the first one of a task's session does the task.
-    pub(crate) fn kind_of(approved: Option<&ApprovedCall>, task: Option<&TaskOrigin>, after: u64) -> RunKind {
+    pub(crate) fn kind_of(
+        platform: &str,
+        approved: Option<&ApprovedCall>,
+        task: Option<&TaskOrigin>,
+        after: u64,
+    ) -> RunKind {
         match (approved, task) {
+            _ if platform == compaction::PLATFORM => RunKind::Compaction,
             (Some(_), _) => RunKind::Worker,
             (None, Some(_)) if after == 0 => RunKind::Task,
             (None, _) => RunKind::Turn,
@@ -74,7 +84,8 @@ impl EndedRun<'_> {
     pub(crate) fn end_notice(&self, runtime: &Runtime) -> Option<InboxPut> {
         let started = self.state.started.as_ref().filter(|_| self.state.is_ended())?;
         let (session, author, parts) = match RunPurpose::of_run(started) {
-            RunPurpose::Turn => return None,
+            // A session finds its newest summary by itself.
+            RunPurpose::Turn | RunPurpose::Compaction => return None,
             RunPurpose::Worker(approved) => {
                 (approved.session, self.author.clone(), self.approved_call_parts(approved))
             }

@@ -11,6 +11,7 @@ use dromia_contracts::agent::{
 };
 use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
 use dromia_contracts::budget::BudgetDefinition;
+use dromia_contracts::compaction::{CompactionAnswer, ContextUse};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::revision::AgentChange;
 use dromia_contracts::runs::{
@@ -26,6 +27,7 @@ use dromia_contracts::{
 use crate::approvals::ApprovalAnswers;
 use crate::approvals::rules::ApprovalRuleBook;
 use crate::budgets::BudgetBook;
+use crate::compaction::SessionContext;
 use crate::core::EngineCore;
 use crate::encoded_request::SentRequestReader;
 use crate::engine::Engine;
@@ -81,6 +83,28 @@ impl EnginePort for Engine {
 
     fn explain_run(&self, scope: Scope, run: RunId) -> BoxFuture<'_, Result<RunStatusReason, Fault>> {
         Box::pin(async move { RunExplanation::new(&self.core).explain_run(scope, run).await })
+    }
+
+    fn session_context(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<ContextUse, Fault>> {
+        Box::pin(async move {
+            SessionContext::of_session(&self.core, &scope, session).await?.count_parts(&self.core)
+        })
+    }
+
+    fn compact_session(
+        &self,
+        scope: Scope,
+        session: SessionId,
+        dry_run: bool,
+    ) -> BoxFuture<'_, Result<CompactionAnswer, Fault>> {
+        self.run_to_completion(move |core| async move {
+            let context = SessionContext::of_session(&core, &scope, session).await?;
+            if dry_run {
+                context.compacted.preview(&core).await
+            } else {
+                context.compacted.begin_compaction(&core, true).await
+            }
+        })
     }
 
     fn rebuild_request(

@@ -8,17 +8,19 @@ use std::sync::Arc;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::budget::BudgetExhaustion;
+use dromia_contracts::compaction;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody, SessionKey, SessionRecord};
 use dromia_contracts::store::{
-    CommitOutcome, CommitRefusal, InboxPut, Mutation, SessionTail, TurnClaim, WriteBatch,
+    CommitOutcome, CommitRefusal, InboxPut, Mutation, ReadError, SessionTail, TurnClaim, WriteBatch,
 };
 use dromia_contracts::task::{TaskOrigin, TaskState};
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::client_tools::ClientToolAdmission;
+use crate::compaction::{ConversationSummary, past_limits};
 use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::NextAction;
@@ -161,9 +163,8 @@ impl<'a> SessionClaimer<'a> {
                     .await)
             }
             SessionLookup::Session(_) => {
-                let tail =
-                    self.core.ports.store.session_tail(scope, session, self.core.config().context).await;
-                let mut tail = tail.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
+                let past = self.read_past(scope, agent, session).await.map_err(read_fault)?;
+                let (mut tail, summary) = past.ok_or_else(|| session_not_found(session))?;
                 let head = tail.session.head;
                 if head.active.is_some() || head.last > head.taken {
                     return Ok(None);
@@ -172,7 +173,7 @@ impl<'a> SessionClaimer<'a> {
                     .add_answered(scope, &mut tail, head.taken, &item)
                     .await
                     .map_err(read_fault)?;
-                let story = self.build_transcript(&tail)?;
+                let story = self.build_transcript(&tail, summary.as_deref())?;
                 let TurnSource { place, agent } = TurnSource::of_session(scope, agent, &tail.session);
                 Ok(self.prepare_turn_start(scope, &agent, place, story, head.taken, vec![item], slot).await)
             }
@@ -228,9 +229,13 @@ impl<'a> SessionClaimer<'a> {
         let identity = RunIdentity {
             scope: scope.clone(),
             author: item.author,
-            agent: Arc::clone(agent)
-                .within_workspace(workspace.as_ref())
-                .within_task(&*self.core.ports.gate, task.as_deref()),
+            agent: if platform == compaction::PLATFORM {
+                agent.within_compaction()
+            } else {
+                Arc::clone(agent)
+            }
+            .within_workspace(workspace.as_ref())
+            .within_task(&*self.core.ports.gate, task.as_deref()),
             session,
             platform,
             target,
@@ -238,10 +243,13 @@ impl<'a> SessionClaimer<'a> {
             epoch: 1,
             items: taken,
         };
+        let kind = RunPurpose::kind_of(&identity.platform, approved.as_ref(), task.as_deref(), after);
+        let agent = Arc::clone(&identity.agent);
+        let summary = story.omitted.summary;
         let active = ActiveRun::new(agent.id);
         let mut owner = RunOwner::new(self.core, identity, (RunState::default(), story), active, slot);
         let started = RunStarted {
-            kind: RunPurpose::kind_of(approved.as_ref(), task.as_deref(), after),
+            kind,
             agent: agent.id,
             session,
             items: owner.identity.items.clone(),
@@ -250,6 +258,7 @@ impl<'a> SessionClaimer<'a> {
             approved,
             task,
             workspace,
+            summary,
             config: agent.revision,
             prompt: agent.prompt.digest,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
@@ -311,23 +320,24 @@ async fn try_claim(
     session: SessionId,
     slot: TaskSlot,
 ) -> Result<(), Fault> {
-    let tail =
-        core.ports.store.session_tail(scope, session, core.config().context).await.map_err(read_fault)?;
-    let Some(mut tail) = tail else { return Ok(()) };
-    let head = tail.session.head;
+    let found = core.ports.store.session(scope, session).await.map_err(read_fault)?;
     // While a turn is active, its last commit reports waiting input; the resume of a paused agent does so too.
-    if head.active.is_some() {
-        return Ok(());
-    }
-    let waiting: Vec<_> = tail.items.iter().filter(|item| item.position > head.taken).cloned().collect();
-    let Some(item) = waiting.first().cloned() else { return Ok(()) };
-    let agent = match core.caches.agents.agent_snapshot(scope, tail.session.agent).await {
+    let Some(found) = found.filter(|found| found.head.active.is_none()) else { return Ok(()) };
+    let agent = match core.caches.agents.agent_snapshot(scope, found.agent).await {
         Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
         agent => agent?,
     };
     if agent.state != AgentState::Running {
         return Ok(());
     }
+    let past = SessionClaimer::new(core).read_past(scope, &agent, session).await.map_err(read_fault)?;
+    let Some((mut tail, summary)) = past else { return Ok(()) };
+    let head = tail.session.head;
+    if head.active.is_some() {
+        return Ok(());
+    }
+    let waiting: Vec<_> = tail.items.iter().filter(|item| item.position > head.taken).cloned().collect();
+    let Some(item) = waiting.first().cloned() else { return Ok(()) };
     let now = core.ports.runtime.clock.now();
     let count = match next_turn(&waiting, now) {
         NextTurn::Takes(count) => count,
@@ -343,7 +353,7 @@ async fn try_claim(
         .add_answered(scope, &mut tail, head.taken, &item)
         .await
         .map_err(read_fault)?;
-    let story = SessionClaimer::new(core).build_transcript(&tail)?;
+    let story = SessionClaimer::new(core).build_transcript(&tail, summary.as_deref())?;
     let TurnSource { place, agent } = TurnSource::of_session(scope, &agent, &tail.session);
     let beginning = SessionClaimer::new(core)
         .prepare_turn_start(
@@ -407,9 +417,27 @@ async fn try_claim(
 }
 
 impl SessionClaimer<'_> {
+    /// Reads the past of a session for a new run: what fits the window of its agent's model, behind the newest summary.
+    async fn read_past(
+        &self,
+        scope: &Scope,
+        agent: &AgentSnapshot,
+        session: SessionId,
+    ) -> Result<Option<(SessionTail, Option<Arc<ConversationSummary>>)>, ReadError> {
+        let (store, summaries) = (&*self.core.ports.store, &self.core.caches.summaries);
+        let summary = summaries.newest_summary(store, scope, agent.id, session).await?;
+        let after = summary.as_ref().map_or(0, |summary| summary.upto());
+        let limits = past_limits(self.core.window_tokens(&agent.config.model), after);
+        Ok(store.session_tail(scope, session, limits).await?.map(|tail| (tail, summary)))
+    }
+
     /// Builds the transcript of a session's past for a new run.
-    fn build_transcript(&self, tail: &SessionTail) -> Result<ConversationTranscript, Fault> {
-        let story = ConversationTranscript::from_tail(tail, None, self.core.config().tainted_past);
+    fn build_transcript(
+        &self,
+        tail: &SessionTail,
+        summary: Option<&ConversationSummary>,
+    ) -> Result<ConversationTranscript, Fault> {
+        let story = ConversationTranscript::from_tail(tail, None, self.core.config().tainted_past, summary);
         story.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
     }
 }

@@ -135,6 +135,7 @@ impl<'a> InputSubmission<'a> {
             call: input.call,
             workspace: input.workspace,
             when_busy: input.when_busy.unwrap_or_default(),
+            compaction: None,
             message,
         };
         if !body.when_busy.is_default() && !body.is_plain() {

@@ -55,6 +55,7 @@ mod nearest_name;
 mod ports;
 mod question;
 mod rate_limit;
+mod session_range;
 mod share;
 mod shared_limits;
 mod slot_pool;

@@ -28,6 +28,7 @@ mod run_end;
 mod run_tree;
 mod secret;
 mod session;
+mod session_context;
 mod task;
 mod tenant;
 mod token;
@@ -189,6 +190,8 @@ routes! {
     POST "/v1/sessions/import" Tenant(Admin) => session::import_session;
     GET "/v1/sessions/{session}" Tenant(Read) => session::show_session;
     GET "/v1/sessions/{session}/transcript" Tenant(Read) => session::show_transcript;
+    GET "/v1/sessions/{session}/context" Tenant(Read) => session_context::show_context;
+    POST "/v1/sessions/{session}/compaction" Tenant(Invoke) => session_context::compact_session;
     GET "/v1/sessions/{session}/export" Tenant(Read) => session::export_session;
     GET "/v1/sessions/{session}/state" Tenant(Read) => session::state_list;
     PUT "/v1/sessions/{session}/state/{name}" Tenant(Admin) => session::state_put;
@@ -264,7 +267,10 @@ pub(crate) mod queries {
     pub(crate) use super::run::{JournalReadQuery, RunListQuery as Runs};
     pub(crate) use super::run_end::RunEndQuery;
     pub(crate) use super::secret::SecretListQuery as Secrets;
-    pub(crate) use super::session::{ImportInto, SessionListQuery as Sessions, StateListing as States};
+    pub(crate) use super::session::{
+        ImportInto, SessionListQuery as Sessions, StateListing as States, TranscriptRange,
+    };
+    pub(crate) use super::session_context::CompactionQuery;
     pub(crate) use super::task::TaskListQuery as Tasks;
     pub(crate) use super::tenant::TenantListQuery as Tenants;
     pub(crate) use super::token::TokenListQuery as Tokens;

@@ -3,8 +3,6 @@
 //!
 //! Everything that the bytes follow from is in the [`RequestEncoding`] and in the request; no setting of an adapter is asked.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use dromia_contracts::ErrorCode;
 use dromia_contracts::answer_format::AnswerFormat;
@@ -15,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::http::{OutputLimit, WireFormat, cut_error};
 use crate::scripted::ScriptedModel;
+use crate::sent_turns::sent_turns;
 
 /// A request as one model is sent it.
 pub(crate) struct EncodableRequest<'a> {
@@ -47,9 +46,8 @@ pub(crate) fn encode_request(
         format.ok_or_else(|| unwritable_error(format!("this version writes no form {:?}", wording.form)))?;
     let output_limit = OutputLimit::of_field(wording.limit.as_deref())
         .ok_or_else(|| unwritable_error(format!("this version knows no output limit {:?}", wording.limit)))?;
-    let turns = sent_turns(wording, request)
+    let turns = sent_turns(wording, request.transcript.turns())
         .ok_or_else(|| unwritable_error("more was left out than the conversation has".to_owned()))?;
-    let turns = rename_calls(turns, wording.left_out);
     let letter = EncodableRequest {
         model: if is_scripted { ScriptedModel::ALIAS } else { &wording.model },
         stream: !wording.whole && !is_scripted,
@@ -73,33 +71,6 @@ pub(crate) fn openai_answer_format(answer: &AnswerFormat, is_nested: bool) -> Va
     }
     format["type"] = json!("json_schema");
     format
-}
-
-/// The turns that are sent.
-pub(crate) fn sent_turns<'a>(
-    wording: &RequestEncoding,
-    request: &'a ModelRequest,
-) -> Option<&'a [TranscriptTurn]> {
-    request.transcript.turns().get(wording.left_out as usize..)
-}
-
-/// Names calls after the index of their unit in the conversation, including the units that are left out, so that a call
-/// keeps its name while the conversation grows. In the runs that made them two calls may have one name, which providers
-/// refuse.
-fn rename_calls(turns: &[TranscriptTurn], left_out: u32) -> Cow<'_, [TranscriptTurn]> {
-    let has_calls = |turn: &TranscriptTurn| match turn {
-        TranscriptTurn::Unit(unit) => !unit.message().calls.is_empty(),
-        TranscriptTurn::Input(_) => false,
-    };
-    if !turns.iter().any(has_calls) {
-        return Cow::Borrowed(turns);
-    }
-    let places = left_out.saturating_add(1)..;
-    let renamed = turns.iter().zip(places).map(|(turn, place)| match turn {
-        TranscriptTurn::Unit(unit) => TranscriptTurn::Unit(unit.renamed_for_step(place)),
-        TranscriptTurn::Input(_) => turn.clone(),
-    });
-    Cow::Owned(renamed.collect())
 }
 
 fn unwritable_error(message: String) -> ModelError {

@@ -19,6 +19,7 @@ mod image;
 mod registry;
 mod responses;
 mod secret;
+mod sent_turns;
 mod unusable;
 
 pub use crate::built_in::KnownModels;

@@ -230,6 +230,10 @@ impl LanguageModel for ModelRegistry {
         self.aliases().map(str::to_owned).collect()
     }
 
+    fn context_window(&self, alias: &str) -> Option<u32> {
+        self.shared.adapters.get(alias)?.context_window(alias)
+    }
+
     fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
         self.shared.prepare_first_ready(request)
     }

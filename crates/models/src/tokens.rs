@@ -4,14 +4,20 @@
 //! that a provider did not make. [`count_window_tokens`] is on the safe side of it and decides what fits a window. The
 //! bytes themselves are the ceiling for money: a byte-level tokenizer never makes more tokens than bytes.
 
-use dromia_contracts::content::ContentPart;
+use dromia_contracts::content::{ContentPart, ToolResult};
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::TranscriptTurn;
 
-use crate::image;
+use crate::{image, sent_turns};
 
 /// Bytes of wire framing around one message, call or tool; an upper bound for the formats spoken here.
 const FRAME_BYTES: usize = 64;
+
+/// The most bytes of the text in the place of a long result.
+const HANDLE_BYTES: usize = 160;
+
+/// The most bytes of the line in the place of what is left out, framing included.
+pub(crate) const NOTICE_BYTES: usize = 256;
 
 /// The most tokens as which one picture is charged: 2,833 and eight tiles of 5,667.
 const IMAGE_TOKENS_MAX: usize = 48_169;
@@ -45,7 +51,7 @@ pub(crate) fn fixed_bytes(request: &ModelRequest) -> usize {
 /// Counts the bytes that a turn may occupy at most in a provider's view of it.
 pub(crate) fn turn_bytes(turn: &TranscriptTurn) -> usize {
     let frames = match turn {
-        TranscriptTurn::Input(_) => 1,
+        TranscriptTurn::Input(_) | TranscriptTurn::Summary(_) => 1,
         TranscriptTurn::Unit(unit) => {
             // Pictures may follow the results in a message of their own, behind a line of two frames for each result.
             let shown = unit.results().iter().filter(|result| image::is_shown(result)).count();
@@ -53,6 +59,14 @@ pub(crate) fn turn_bytes(turn: &TranscriptTurn) -> usize {
         }
     };
     turn_text_bytes(turn) + FRAME_BYTES * frames
+}
+
+/// Counts the bytes that a turn may occupy at most with handles in the place of its long results.
+pub(crate) fn shortened_turn_bytes(turn: &TranscriptTurn) -> usize {
+    let whole = turn_bytes(turn);
+    let TranscriptTurn::Unit(unit) = turn else { return whole };
+    let saved = unit.results().iter().filter(|result| sent_turns::is_long(result));
+    whole - saved.map(|result| result_bytes(result).saturating_sub(HANDLE_BYTES)).sum::<usize>()
 }
 
 fn fixed_text_bytes(request: &ModelRequest) -> usize {
@@ -66,6 +80,7 @@ fn fixed_text_bytes(request: &ModelRequest) -> usize {
 fn turn_text_bytes(turn: &TranscriptTurn) -> usize {
     match turn {
         TranscriptTurn::Input(input) => input.parts.iter().map(part_bytes).sum::<usize>(),
+        TranscriptTurn::Summary(parts) => parts.iter().map(part_bytes).sum::<usize>(),
         TranscriptTurn::Unit(unit) => {
             let said = unit.message().parts.iter().map(|part| part.as_text().len());
             let asked = unit.message().calls.iter().map(|call| call.tool.len() + call.arguments.len());
@@ -73,6 +88,11 @@ fn turn_text_bytes(turn: &TranscriptTurn) -> usize {
             said.chain(asked).chain(told).sum()
         }
     }
+}
+
+/// Counts the text of a result.
+pub(crate) fn result_bytes(result: &ToolResult) -> usize {
+    result.parts.iter().map(part_bytes).sum()
 }
 
 /// Counts a part as text. A picture is charged by its size on the screen and not by its bytes; the dearest way in which
@@ -105,7 +125,7 @@ fn json_bytes(value: &serde_json::Value) -> usize {
 mod tests {
     use super::*;
     use dromia_contracts::CallId;
-    use dromia_contracts::content::{AssistantMessage, CallStatus, ImageMediaType, ToolCall, ToolResult};
+    use dromia_contracts::content::{AssistantMessage, CallStatus, ImageMediaType, ToolCall};
     use dromia_contracts::label::Label;
     use dromia_contracts::transcript::OpenUnit;
 

@@ -141,7 +141,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
     let (session, run, item) = (session_id(session), RunId::from_bytes(mint()), ItemId::from_bytes(mint()));
     let scope = ScopeAuthority::claim().issue_scope(TENANT, Actor::new("api:load"));
     let begun = Instant::now();
-    let tail = store.session_tail(&scope, session, TailLimits { items: 20, bytes: 64 << 10 }).await;
+    let tail = store.session_tail(&scope, session, TailLimits { after: 0, items: 20, bytes: 64 << 10 }).await;
     reading.fetch_add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     assert_eq!(tail.expect("a read").expect("a session").session.head.taken, after);
 
@@ -174,6 +174,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         approved: None,
         task: None,
         workspace: None,
+        summary: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         model_calls_max: 25,
@@ -248,6 +249,7 @@ fn sent() -> SentEncoding {
         whole: false,
         limit: None,
         left_out: 0,
+        shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
     };

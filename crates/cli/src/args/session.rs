@@ -19,6 +19,19 @@ pub enum SessionCommand {
         after_help = "Examples:\n  dromia session show\n  dromia session show 3f9a1c72"
     )]
     Show(SessionName),
+    /// Show how much of the model's window a session fills, and with what
+    #[command(
+        after_help = "Examples:\n  dromia session context\n  dromia session context 3f9a1c72 --json=percent,past"
+    )]
+    Context(SessionName),
+    /// Have the oldest half of a session summarized for its later requests
+    #[command(
+        after_help = "The words themselves stay: `dromia session archive show` prints them, and the agent reads them with past.read.\nThe server does this by itself once a turn has filled four fifths of the window.\n\nExamples:\n  dromia session compact --dry-run\n  dromia session compact 3f9a1c72"
+    )]
+    Compact(CompactSession),
+    /// Show the parts of a session that summaries took the place of
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
     /// Write a session to a file
     #[command(after_help = "Examples:\n  dromia session export 3f9a1c72 --file talk.session")]
     Export(ExportSession),
@@ -35,6 +48,42 @@ pub struct SessionName {
     /// Its id, the first or last digits of it, or @last~1 [default: the newest]
     #[arg(value_name = "ID")]
     pub id: Option<IdReference<SessionId>>,
+}
+
+/// A session to compact.
+#[derive(Debug, Clone, Args)]
+pub struct CompactSession {
+    /// Its id, the first or last digits of it, or @last~1 [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<IdReference<SessionId>>,
+    /// Only say which part would be summarized
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What to do with the summarized parts of a session.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ArchiveCommand {
+    /// List the summaries of a session, oldest first
+    #[command(visible_alias = "ls", after_help = "Examples:\n  dromia session archive list 3f9a1c72")]
+    List(SessionName),
+    /// Print a summary and the words behind it
+    #[command(
+        visible_alias = "get",
+        after_help = "Examples:\n  dromia session archive show 3f9a1c72\n  dromia session archive show 3f9a1c72 --part 2"
+    )]
+    Show(ShowArchive),
+}
+
+/// A summarized part of a session.
+#[derive(Debug, Clone, Args)]
+pub struct ShowArchive {
+    /// The session's id, the first or last digits of it, or @last~1 [default: the newest]
+    #[arg(value_name = "ID")]
+    pub id: Option<IdReference<SessionId>>,
+    /// Which summary, as `session archive list` numbers them [default: the newest]
+    #[arg(long, value_name = "NUMBER")]
+    pub part: Option<usize>,
 }
 
 /// A session to write.

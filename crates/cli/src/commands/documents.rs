@@ -14,6 +14,7 @@ use dromia_api::overview::OverviewPage;
 use dromia_api::run::{RunExplanation, RunResource, RunTree};
 use dromia_api::secret::SecretResource;
 use dromia_api::session::{SessionImport, SessionResource};
+use dromia_api::session_context::{CompactionResource, SessionContext, SummaryResource};
 use dromia_api::status::NodeStatus;
 use dromia_api::task::{KillReceipt, TaskResource, TaskSpawned};
 use dromia_api::tenant::{TenantCreated, TenantDeletionReport, TenantDetails, TenantResource};
@@ -63,6 +64,10 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<context::ContextRow>("context remove"),
         PublishedSchema::for_command::<ListPage<SessionResource>>("session list"),
         PublishedSchema::for_command::<session::SessionDetails>("session show"),
+        PublishedSchema::for_command::<SessionContext>("session context"),
+        PublishedSchema::for_command::<CompactionResource>("session compact"),
+        PublishedSchema::for_command::<ListPage<SummaryResource>>("session archive list"),
+        PublishedSchema::for_command::<session::window::SummaryDetails>("session archive show"),
         PublishedSchema::for_command::<SessionImport>("session import"),
         PublishedSchema::for_command::<ListPage<RunResource>>("run list"),
         PublishedSchema::for_command::<run::RunDetails>("run show"),

@@ -1,5 +1,7 @@
 //! `session`: look at conversations, export and import them.
 
+pub(super) mod window;
+
 use std::time::Duration;
 
 use dromia_api::agent::AgentResource;
@@ -55,6 +57,9 @@ pub(super) async fn run(
             print_narrow(output, &list, &HEADS, &WAYS, |session| session_row(session, &handles, &style))
         }
         args::SessionCommand::Show(session) => show_session(cli, &session, output).await,
+        args::SessionCommand::Context(session) => window::show_context(cli, &session, output).await,
+        args::SessionCommand::Compact(compact) => window::compact_session(cli, compact, output).await,
+        args::SessionCommand::Archive(archive) => window::run_archive(cli, archive, output).await,
         args::SessionCommand::Export(export) => {
             if export.file.is_none() && output.context_mut().out_is_terminal {
                 return Err(Error::Usage("the export is binary; name a file for it with --file".to_owned()));
@@ -231,7 +236,7 @@ fn said_text(who: &str, at: Timestamp, words: &str, style: &RowStyle) -> String 
     out
 }
 
-fn turn_text(turn: &SessionTurn, agent: &str, style: &RowStyle) -> String {
+pub(super) fn turn_text(turn: &SessionTurn, agent: &str, style: &RowStyle) -> String {
     match turn {
         SessionTurn::Input { at, author, text, images, results, .. } => {
             let mut words = String::new();

@@ -122,6 +122,7 @@ fn opinion_called(seconds: i64) -> NewEntry {
         whole: false,
         limit: None,
         left_out: 0,
+        shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
     };

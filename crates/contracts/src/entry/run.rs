@@ -42,6 +42,9 @@ pub struct RunStarted {
     /// The directory that it works in, if its input named one in the place of the agent's workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceReference>,
+    /// The run of kind `compaction` whose summary takes the place of the oldest part of its session in its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<RunId>,
     /// The configuration revision it is pinned to.
     pub config: Digest,
     /// The system text and the tools it is pinned to; a pin of the store.

@@ -69,6 +69,8 @@ pub struct ApprovalFilter {
 /// How much of a session's past to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TailLimits {
+    /// The position behind which it begins: of older items there is nothing to read.
+    pub after: u64,
     /// The most inbox items.
     pub items: usize,
     /// The most bytes of item and entry bodies; the newest whole items that fit.

@@ -19,7 +19,6 @@ use std::net::SocketAddr;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::busy_policy::BusyPolicy;
 use dromia_contracts::encoded_request::TaintedPast;
-use dromia_contracts::store::TailLimits;
 use dromia_engine::EngineConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -233,10 +232,9 @@ impl Default for WrittenEngine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct WrittenContext {
-    /// Most earlier inputs of a session that are sent with a request.
-    pub(crate) items_max: usize,
-    /// Most bytes of earlier inputs and answers that are sent with a request.
-    pub(crate) bytes_max: usize,
+    /// Context window, in tokens, that is assumed for models without `models.ALIAS.context_tokens`. It decides how much of a
+    /// session a request holds and when the oldest part is summarized; a longer request is sent all the same.
+    pub(crate) window_tokens: u32,
     /// How later turns see untrusted content of earlier ones, such as files of unknown origin and answers of other
     /// systems. `handle`: the model gets a reference and can read the content with `past.read`; until then the turn
     /// stays trusted. `whole`: the model gets the content, so the turn is untrusted.
@@ -245,8 +243,8 @@ pub(crate) struct WrittenContext {
 
 impl Default for WrittenContext {
     fn default() -> Self {
-        let TailLimits { items, bytes } = EngineConfig::default().context;
-        Self { items_max: items, bytes_max: bytes, tainted_past: WrittenTaintedPast::Handle }
+        let window_tokens = EngineConfig::default().window_tokens;
+        Self { window_tokens, tainted_past: WrittenTaintedPast::Handle }
     }
 }
 

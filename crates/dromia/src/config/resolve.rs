@@ -10,7 +10,6 @@ use std::time::Duration;
 use dromia_contracts::active_config::VaultReference;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::BudgetDefinition;
-use dromia_contracts::store::TailLimits;
 use dromia_contracts::token::TokenScopes;
 use dromia_engine::EngineConfig;
 use dromia_gateway::{
@@ -45,6 +44,9 @@ const TENANTS_MAX: usize = 256;
 
 /// The most directories of control groups: version 1 has a dozen controllers, of which three matter.
 const GROUPS_MAX: usize = 8;
+
+/// The smallest window that a model may be taken to have, in tokens.
+const WINDOW_TOKENS_MIN: u32 = 1_024;
 
 /// What the configuration means.
 #[derive(Debug)]
@@ -172,8 +174,9 @@ pub(crate) fn resolve_config(
             format!("is {same}, but the server compares only the last {window} calls"),
         );
     }
-    check.at_least_one("context.items_max", count(written.context.items_max));
-    check.at_least_one("context.bytes_max", count(written.context.bytes_max));
+    if written.context.window_tokens < WINDOW_TOKENS_MIN {
+        check.add_problem("context.window_tokens", format!("must be at least {WINDOW_TOKENS_MIN}"));
+    }
     let own_roles = roles::resolve_roles(&written.roles, &mut check);
     let socket_users = roles::socket_users(&written.socket, &own_roles, &mut check);
     let reachable = egress::resolve_egress(&written.egress, &mut check);
@@ -198,7 +201,7 @@ pub(crate) fn resolve_config(
             loop_same: written.engine.loop_same,
             loop_window: window,
             hops_max: written.tools.message_hops_max,
-            context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
+            window_tokens: written.context.window_tokens,
             tainted_past: written.context.tainted_past.into(),
             approvals: approvals::resolve_approvals(&written.approvals, cooling, &external, &mut check),
             second_opinion,

@@ -25,7 +25,7 @@ pub(super) fn config_yaml(found: Option<&DetectedModel>) -> String {
          validate` checks the file.\nversion: 1\nlisten: {listen}        # another address needs \
          http.tls\ndefault_agent: assistant      # answers when you name no agent\n{models}engine:\n  \
          active_max: 1024            # runs active at once\n  model_calls_max: 50         # per run; then it \
-         yields\ncontext:\n  items_max: 64               # how many past items a model gets\n",
+         yields\ncontext:\n  window_tokens: 32768        # the window of models whose own is not known\n",
         listen = config::LISTEN_DEFAULT
     )
 }
@@ -121,7 +121,7 @@ mod tests {
           active_max: 1024            # runs active at once
           model_calls_max: 50         # per run; then it yields
         context:
-          items_max: 64               # how many past items a model gets
+          window_tokens: 32768        # the window of models whose own is not known
         "#);
     }
 

@@ -219,7 +219,7 @@ fn show_names_the_origin_of_every_value() {
     let mut command = home.command();
     command.env("HUB_KEY", KEY).env("DROMIA_TOOLS_PACE_MS", "5");
     let output = command
-        .args(["config", "show", "--origin", "--set", "context.items_max=9"])
+        .args(["config", "show", "--origin", "--set", "context.window_tokens=9000"])
         .output()
         .expect("the program runs");
     let said = stdout(&output).replace(&address.to_string(), "[address]");

@@ -19,6 +19,7 @@ mod catalogues;
 mod chat;
 mod circles;
 mod clocks;
+mod compaction;
 mod compat;
 mod completions;
 mod configuring;

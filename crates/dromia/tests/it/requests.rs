@@ -221,7 +221,7 @@ fn a_printed_request_equals_the_sent_bytes() {
     };
     check(&all);
     drop(server);
-    let others = "version: 1\nengine: { output_tokens_max: 77 }\ncontext: { items_max: 1 }\nmodels:\n  default: { kind: scripted }\n";
+    let others = "version: 1\nengine: { output_tokens_max: 77 }\ncontext: { window_tokens: 2000 }\nmodels:\n  default: { kind: scripted }\n";
     std::fs::write(&file, others).expect("the configuration can be written");
     let server = home.serve();
     check(&all);

@@ -131,7 +131,7 @@ impl TaintTracker {
 }
 
 /// The join of the labels of parts.
-pub(in crate::context) fn join_of(parts: &[ContentPart]) -> Label {
+pub(crate) fn join_of(parts: &[ContentPart]) -> Label {
     let nothing = Label::PUBLIC_FACT;
     parts.iter().fold(nothing, |label, part| label.join(part.label()))
 }

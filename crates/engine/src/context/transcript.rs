@@ -14,14 +14,16 @@ use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::entry::{Entry, MaskedCall, WithheldReply};
 use dromia_contracts::input::{InputBody, ManualCall};
 use dromia_contracts::label::Label;
+use dromia_contracts::redacted_history::READ;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::store::{SessionTail, StoredEntry};
 use dromia_contracts::transcript::{AssistantUnit, OpenUnit, Transcript, TranscriptTurn};
 use dromia_contracts::workspace::WorkspaceReference;
-use dromia_contracts::{CallId, RunId};
+use dromia_contracts::{CallId, RunId, SessionId};
 
 use super::client_tools::{self as client, ClientToolState, ClientToolset};
 use super::taint::TaintTracker;
+use crate::compaction::ConversationSummary;
 use joined_inputs::{JoinedInputs, inputs_of_entry};
 
 /// The transcript of a run so far.
@@ -61,6 +63,28 @@ pub(crate) struct ConversationTranscript {
     place: u64,
     /// Whether anything was done since the newest item.
     goes_on: bool,
+    /// Where each item begins: the index of its first turn, and its position in the inbox.
+    item_places: Vec<(usize, u64)>,
+    /// What of the session the requests do not repeat.
+    pub(crate) omitted: OmittedPast,
+    /// The session of which the newest input has a part summarized.
+    pub(crate) compacted: Option<SessionId>,
+}
+
+/// What of a session's past is in no request of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct OmittedPast {
+    /// The run whose summary takes the place of the oldest part.
+    pub(crate) summary: Option<RunId>,
+    /// Whether more is left out, because it does not fit.
+    pub(crate) is_cut: bool,
+}
+
+impl OmittedPast {
+    /// Returns whether there are words that the model may want to read.
+    fn is_some(self) -> bool {
+        self.summary.is_some() || self.is_cut
+    }
 }
 
 /// Stored content that cannot become part of a transcript.
@@ -95,21 +119,29 @@ impl ConversationTranscript {
             repairs: Vec::new(),
             place: 0,
             goes_on: false,
+            item_places: Vec::new(),
+            omitted: OmittedPast::default(),
+            compacted: None,
         }
     }
 
     /// Builds the past of a session: every taken item of the tail and the runs that took them, in order.
     ///
-    /// `upto` is the run that continues, if one does: its open unit stays open.
+    /// `upto` is the run that continues, if one does: its open unit stays open. A summary takes the place of the items up to
+    /// its last one.
     pub(crate) fn from_tail(
         tail: &SessionTail,
         upto: Option<RunId>,
         tainted_past: TaintedPast,
+        summary: Option<&ConversationSummary>,
     ) -> Result<Self, StoryError> {
-        let from = tail.items.first().map_or(tail.session.head.last + 1, |item| item.position);
+        let summarized = summary.map_or(0, ConversationSummary::upto);
+        let there = tail.items.iter().filter(|item| item.position > summarized);
+        let from = there.clone().next().map_or(tail.session.head.last + 1, |item| item.position);
         let mut story = Self { taint: TaintTracker::new(tainted_past), ..Self::new(from) };
+        story.begin_after(summary, from);
         let joined = JoinedInputs::of_tail(tail)?;
-        let mut items = tail.items.iter().filter(|item| item.taken_by.is_some()).peekable();
+        let mut items = there.filter(|item| item.taken_by.is_some()).peekable();
         while let Some(item) = items.next() {
             if !joined.contains(item.id) {
                 story.add_item(item)?;
@@ -141,6 +173,42 @@ impl ConversationTranscript {
         Ok(story)
     }
 
+    /// Says what comes before the first item: a summary, and how many items are not even read.
+    fn begin_after(&mut self, summary: Option<&ConversationSummary>, from: u64) {
+        let mut parts = summary.map(ConversationSummary::request_parts).unwrap_or_default();
+        self.omitted.summary = summary.map(ConversationSummary::run);
+        let first = summary.map_or(1, |summary| summary.upto() + 1);
+        if first < from {
+            self.omitted.is_cut = true;
+            parts.push(ContentPart::new_text(
+                format!("[Inputs {first} to {} of this conversation are not repeated; {READ} reads them, handle {first} is input {first}]", from - 1),
+                Label::PUBLIC_FACT,
+            ));
+        }
+        if !parts.is_empty() {
+            self.taint.join_for_good(&parts);
+            self.transcript.push_summary(parts);
+        }
+    }
+
+    /// Ends the past as the next input would: untrusted content of its last turn becomes handles, too.
+    pub(crate) fn close_past(&mut self) {
+        self.take_back();
+        self.settle_client_calls(None);
+        self.take_back();
+        self.end_turns();
+    }
+
+    /// Returns the position of the item whose first turn this is.
+    pub(crate) fn input_position(&self, turn: usize) -> Option<u64> {
+        self.item_places.iter().rev().find(|(at, _)| *at == turn).map(|(_, position)| *position)
+    }
+
+    /// Returns whether a tool is offered that reads earlier words: some of them are behind handles, or not repeated.
+    pub(crate) fn offers_past(&self) -> bool {
+        self.has_past() || self.omitted.is_some()
+    }
+
     /// Adds an inbox item that a run took. What the run does comes after the last of them.
     pub(crate) fn add_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
         self.take_back();
@@ -156,6 +224,7 @@ impl ConversationTranscript {
 
     /// Adds an input that joined the running turn. The turn goes on: what it read and planned stays as it was.
     pub(crate) fn add_joined_input(&mut self, item: &InboxItem) -> Result<(), StoryError> {
+        self.item_places.push((self.transcript.turns().len(), item.position));
         let Some(body) = &item.body else { return Ok(()) };
         let body = InputBody::decode(body)
             .map_err(|error| StoryError::Body { place: item.id.to_string(), problem: error.to_string() })?;
@@ -189,12 +258,13 @@ impl ConversationTranscript {
             self.client.offered.go_on();
             return Ok(());
         };
-        let InputBody { history, answers, offer, call, workspace, when_busy: _, mut message } =
+        let InputBody { history, answers, offer, call, workspace, when_busy: _, compaction, mut message } =
             InputBody::decode(body).map_err(|error| StoryError::Body {
                 place: item.id.to_string(),
                 problem: error.to_string(),
             })?;
         (self.asked, self.workspace) = (call, workspace);
+        self.compacted = compaction.map(|range| range.session);
         if goes_on && (!message.parts.is_empty() || !history.is_empty()) {
             self.end_turns();
         }
@@ -210,6 +280,8 @@ impl ConversationTranscript {
             match turn {
                 TranscriptTurn::Input(message) => self.add_input(message),
                 TranscriptTurn::Unit(unit) => self.add_unit(unit),
+                // No stored body has one.
+                TranscriptTurn::Summary(_) => {}
             }
         }
         if !offer.tools.is_empty() {
@@ -222,6 +294,7 @@ impl ConversationTranscript {
             // The input has only results; no provider takes an empty message.
             self.hops = message.hops;
         } else {
+            self.item_places.push((self.transcript.turns().len(), item.position));
             self.add_input(message);
         }
         Ok(())

@@ -42,6 +42,7 @@ impl ErasureTasks<'_> {
         let (store, operator) = (&self.core.ports.store, self.core.node_operator());
         let mut sum = TenantErasureCounts::default();
         self.core.caches.agents.forget_all();
+        self.core.caches.summaries.forget_all();
         loop {
             let deleting = store.deleting_agents(&operator).await.map_err(read_fault)?;
             let agents: Vec<_> = deleting.into_iter().filter(|(of, _)| *of == tenant).collect();

@@ -72,7 +72,7 @@ fn text_of(request: &ModelRequest) -> String {
         TranscriptTurn::Input(message) => {
             message.parts.iter().map(ContentPart::as_text).collect::<Vec<_>>().join("|")
         }
-        TranscriptTurn::Unit(_) => panic!("a second model is shown no unit"),
+        TranscriptTurn::Unit(_) | TranscriptTurn::Summary(_) => panic!("a second model is shown no unit"),
     };
     request.transcript.turns().iter().map(text).collect()
 }
@@ -230,6 +230,7 @@ fn prepared() -> PreparedAttempt {
         whole: false,
         limit: None,
         left_out: 0,
+        shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
     };
@@ -241,6 +242,7 @@ fn prepared() -> PreparedAttempt {
         output_tokens_max: 90,
         reserved_micros: 70,
         priced: true,
+        window: None,
     }
 }
 

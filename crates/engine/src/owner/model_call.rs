@@ -16,6 +16,7 @@ use futures_util::future::{Either, select};
 use super::live_text::LiveDeltas;
 use super::{OwnershipError, RunOwner};
 use crate::answer_check::AnswerCheck;
+use crate::compaction::WindowUse;
 use crate::decide::{DecisionInput, NextAction, PlannedRequest};
 use crate::encoded_request::body_digest;
 use crate::judge::gate_verdict::judged_by;
@@ -49,9 +50,14 @@ impl RunOwner {
         if let Some(asked) = self.story.asked.clone() {
             return DecisionInput::Asked(asked);
         }
-        let request = self.build_request();
-        let prepared = self.core.ports.model.prepare_attempt(&request);
-        self.story.restore_transcript(request);
+        let mut prepared = self.prepare_request();
+        if prepared.as_ref().is_ok_and(|prepared| prepared.wording.leaves_words_out())
+            && !self.story.omitted.is_cut
+        {
+            // The model gets the tool that reads what is left out, so the request is another one.
+            self.story.omitted.is_cut = true;
+            prepared = self.prepare_request();
+        }
         let prepared = match prepared {
             Ok(mut prepared) => {
                 if self.story.has_past() {
@@ -76,8 +82,20 @@ impl RunOwner {
             sent,
         };
         self.step.priced = prepared.priced;
+        self.step.used = WindowUse {
+            input_tokens: prepared.input_tokens,
+            output_tokens_max: prepared.output_tokens_max,
+            window: prepared.window.unwrap_or(self.core.config().window_tokens),
+        };
         self.step.prepared = Some(prepared);
         DecisionInput::Planned(plan)
+    }
+
+    fn prepare_request(&mut self) -> Result<PreparedAttempt, ModelError> {
+        let request = self.build_request();
+        let prepared = self.core.ports.model.prepare_attempt(&request);
+        self.story.restore_transcript(request);
+        prepared
     }
 
     fn build_request(&mut self) -> ModelRequest {
@@ -117,6 +135,8 @@ impl RunOwner {
         let told = self.secret_scanner().await.filter(|_| is_told);
         match self.attempt_call(&prepared, told).await? {
             DecisionInput::Replied(mut reply, label, _) => {
+                let used = &mut self.step.used;
+                used.input_tokens = used.input_tokens.max(reply.usage.input_tokens);
                 let marks = self.redact_reply(&mut reply, withheld).await?;
                 let unfit = if marks.withholds() { None } else { self.check_answer(&mut reply).await? };
                 Ok(self.decide_noting(DecisionInput::Replied(reply, label, unfit), |entries| {

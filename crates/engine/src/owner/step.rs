@@ -3,6 +3,7 @@
 use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::model::PreparedAttempt;
 
+use crate::compaction::WindowUse;
 use crate::config::SecondOpinion;
 
 /// What the attempt sends whose entry is pending or open.
@@ -16,4 +17,6 @@ pub(crate) struct RequestStep {
     pub(crate) verdict: Option<GateVerdict>,
     /// Whether what the pending attempt costs is known.
     pub(crate) priced: bool,
+    /// How full the window was at the last request.
+    pub(crate) used: WindowUse,
 }

@@ -3,7 +3,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dromia_contracts::CallId;
@@ -49,7 +48,7 @@ impl RunOwner {
             session: self.identity.session,
             task: self.state.started.as_ref().and_then(|started| started.task.clone()),
             label: self.story.taint.label,
-            past: Arc::clone(&self.story.taint.past),
+            past: self.readable_past(&call).await?,
             key: id.idempotency_key(self.identity.run),
             workspace: workspace.map_err(|_| OwnershipError::Store)?,
         };

@@ -101,6 +101,10 @@ fn lower_turn(turn: TranscriptTurn) -> TranscriptTurn {
             TranscriptTurn::Input(message)
         }
         TranscriptTurn::Unit(known) => TranscriptTurn::Unit(lower_unit(&known)),
+        TranscriptTurn::Summary(mut parts) => {
+            lower_parts(&mut parts);
+            TranscriptTurn::Summary(parts)
+        }
     }
 }
 

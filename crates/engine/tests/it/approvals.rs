@@ -40,6 +40,7 @@ fn started(approved: Option<ApprovedCall>) -> RunStarted {
         approved,
         task: None,
         workspace: None,
+        summary: None,
         config: Digest::default(),
         prompt: Digest::default(),
         model_calls_max: 20,
@@ -162,6 +163,7 @@ impl Live {
             whole: true,
             limit: None,
             left_out: 0,
+            shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
         };

@@ -46,6 +46,7 @@ fn started(model_calls_max: u32) -> RunStarted {
         approved: None,
         task: None,
         workspace: None,
+        summary: None,
         config: Digest::default(),
         prompt: Digest::default(),
         model_calls_max,
@@ -87,6 +88,7 @@ fn sent() -> SentEncoding {
         whole: false,
         limit: None,
         left_out: 0,
+        shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
     };
@@ -103,6 +105,7 @@ fn consults(id: CallId) -> OpinionRequest {
         output_tokens_max: 10,
         reserved_micros: 7,
         priced: true,
+        window: None,
     };
     OpinionRequest {
         call: self::prepared(id, EffectClass::Unkeyed, 1),

@@ -33,6 +33,7 @@ fn sent() -> SentEncoding {
         whole: true,
         limit: None,
         left_out: 0,
+        shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
     };
@@ -60,6 +61,7 @@ fn consults() -> DecisionInput {
         output_tokens_max: 90,
         reserved_micros: RESERVED / 3,
         priced: true,
+        window: None,
     };
     let objection = ObjectionAction::Ask;
     let second = SecondOpinion { model: "second".into(), samples: 3, agree: 3, objection };
@@ -106,6 +108,7 @@ impl Live {
             approved: None,
             task: None,
             workspace: None,
+            summary: None,
             config: Digest::default(),
             prompt: Digest::default(),
             model_calls_max: 50,

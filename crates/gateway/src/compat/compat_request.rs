@@ -39,6 +39,7 @@ impl CompatRequest {
             call: None,
             workspace: None,
             when_busy: BusyPolicy::default(),
+            compaction: None,
             message,
         }
     }

@@ -282,7 +282,7 @@ impl ConversationHistory {
                 Ok(ConversationInput { history, answers, parts: Vec::new(), handed })
             }
             Some(TranscriptTurn::Input(_)) => Err(invalid_field(path, "the last message is empty")),
-            Some(TranscriptTurn::Unit(_)) => {
+            Some(TranscriptTurn::Unit(_) | TranscriptTurn::Summary(_)) => {
                 Err(invalid_field(path, "the last message must come from the user, or be a tool's result"))
             }
             None => Err(invalid_field(path, "there is no message to answer")),
@@ -323,7 +323,7 @@ fn system_text(texts: &[String]) -> String {
 pub(super) fn system_texts(history: &[TranscriptTurn]) -> Vec<String> {
     let texts = history.iter().map_while(|turn| match turn {
         TranscriptTurn::Input(message) => Some(parts_text(&message.parts)),
-        TranscriptTurn::Unit(_) => None,
+        TranscriptTurn::Unit(_) | TranscriptTurn::Summary(_) => None,
     });
     texts.filter(|text| text.starts_with(SYSTEM_HEAD)).collect()
 }

@@ -58,6 +58,7 @@ impl ConversationHasher {
         for turn in past {
             match turn {
                 TranscriptTurn::Input(message) => words.add_input(&message.parts)?,
+                TranscriptTurn::Summary(parts) => words.add_input(parts)?,
                 TranscriptTurn::Unit(unit) => {
                     words.add_message(unit.message())?;
                     for result in unit.results() {

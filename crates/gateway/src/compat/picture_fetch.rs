@@ -96,6 +96,7 @@ fn replace_pictures(said: &mut ConversationInput, replace: PictureReplacer<'_>) 
     for turn in &mut said.history {
         match turn {
             TranscriptTurn::Input(message) => replace_parts(&mut message.parts, replace),
+            TranscriptTurn::Summary(parts) => replace_parts(parts, replace),
             TranscriptTurn::Unit(unit) => {
                 let mut results = unit.results().iter();
                 if results.any(|result| result.parts.iter().any(|part| remote_picture(part).is_some())) {

@@ -23,10 +23,11 @@ use crate::core::{GatewayCore, Shared};
 use crate::extract::{JsonValue, PathSegments, QueryParams, page_limit, parse_id, read_body};
 use crate::failure::{Answer, ApiError, commit_receipt};
 use crate::question::{read_question, read_questions};
+use crate::session_range::{INPUTS_MAX, read_session_range};
 use crate::{transcript, wire};
 
 /// How much of a session's past a transcript shows.
-const TAIL: TailLimits = TailLimits { items: PageRequest::<()>::LIMIT_MAX, bytes: 4 << 20 };
+const TAIL: TailLimits = TailLimits { after: 0, items: PageRequest::<()>::LIMIT_MAX, bytes: 4 << 20 };
 
 /// How many state entries are read at a time; a value may be long, so pages are short.
 const STATE_READ: usize = 16;
@@ -78,11 +79,29 @@ pub(crate) async fn show_session(
     Ok(Json(wire::api_session(session, question)))
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TranscriptRange {
+    /// Begin with the input at this position and not with the oldest of the newest messages.
+    #[schemars(range(min = 1))]
+    from: Option<u64>,
+    /// End with what followed the input at this position; at most 256 inputs are read.
+    #[schemars(range(min = 1))]
+    upto: Option<u64>,
+}
+
 pub(crate) async fn show_transcript(
     State(core): State<Shared>,
     caller: Caller,
     PathSegments(session): PathSegments<String>,
+    QueryParams(range): QueryParams<TranscriptRange>,
 ) -> Answer<Json<TranscriptPage>> {
+    if range.from.is_some() || range.upto.is_some() {
+        let from = range.from.unwrap_or(1);
+        let upto = range.upto.unwrap_or_else(|| from.saturating_add(INPUTS_MAX - 1));
+        let part = read_session_range(&core, &caller.scope, parse_id(&session)?, (from, upto)).await?;
+        return Ok(Json(transcript::fold_transcript(&part)?));
+    }
     let tail = core.ports.store.session_tail(&caller.scope, parse_id(&session)?, TAIL).await?;
     Ok(Json(transcript::fold_transcript(&tail.ok_or_else(no_such_session)?)?))
 }

@@ -133,6 +133,7 @@ async fn tokens_of_a_message_are_counted_and_nothing_is_stored() {
 fn told(history: &[TranscriptTurn]) -> Vec<String> {
     let unit = |turn: &TranscriptTurn| match turn {
         TranscriptTurn::Input(message) => format!("i:{}", parts_text(&message.parts)),
+        TranscriptTurn::Summary(parts) => format!("s:{}", parts_text(parts)),
         TranscriptTurn::Unit(unit) => {
             let calls = unit.message().calls.iter().map(|call| format!("{}{}", call.tool, call.arguments));
             let results = unit.results().iter().map(|result| parts_text(&result.parts));

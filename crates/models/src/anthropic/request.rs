@@ -222,6 +222,7 @@ fn build_messages(turns: &[TranscriptTurn]) -> Vec<AnthropicMessage<'_>> {
     for turn in turns {
         match turn {
             TranscriptTurn::Input(input) => add_input(&mut messages, &input.parts),
+            TranscriptTurn::Summary(parts) => add_input(&mut messages, parts),
             TranscriptTurn::Unit(unit) => add_unit(&mut messages, unit),
         }
     }

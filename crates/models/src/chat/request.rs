@@ -122,6 +122,9 @@ impl Serialize for ChatMessages<'_> {
                         content: ChatContent::from_parts(&input.parts),
                     })?;
                 }
+                TranscriptTurn::Summary(parts) => {
+                    seq.serialize_element(&ChatMessage::User { content: ChatContent::from_parts(parts) })?;
+                }
                 TranscriptTurn::Unit(unit) => {
                     seq.serialize_element(&assistant_message(unit))?;
                     for result in unit.results() {

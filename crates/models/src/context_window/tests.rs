@@ -67,10 +67,11 @@ fn whole_pieces_are_left_out_from_the_oldest() {
         (800, Some(0)),
         // The first piece has 600 bytes, 200 tokens.
         (799, Some(2)),
-        (600, Some(2)),
-        (599, Some(3)),
-        (500, Some(3)),
-        (499, None),
+        // The line that says so counts 256 bytes.
+        (686, Some(2)),
+        (685, Some(3)),
+        (586, Some(3)),
+        (585, None),
     ];
     for (tokens, left_out) in table {
         let fitted = window(tokens).fit_request(&request(236, 100, &said));
@@ -103,8 +104,46 @@ fn an_oversized_request_names_model_window_and_need() {
     }
 }
 
+#[test]
+fn handles_take_the_place_of_long_results_before_anything_is_left_out() {
+    use Said::{Input, Unit};
+    // Twelve units with a result of 3,000 bytes each: 3,195 with their frames, 355 with a handle.
+    let said = [&[Input(236)][..], &[Unit(3_000); 12], &[Input(236), Unit(10)]].concat();
+    let fitted = |tokens: u32| {
+        let fitted = window(tokens).fit_request(&request(236, 100, &said)).expect("it fits");
+        (fitted.left_out, fitted.shortened)
+    };
+    assert_eq!(fitted(100_000), (0, 0));
+    // Some at a time: the next requests have the same beginning.
+    assert_eq!([12_000, 8_000, 7_000].map(fitted), [(0, 8); 3]);
+    assert_eq!(fitted(3_000), (0, 13), "the input and all units of the first piece");
+    assert_eq!(fitted(700), (13, 0), "then the piece goes");
+    // A long loop within the newest piece goes on with handles.
+    let newest = [&[Input(236)][..], &[Unit(3_000); 12]].concat();
+    let fitted = window(3_000).fit_request(&request(236, 100, &newest)).expect("it fits");
+    assert_eq!((fitted.left_out, fitted.shortened), (0, 13));
+}
+
+#[test]
+fn a_summary_is_never_left_out() {
+    use Said::{Input, Unit};
+    let mut with_summary = request(236, 100, &[]);
+    with_summary.transcript.push_summary(text(236));
+    for turn in request(0, 0, &[Input(236), Unit(105), Input(236)]).transcript.turns() {
+        match turn {
+            TranscriptTurn::Input(message) => with_summary.transcript.push_input(message.clone()),
+            TranscriptTurn::Unit(unit) => with_summary.transcript.push_unit(unit.clone()),
+            TranscriptTurn::Summary(_) => {}
+        }
+    }
+    // System text, summary, the line and the newest input are 1,156 bytes: 386 tokens.
+    let fitted = window(486).fit_request(&with_summary).expect("it fits");
+    assert_eq!((fitted.left_out, fitted.bytes), (2, 1_156));
+    assert!(window(485).fit_request(&with_summary).is_err());
+}
+
 fn any_said() -> impl Strategy<Value = Said> {
-    prop_oneof![(0..400_usize).prop_map(Said::Input), (0..400_usize).prop_map(Said::Unit)]
+    prop_oneof![(0..400_usize).prop_map(Said::Input), (0..1_200_usize).prop_map(Said::Unit)]
 }
 
 proptest! {
@@ -113,27 +152,32 @@ proptest! {
         said in prop::collection::vec(any_said(), 1..12),
         system in 0..600_usize,
         output in 1..500_u32,
-        context in 1..2_000_u32,
+        context in 1..4_000_u32,
     ) {
         let request = request(system, output, &said);
         let turns = request.transcript.turns();
         let begins = |at: usize| at == 0 || matches!(turns[at], TranscriptTurn::Input(_));
         let newest = (0..turns.len()).rev().find(|at| begins(*at)).expect("there is one");
-        let cost = |from: usize| {
-            let bytes = tokens::fixed_bytes(&request) + turns[from..].iter().map(tokens::turn_bytes).sum::<usize>();
-            tokens::count_window_tokens(bytes) + output.min(context / 2)
+        let cost = |from: usize, short: usize| {
+            let notice = if from > 0 { tokens::NOTICE_BYTES } else { 0 };
+            let (short, whole) = turns[from..].split_at(short);
+            let short: usize = short.iter().map(tokens::shortened_turn_bytes).sum();
+            let whole: usize = whole.iter().map(tokens::turn_bytes).sum();
+            tokens::count_window_tokens(tokens::fixed_bytes(&request) + notice + short + whole)
+                + output.min(context / 2)
         };
         match window(context).fit_request(&request) {
             Ok(fitted) => {
-                prop_assert!(begins(fitted.left_out), "a piece is torn");
-                prop_assert!(fitted.left_out <= newest, "the newest is left out");
+                let (left_out, shortened) = (fitted.left_out as usize, fitted.shortened as usize);
+                prop_assert!(begins(left_out), "a piece is torn");
+                prop_assert!(left_out <= newest, "the newest is left out");
                 prop_assert!(fitted.input_tokens() + fitted.output_tokens_max <= context);
-                prop_assert_eq!(cost(fitted.left_out), fitted.input_tokens() + fitted.output_tokens_max);
+                prop_assert_eq!(cost(left_out, shortened), fitted.input_tokens() + fitted.output_tokens_max);
                 // No more is left out than must be.
-                let before = (0..fitted.left_out).rev().find(|at| begins(*at));
-                prop_assert!(before.is_none_or(|before| cost(before) > context), "more would fit");
+                let before = (0..left_out).rev().find(|at| begins(*at));
+                prop_assert!(before.is_none_or(|at| cost(at, newest - at) > context), "more would fit");
             }
-            Err(_) => prop_assert!(cost(newest) > context, "the newest would fit"),
+            Err(_) => prop_assert!(cost(newest, turns.len() - newest) > context, "the newest would fit"),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::error::HttpError;
 use super::failure::{self, cut_error, interrupted_error};
 use super::reader::StreamReader;
 use crate::secret::ProviderApiKey;
+use crate::sent_turns::sent_turns;
 use crate::tokens;
 use crate::{encoded_request, names};
 
@@ -55,8 +56,8 @@ impl HttpModel {
         deltas: &dyn DeltaSink,
     ) -> Result<ModelReply, ModelError> {
         let draft = self.exchange_request(prepared.body.clone(), deltas).await?;
-        let turns = encoded_request::sent_turns(&prepared.wording, request).unwrap_or_default();
-        let mut reply = draft.into_reply(|| tokens::estimate_sent(request, turns))?;
+        let turns = sent_turns(&prepared.wording, request.transcript.turns()).unwrap_or_default();
+        let mut reply = draft.into_reply(|| tokens::estimate_sent(request, &turns))?;
         names::restore_names(&mut reply.calls, &request.tools);
         let cost = self.config.price.of_usage(reply.usage, reply.detail);
         if cost > 0 {
@@ -183,13 +184,20 @@ impl LanguageModel for HttpModel {
         alias == self.config.model
     }
 
+    fn context_window(&self, _: &str) -> Option<u32> {
+        self.config.window.context_tokens
+    }
+
     fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
         let HttpConfig { model, window, price, priced, format, .. } = &self.config;
         format.check_sampling_options(&request.wishes)?;
         let fitted = window.fit_request(request).map_err(|long| long.into_model_error(model))?;
         let output_tokens_max = fitted.output_tokens_max;
-        let left_out = u32::try_from(fitted.left_out).unwrap_or(u32::MAX);
-        let wording = self.config.request_encoding(left_out, request.wishes.answer.as_ref());
+        let wording = RequestEncoding {
+            left_out: fitted.left_out,
+            shortened: fitted.shortened,
+            ..self.config.request_encoding(request.wishes.answer.as_ref())
+        };
         Ok(PreparedAttempt {
             body: encoded_request::encode_request(&wording, request, output_tokens_max)?,
             wording,
@@ -198,6 +206,7 @@ impl LanguageModel for HttpModel {
             // The counted bytes as tokens: no tokenizer makes more, so no report comes to more money.
             reserved_micros: price.at_most(fitted.bytes as u64, output_tokens_max.into()),
             priced: *priced,
+            window: window.context_tokens,
         })
     }
 
@@ -213,7 +222,7 @@ impl LanguageModel for HttpModel {
     ) -> BoxFuture<'a, Result<ModelReply, ModelError>> {
         Box::pin(async move {
             let sent = &prepared.wording;
-            let own = self.config.request_encoding(sent.left_out, request.wishes.answer.as_ref());
+            let own = self.config.request_encoding(request.wishes.answer.as_ref());
             if (&own.form, &own.model, own.whole) != (&sent.form, &sent.model, sent.whole) {
                 // What was journaled for one model must not be sent to another; the next attempt is prepared again.
                 return Err(ModelError {

@@ -83,8 +83,8 @@ impl HttpConfig {
         }
     }
 
-    /// Says how a request to this model is written.
-    pub(super) fn request_encoding(&self, left_out: u32, answer: Option<&AnswerFormat>) -> RequestEncoding {
+    /// Says how a request to this model is written, with nothing left out.
+    pub(super) fn request_encoding(&self, answer: Option<&AnswerFormat>) -> RequestEncoding {
         // Only chat completions leave a choice.
         let limit =
             (self.format == WireFormat::OpenAiChat).then(|| self.output_limit.encoding_field()).flatten();
@@ -94,7 +94,8 @@ impl HttpConfig {
             model: self.model.clone(),
             whole: !self.stream,
             limit: limit.map(str::to_owned),
-            left_out,
+            left_out: 0,
+            shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: self.answer_schemas
                 && answer.is_some_and(|answer| self.format.enforces_answer(answer)),

@@ -29,6 +29,9 @@ pub(crate) fn encode_body(letter: &EncodableRequest<'_>) -> Result<Bytes, serde_
             TranscriptTurn::Input(said) => {
                 input.push(ResponsesItem::Message { role: "user", content: said_by_user(&said.parts) });
             }
+            TranscriptTurn::Summary(parts) => {
+                input.push(ResponsesItem::Message { role: "user", content: said_by_user(parts) });
+            }
             TranscriptTurn::Unit(unit) => add_unit(&mut input, unit),
         }
     }

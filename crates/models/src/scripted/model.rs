@@ -114,6 +114,7 @@ impl LanguageModel for ScriptedModel {
             whole: false,
             limit: None,
             left_out: 0,
+            shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
         };
@@ -124,6 +125,7 @@ impl LanguageModel for ScriptedModel {
             output_tokens_max: request.output_tokens_max,
             reserved_micros: 0,
             priced: true,
+            window: None,
         })
     }
 
@@ -147,12 +149,12 @@ fn script_of(transcript: &Transcript) -> ScriptInput<'_> {
     let start = turns.iter().rposition(|turn| matches!(turn, TranscriptTurn::Input(_)));
     let input = match start.map(|start| &turns[start]) {
         Some(TranscriptTurn::Input(input)) => text_of(&input.parts),
-        Some(TranscriptTurn::Unit(_)) | None => Cow::Borrowed(""),
+        Some(TranscriptTurn::Unit(_) | TranscriptTurn::Summary(_)) | None => Cow::Borrowed(""),
     };
     let since = &turns[start.map_or(0, |start| start + 1)..];
     let done = since.iter().filter_map(|turn| match turn {
         TranscriptTurn::Unit(unit) => Some(unit_outcomes(unit)),
-        TranscriptTurn::Input(_) => None,
+        TranscriptTurn::Input(_) | TranscriptTurn::Summary(_) => None,
     });
     ScriptInput { input, done: done.collect() }
 }

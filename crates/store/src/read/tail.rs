@@ -36,7 +36,7 @@ pub(crate) fn read_tail(
     let mut left = limits;
     let mut groups = Vec::new();
     let mut upto = session.head.taken;
-    while upto > 0 {
+    while upto > limits.after {
         let place = (view.tenant, session.id, upto);
         let group = if let Some(group) = recent.get(&place) {
             group

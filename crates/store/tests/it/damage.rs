@@ -8,7 +8,7 @@ use dromia_contracts::{AgentId, ItemId, SessionId, TenantId};
 
 use crate::scene::{SESSION, Scene, TENANT, agent_create, at, put, session_open};
 
-const LIMITS: TailLimits = TailLimits { items: 100, bytes: 1 << 20 };
+const LIMITS: TailLimits = TailLimits { after: 0, items: 100, bytes: 1 << 20 };
 
 /// Plays two turns, damages the file by SQL and tells what the reads of the journal and of the tail say.
 async fn damaged_by(sql: &str, reply: &str) -> [String; 2] {

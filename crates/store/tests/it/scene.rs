@@ -181,6 +181,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         approved: None,
         task: None,
         workspace: None,
+        summary: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         model_calls_max: 25,

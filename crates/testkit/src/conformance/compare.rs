@@ -145,7 +145,7 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
             let filter = RunFilter { session: Some(session.id), ..RunFilter::default() };
             same!(s => s.runs(&scope, filter, PageRequest::first_page(256)));
             for items in [0, 1, 2, 3, 256] {
-                let limits = TailLimits { items, bytes: 1 << 20 };
+                let limits = TailLimits { after: 0, items, bytes: 1 << 20 };
                 same!(s => s.session_tail(&scope, session.id, limits));
             }
         }

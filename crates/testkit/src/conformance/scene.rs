@@ -305,6 +305,7 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
             approved: None,
             task: None,
             workspace: None,
+            summary: None,
             config: Digest::default(),
             prompt: Digest::default(),
             model_calls_max: 8,
@@ -321,6 +322,7 @@ pub(super) fn sent_encoding(by: Option<&str>) -> SentEncoding {
         whole: false,
         limit: None,
         left_out: 0,
+        shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
     };
@@ -453,7 +455,7 @@ pub(super) fn settle_delivery_by(
 
 /// Reads a session's tail without limits.
 pub(super) async fn all_of(store: &Arc<dyn Store>, scope: &Scope, session: SessionId) -> Option<SessionTail> {
-    let limits = TailLimits { items: usize::MAX >> 1, bytes: usize::MAX >> 1 };
+    let limits = TailLimits { after: 0, items: usize::MAX >> 1, bytes: usize::MAX >> 1 };
     store.session_tail(scope, session, limits).await.expect("a read")
 }
 

@@ -46,6 +46,9 @@ impl TenantRows {
         let mut from = taken.len();
         // From the newest run to older ones, whole runs only.
         for group in taken.chunk_by(|a, b| a.taken_by == b.taken_by).rev() {
+            if group.last().is_some_and(|item| item.position <= limits.after) {
+                break;
+            }
             let said = group.iter().filter_map(|item| item.body.as_ref());
             let run = group.first().and_then(|item| item.taken_by);
             let told = run

@@ -118,7 +118,7 @@ pub(super) fn changed_file(heard: &HeardServer) -> String {
             "channels: {{ a: {{ {CHANNEL}, agent: other }}, b: {{ {CHANNEL}, agent: dev, tenant: nowhere }} }}\n\
              permissions: {{ ask: [message.send, file.read], delay: [file.append], deny: [time.now] }}\n\
              approvals: {{ expire_ms: 600000 }}\n\
-             context: {{ items_max: 2, bytes_max: 4000 }}\ndefault_agent: nobody\n\
+             context: {{ window_tokens: 4000 }}\ndefault_agent: nobody\n\
              engine: {{ loop_same: 2, model_calls_max: 6, output_tokens_max: 77 }}\n\
              egress: {{ private_tools: ['127.0.0.1'], response_bytes_max: 3, total_ms: 1000 }}\n\
              http: {{ hosts: [agents.example], origins: ['https://app.example'] }}\n\
@@ -175,30 +175,17 @@ pub(super) fn foreign_channel(served: &ServedHome) -> String {
     say_to(&served.server, "b", "msg_2", "hello").0.to_string()
 }
 
-/// The messages of the request that a model hears after some turns with `talker`.
-fn heard_after(served: &ServedHome, actor: &str, texts: &[String]) -> usize {
-    let mut run = String::new();
-    for text in texts {
-        let event = json!({"text": text, "agent": "talker", "channel": actor, "wait": true});
-        let (_, answer) = block_on(served.server.event(&event));
-        assert_eq!(answer["reply"], "ready", "{answer}");
-        answer["run"].as_str().expect("a run").clone_into(&mut run);
-    }
-    request_of(served, &run)["messages"].as_array().expect("messages").len()
-}
-
 /// The request of a run, as its model heard it.
 fn request_of(served: &ServedHome, run: &str) -> Value {
     let heard = served.home.run(&["run", "show", run, "--step", "1", "--request"]);
     serde_json::from_slice(&heard.stdout).expect("a request")
 }
 
-pub(super) fn past_of_many_inputs(served: &ServedHome) -> String {
-    heard_after(served, "ada", &["a", "b", "c", "d"].map(str::to_owned)).to_string()
-}
-
-pub(super) fn long_past(served: &ServedHome) -> String {
-    heard_after(served, "bob", &["x".repeat(6_000), "y".to_owned()]).to_string()
+pub(super) fn assumed_window(served: &ServedHome) -> String {
+    let event = json!({"text": "hello", "agent": "talker", "actor": "ada", "wait": true});
+    let (_, answer) = block_on(served.server.event(&event));
+    let session = answer["session"].as_str().expect("a session").to_owned();
+    block_on(served.server.get(&format!("/v1/sessions/{session}/context"))).1["window"].to_string()
 }
 
 pub(super) fn longest_answer(served: &ServedHome) -> String {

@@ -207,11 +207,7 @@ fn label_of_unit(unit: &AssistantUnit) -> Label {
 }
 
 fn bytes_of(parts: &[ContentPart]) -> usize {
-    let bytes = |part: &ContentPart| match part {
-        ContentPart::Text { text, .. } => text.len(),
-        ContentPart::Image { data, .. } => data.len(),
-    };
-    parts.iter().map(bytes).sum()
+    parts.iter().map(ContentPart::byte_count).sum()
 }
 
 #[cfg(test)]

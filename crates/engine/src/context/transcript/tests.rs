@@ -82,6 +82,7 @@ fn item(text: &str, answers: Option<ClientToolResults>, offer: ClientOptions) ->
         call: None,
         workspace: None,
         when_busy: BusyPolicy::default(),
+        compaction: None,
         message,
     };
     InboxItem {
@@ -99,6 +100,7 @@ fn item(text: &str, answers: Option<ClientToolResults>, offer: ClientOptions) ->
 fn told(story: &ConversationTranscript) -> Vec<String> {
     let told = |turn: &TranscriptTurn| match turn {
         TranscriptTurn::Input(message) => format!("input {}", parts_text(&message.parts)),
+        TranscriptTurn::Summary(parts) => format!("summary {}", parts_text(parts)),
         TranscriptTurn::Unit(unit) => {
             let results = unit.results().iter();
             let results = results.map(|result| format!("{:?} {}", result.status, parts_text(&result.parts)));
@@ -188,6 +190,7 @@ fn a_call_by_hand_is_a_unit_and_replies_itself() {
         call: Some(call.clone()),
         workspace: None,
         when_busy: BusyPolicy::default(),
+        compaction: None,
         message,
     };
     let mut asked = item("x", None, ClientOptions::default());
@@ -255,7 +258,7 @@ fn a_withheld_answer_is_removed_when_its_run_ends() {
     let words = |story: &ConversationTranscript| {
         let units = story.transcript.turns().iter().filter_map(|turn| match turn {
             TranscriptTurn::Unit(unit) => Some(unit.message().parts.clone()),
-            TranscriptTurn::Input(_) => None,
+            TranscriptTurn::Input(_) | TranscriptTurn::Summary(_) => None,
         });
         units.flatten().collect::<Vec<_>>()
     };

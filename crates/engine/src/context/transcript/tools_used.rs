@@ -81,7 +81,7 @@ impl ConversationTranscript {
 fn turn_unit(turn: &TranscriptTurn) -> Option<&AssistantUnit> {
     match turn {
         TranscriptTurn::Unit(unit) => Some(unit),
-        TranscriptTurn::Input(_) => None,
+        TranscriptTurn::Input(_) | TranscriptTurn::Summary(_) => None,
     }
 }
 

@@ -104,6 +104,7 @@ fn stands_in<'t>(transcript: &'t Transcript, text: &str) -> Option<TextSource<'t
     for turn in transcript.turns() {
         let parts: Vec<&ContentPart> = match turn {
             TranscriptTurn::Input(message) => message.parts.iter().collect(),
+            TranscriptTurn::Summary(parts) => parts.iter().collect(),
             // The model's own text is no source.
             TranscriptTurn::Unit(unit) => unit.results().iter().flat_map(|result| &result.parts).collect(),
         };

@@ -183,7 +183,7 @@ impl LanguageModel for Outside {
     fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {
         let newest = request.transcript.turns().iter().rev().find_map(|turn| match turn {
             TranscriptTurn::Input(message) => Some(parts_text(&message.parts)),
-            TranscriptTurn::Unit(_) => None,
+            TranscriptTurn::Unit(_) | TranscriptTurn::Summary(_) => None,
         });
         if newest.is_some_and(|text| text.contains("endless")) {
             let message = "it is endless".to_owned();
@@ -196,6 +196,7 @@ impl LanguageModel for Outside {
             whole: true,
             limit: None,
             left_out: 0,
+            shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
         };
@@ -208,6 +209,7 @@ impl LanguageModel for Outside {
             output_tokens_max,
             reserved_micros: 7,
             priced: true,
+            window: None,
         })
     }
 
@@ -233,7 +235,7 @@ impl LanguageModel for Outside {
             let turns = request.transcript.turns();
             let said = |turn: &TranscriptTurn| match turn {
                 TranscriptTurn::Input(message) => Some(parts_text(&message.parts)),
-                TranscriptTurn::Unit(_) => None,
+                TranscriptTurn::Unit(_) | TranscriptTurn::Summary(_) => None,
             };
             let last = turns.iter().rposition(|turn| matches!(turn, TranscriptTurn::Input(_)));
             let text = last.and_then(|at| said(&turns[at])).unwrap_or_default();
@@ -274,6 +276,7 @@ impl Outside {
         let text = |turn: &TranscriptTurn| match turn {
             TranscriptTurn::Input(message) => parts_text(&message.parts),
             TranscriptTurn::Unit(unit) => format!("{unit:?}"),
+            TranscriptTurn::Summary(parts) => parts_text(parts),
         };
         let shown: String = request.transcript.turns().iter().map(text).collect();
         let word = if shown.contains("\"to\":\"eve\"") { "stop" } else { "go" };

@@ -76,7 +76,7 @@ proptest! {
             // What is stored is read back as it was, and stored units are checked when they are read.
             let message = InputMessage { author: Actor::new("a"), parts: said.parts, hops: 0 };
             let offer = ClientOptions::default();
-            let body = InputBody { history: said.history, answers: said.answers, offer, call: None, workspace: None, when_busy: BusyPolicy::default(), message };
+            let body = InputBody { history: said.history, answers: said.answers, offer, call: None, workspace: None, when_busy: BusyPolicy::default(), compaction: None, message };
             let bytes = body.encode().expect("it is JSON");
             prop_assert_eq!(InputBody::decode(&bytes).expect("it was just written"), body);
         }
@@ -174,6 +174,7 @@ fn the_author_of_each_message_decides_its_label() {
         .history
         .iter()
         .map(|turn| match turn {
+            TranscriptTurn::Summary(parts) => parts.iter().map(ContentPart::label).collect(),
             TranscriptTurn::Input(message) => message.parts.iter().map(ContentPart::label).collect(),
             TranscriptTurn::Unit(unit) => {
                 let results = unit.results().iter().flat_map(|result| &result.parts);

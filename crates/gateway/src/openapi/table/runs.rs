@@ -8,6 +8,7 @@ use dromia_api::run::{
     JournalEntryResource, JournalPage, RunExplanation, RunResource, RunTree, StreamEnd, TextDelta,
 };
 use dromia_api::session::{SessionImport, SessionResource, StateEntry, StateWritten, TranscriptPage};
+use dromia_api::session_context::{CompactionResource, SessionContext};
 use dromia_api::{ErrorCode, IDEMPOTENCY_HEADER, ListPage, ProblemDetails};
 use serde_json::Value;
 
@@ -38,8 +39,29 @@ pub(super) fn session_operations() -> Vec<Operation> {
             "session_transcript",
             "Read the newest messages of a session",
         )
-        .gives_json::<TranscriptPage>(200, "The newest part of the conversation.")
+        .with_query::<queries::TranscriptRange>()
+        .gives_json::<TranscriptPage>(200, "The newest part of the conversation, or the part that was asked for.")
         .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable]),
+        Operation::new(
+            "GET",
+            "/v1/sessions/{session}/context",
+            "session_context",
+            "Count what the next request of a session would hold",
+        )
+        .gives_json::<SessionContext>(200, "The parts of the request, in tokens, and the summaries in it.")
+        .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable, ErrorCode::ContextExceeded]),
+        Operation::new(
+            "POST",
+            "/v1/sessions/{session}/compaction",
+            "session_compact",
+            "Have the oldest half of a session summarized",
+        )
+        .with_query::<queries::CompactionQuery>()
+        .with_header(IDEMPOTENCY_HEADER, "Has no effect: a session has one compaction at a time.")
+        .gives_json::<CompactionResource>(202, "The part is being summarized.")
+        .gives_json::<CompactionResource>(200, "Nothing was begun: it was only asked for, or there is nothing to do.")
+        .writes_store()
+        .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable, ErrorCode::ContextExceeded]),
         Operation::new(
             "GET",
             "/v1/sessions/{session}/export",

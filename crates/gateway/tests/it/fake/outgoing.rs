@@ -162,6 +162,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         approved: None,
         task: None,
         workspace: None,
+        summary: None,
         config: Digest::default(),
         prompt: Digest::default(),
         model_calls_max: 1,

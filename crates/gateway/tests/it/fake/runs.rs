@@ -5,6 +5,7 @@ use dromia_contracts::agent::{
 };
 use dromia_contracts::approval::{AnswerRecord, ApprovalRequest, ApprovalRuleRecord, DeclaredRule};
 use dromia_contracts::budget::BudgetDefinition;
+use dromia_contracts::compaction::{CompactionAnswer, ContextUse, PlannedCompaction};
 use dromia_contracts::content::{AssistantMessage, ContentPart, parts_text};
 use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
@@ -103,6 +104,7 @@ impl Inner {
             approved: None,
             task: None,
             workspace: None,
+            summary: None,
             config: Digest::default(),
             prompt: Digest::default(),
             model_calls_max: 50,
@@ -258,6 +260,37 @@ impl EnginePort for Rooms {
     }
 
     /// Every run has one model call, of step 1.
+    fn session_context(&self, scope: Scope, session: SessionId) -> BoxFuture<'_, Result<ContextUse, Fault>> {
+        let inner = self.lock();
+        ready(inner.visible_session(&scope, session).map(|_| ContextUse {
+            model: "scripted".to_owned(),
+            window: 32_768,
+            is_window_known: false,
+            system_tokens: 10,
+            tools_tokens: 20,
+            summary_tokens: 0,
+            past_tokens: 30,
+            output_tokens_max: 4_096,
+            summaries: Vec::new(),
+            left_out: 0,
+            percent: 12,
+            compaction_percent: 80,
+        }))
+    }
+
+    fn compact_session(
+        &self,
+        scope: Scope,
+        session: SessionId,
+        dry_run: bool,
+    ) -> BoxFuture<'_, Result<CompactionAnswer, Fault>> {
+        let inner = self.lock();
+        ready(inner.visible_session(&scope, session).map(|_| {
+            let place = (!dry_run).then_some(session);
+            CompactionAnswer::Planned(PlannedCompaction { session: place, from: 1, upto: 7, bytes: 9_000 })
+        }))
+    }
+
     fn rebuild_request(
         &self,
         scope: Scope,
@@ -277,6 +310,7 @@ impl EnginePort for Rooms {
                 whole: true,
                 limit: None,
                 left_out: 0,
+                shortened: 0,
                 tainted_past: TaintedPast::Whole,
                 answer_field: false,
             };

@@ -230,7 +230,7 @@ impl StoreQuestion {
                 answer_text(store.sessions(scope, agent, self.page_after(self.session)).await)
             }
             "session_tail" => {
-                let limits = TailLimits { items: self.limit, bytes: 1 << 20 };
+                let limits = TailLimits { after: 0, items: self.limit, bytes: 1 << 20 };
                 answer_text(store.session_tail(scope, self.session, limits).await)
             }
             "ids_like" => {

@@ -134,6 +134,7 @@ impl ConversationTranscript {
     fn lines(&self) -> Vec<String> {
         let line = |turn: &TranscriptTurn| match turn {
             TranscriptTurn::Input(message) => format!("input {}", parts_text(&message.parts)),
+            TranscriptTurn::Summary(parts) => format!("summary {}", parts_text(parts)),
             TranscriptTurn::Unit(unit) => {
                 let (message, results) = (unit.message(), unit.results());
                 let calls = message.calls.iter().map(|call| format!("{} {}", call.tool, call.arguments));

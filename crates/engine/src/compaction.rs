@@ -1,0 +1,273 @@
+//! Compaction: when a conversation fills its model's window, a run beside it summarizes the oldest part.
+//!
+//! Nothing waits for it. A turn that ends looks how full its last request was; from [`BEGIN_PERCENT`] on, the input of a
+//! compaction becomes durable in a session of its own. Its run is an ordinary one: one request without tools, whose answer
+//! is the summary. The next turn that begins afterwards shows the summary in the place of what it summarizes, and its
+//! `run_started` names it. A turn in flight keeps its past.
+//!
+//! A crash before the input is durable loses nothing but time: the next turn that ends looks again. The words themselves are
+//! never changed.
+
+mod context_use;
+mod material;
+mod range;
+mod summary;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dromia_contracts::compaction::{CompactionAnswer, CompactionRange, PLATFORM, SECTIONS_MAX};
+use dromia_contracts::content::InputMessage;
+use dromia_contracts::input::InputBody;
+use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey, SessionRecord};
+use dromia_contracts::store::{
+    CommitOutcome, CommitRefusal, InboxPut, ItemKey, KeyLifetime, Mutation, PageRequest, RunFilter,
+    SessionOpen, TailLimits, WriteBatch,
+};
+use dromia_contracts::{Actor, Digest, ErrorCode, Fault, Scope, SessionId};
+
+use crate::agents::{AgentSnapshot, read_fault};
+use crate::context::transcript::{ConversationTranscript, StoryError};
+use crate::core::EngineCore;
+use crate::refusal::commit_fault;
+use crate::scheduler::ReadyWork;
+use crate::submit::encode_input;
+
+pub(crate) use self::context_use::SessionContext;
+pub(crate) use self::summary::{ConversationSummary, SummaryCache};
+
+/// How full a window is when the oldest half is summarized, in percent.
+const BEGIN_PERCENT: u32 = 80;
+
+/// From here on the oldest three quarters are.
+const HASTEN_PERCENT: u32 = 85;
+
+/// After so many compactions in a row that failed, none begins until the window is fuller by [`REST_PERCENT`].
+const FAILURES_MAX: usize = 3;
+
+/// See [`FAILURES_MAX`].
+const REST_PERCENT: u32 = 10;
+
+/// The system text of a compaction.
+pub(crate) const SYSTEM: &str = include_str!("compaction/system.md");
+
+/// The most inputs of a session's past that a request holds.
+const PAST_ITEMS_MAX: usize = 4_096;
+
+/// The most bytes of a session's past that are read for a request, whatever the window.
+const PAST_BYTES_MAX: usize = 4 << 20;
+
+/// The author of the input of a compaction.
+pub(crate) fn compaction_author() -> Actor {
+    Actor::new("engine:compaction")
+}
+
+/// How much of a session's past is read for a request to a model with this window: what fits it, and some more, because the
+/// stored form of a message is longer than its text.
+pub(crate) fn past_limits(window_tokens: u32, after: u64) -> TailLimits {
+    let bytes = (window_tokens as usize).saturating_mul(6).clamp(16 << 10, PAST_BYTES_MAX);
+    TailLimits { after, items: PAST_ITEMS_MAX, bytes }
+}
+
+/// How full the window was at the last request of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WindowUse {
+    /// Tokens of the request, as they were counted or as the provider reported them, whichever is more.
+    pub(crate) input_tokens: u32,
+    /// The most tokens of the answer.
+    pub(crate) output_tokens_max: u32,
+    /// The window.
+    pub(crate) window: u32,
+}
+
+impl WindowUse {
+    /// Returns how full it was, in percent.
+    fn percent(self) -> u32 {
+        let used = u64::from(self.input_tokens) + u64::from(self.output_tokens_max);
+        let percent = used.saturating_mul(100).checked_div(u64::from(self.window)).unwrap_or_default();
+        u32::try_from(percent).unwrap_or(u32::MAX)
+    }
+
+    /// Returns whether a part of the conversation should be summarized.
+    pub(crate) fn wants_compaction(self) -> bool {
+        self.percent() >= BEGIN_PERCENT
+    }
+}
+
+/// A session whose oldest part may be summarized.
+pub(crate) struct CompactedSession {
+    pub(crate) scope: Scope,
+    pub(crate) agent: Arc<AgentSnapshot>,
+    pub(crate) session: SessionId,
+    pub(crate) used: WindowUse,
+}
+
+/// The key of the session in which another one is summarized.
+pub(crate) fn compaction_key(session: SessionId) -> SessionKey {
+    SessionKey { platform: PLATFORM.to_owned(), channel: session.to_string(), actor: compaction_author() }
+}
+
+impl CompactedSession {
+    /// Has the oldest part of the session summarized, if that is due.
+    pub(crate) async fn compact_if_due(&self, core: &Arc<EngineCore>) {
+        match self.begin_compaction(core, false).await {
+            Ok(CompactionAnswer::Planned(planned)) => {
+                tracing::info!(session = %self.session, from = planned.from, upto = planned.upto,
+                               percent = self.used.percent(), "the oldest part of a session is summarized");
+            }
+            Ok(CompactionAnswer::UnderWay | CompactionAnswer::NothingToDo) => {}
+            Err(fault) => {
+                tracing::warn!(session = %self.session, %fault, "a session was not compacted; its next turn looks again");
+            }
+        }
+    }
+
+    /// Makes the input of a compaction durable and queues its run. `by_hand` summarizes the oldest half however full the
+    /// window is.
+    pub(crate) async fn begin_compaction(
+        &self,
+        core: &Arc<EngineCore>,
+        by_hand: bool,
+    ) -> Result<CompactionAnswer, Fault> {
+        let Some(compaction) = self.plan(core, by_hand).await? else { return Ok(CompactionAnswer::UnderWay) };
+        let Some((range, body)) = compaction.chosen else { return Ok(CompactionAnswer::NothingToDo) };
+        let runtime = &core.ports.runtime;
+        let (session, after) = compaction
+            .place
+            .as_ref()
+            .map_or_else(|| (runtime.session_id(), 0), |place| (place.id, place.head.last));
+        let mut batch = WriteBatch::new(self.scope.tenant());
+        if compaction.place.is_none() {
+            batch.mutations.push(Mutation::SessionOpen(SessionOpen {
+                session,
+                agent: self.agent.id,
+                key: compaction_key(self.session),
+                at: runtime.clock.now(),
+                believes: false,
+                importing: false,
+                task: None,
+            }));
+        }
+        // Two turns that end at the same time make one compaction.
+        let key = format!("compaction:{}:{}", self.session, after + 1);
+        batch.mutations.push(Mutation::InboxPut(InboxPut {
+            owner: InboxOwner::Session(session),
+            item: runtime.item_id(),
+            at: runtime.clock.now(),
+            kind: ItemKind::Input,
+            author: compaction_author(),
+            key: Some(ItemKey {
+                key,
+                request: Digest::from_bytes(*blake3::hash(&body).as_bytes()),
+                lifetime: KeyLifetime::Forever,
+            }),
+            body,
+        }));
+        match core.ports.store.commit(batch).await {
+            CommitOutcome::Done(_) => {}
+            CommitOutcome::Refused(CommitRefusal::KeyTaken { .. } | CommitRefusal::SessionExists { .. }) => {
+                return Ok(CompactionAnswer::UnderWay);
+            }
+            other => return Err(commit_fault(other)),
+        }
+        core.enqueue_ready(self.scope.tenant(), ReadyWork::Session(session));
+        Ok(CompactionAnswer::Planned(range.planned(Some(session))))
+    }
+
+    /// Says what would be summarized now, without doing it.
+    pub(crate) async fn preview(&self, core: &Arc<EngineCore>) -> Result<CompactionAnswer, Fault> {
+        Ok(match self.plan(core, true).await? {
+            None => CompactionAnswer::UnderWay,
+            Some(CompactionPlan { chosen: None, .. }) => CompactionAnswer::NothingToDo,
+            Some(CompactionPlan { chosen: Some((range, _)), .. }) => {
+                CompactionAnswer::Planned(range.planned(None))
+            }
+        })
+    }
+
+    /// Chooses the part and writes the input; `None` if a compaction is under way.
+    async fn plan(&self, core: &Arc<EngineCore>, by_hand: bool) -> Result<Option<CompactionPlan>, Fault> {
+        let store = &*core.ports.store;
+        let (scope, agent) = (&self.scope, self.agent.id);
+        let place =
+            store.session_by_key(scope, agent, &compaction_key(self.session)).await.map_err(read_fault)?;
+        if place.as_ref().is_some_and(|it| it.head.active.is_some() || it.head.last > it.head.taken) {
+            return Ok(None);
+        }
+        let earlier =
+            ConversationSummary::read_newest(store, scope, agent, self.session).await.map_err(read_fault)?;
+        core.caches.summaries.put(scope.tenant(), self.session, earlier.clone());
+        if let (Some(place), false) = (&place, by_hand)
+            && self.rests_after_failures(core, place).await?
+        {
+            return Ok(Some(CompactionPlan { place: Some(place.clone()), chosen: None }));
+        }
+        let after = earlier.as_ref().map_or(0, |summary| summary.upto());
+        // The whole of what a request may hold, and not only what fits this model: a part that does not fit is summarized too.
+        let limits = TailLimits { after, items: PAST_ITEMS_MAX, bytes: PAST_BYTES_MAX };
+        let tail = store.session_tail(scope, self.session, limits).await.map_err(read_fault)?;
+        let Some(tail) = tail else { return Ok(Some(CompactionPlan { place, chosen: None })) };
+        let share = if self.used.percent() >= HASTEN_PERCENT && !by_hand { (3, 4) } else { (1, 2) };
+        let room = range::material_bytes(self.used);
+        let Some(chosen) = range::choose_range(&tail, share, room) else {
+            return Ok(Some(CompactionPlan { place, chosen: None }));
+        };
+        let part = range::cut_tail(&tail, chosen.upto);
+        let story = ConversationTranscript::from_tail(&part, None, core.config().tainted_past, None);
+        let mut story = story.map_err(|error| unreadable_fault(&error))?;
+        story.close_past();
+        let sections = earlier.as_ref().map(|summary| summary.sections().to_vec()).unwrap_or_default();
+        // The next summary takes the place of all earlier ones, so that they do not become a conversation of their own.
+        let (rolled, kept) =
+            if sections.len() >= SECTIONS_MAX { (sections, Vec::new()) } else { (Vec::new(), sections) };
+        let material = material::write_material(&story, &rolled, room);
+        let range = CompactionRange {
+            session: self.session,
+            from: rolled.first().map_or(chosen.from, |first| first.from),
+            upto: chosen.upto,
+            last_run: chosen.last_run,
+            chain: chosen.chain,
+            bytes: chosen.bytes as u64,
+            percent: self.used.percent(),
+            earlier: kept,
+            kept: material::kept_words(&story, self.used),
+        };
+        let message = InputMessage { author: compaction_author(), parts: material, hops: 0 };
+        let body =
+            InputBody { compaction: Some(Box::new(range.clone())), ..InputBody::from_message(message) };
+        let body = encode_input(&body)?;
+        Ok(Some(CompactionPlan { place, chosen: Some((range, body)) }))
+    }
+
+    /// Returns whether the last compactions failed and the window is not much fuller since.
+    async fn rests_after_failures(
+        &self,
+        core: &Arc<EngineCore>,
+        place: &SessionRecord,
+    ) -> Result<bool, Fault> {
+        let store = &*core.ports.store;
+        let filter = RunFilter { session: Some(place.id), ..RunFilter::default() };
+        let page = PageRequest::first_page(FAILURES_MAX);
+        let runs: Vec<RunRecord> = store.runs(&self.scope, filter, page).await.map_err(read_fault)?;
+        if runs.len() < FAILURES_MAX || runs.iter().any(|run| run.head.status == RunStatus::Completed) {
+            return Ok(false);
+        }
+        let last =
+            ConversationSummary::read_range(store, &self.scope, runs[0].id).await.map_err(read_fault)?;
+        let percent = last.map_or(0, |range| range.percent);
+        Ok(self.used.percent() < percent.saturating_add(REST_PERCENT))
+    }
+}
+
+/// What would be summarized.
+struct CompactionPlan {
+    /// The session in which it happens, if there is one already.
+    place: Option<SessionRecord>,
+    /// The part, and the input that has it summarized.
+    chosen: Option<(CompactionRange, Bytes)>,
+}
+
+fn unreadable_fault(error: &StoryError) -> Fault {
+    Fault::new(ErrorCode::JournalUnreadable, error.to_string())
+}

@@ -1,0 +1,137 @@
+//! What a compaction reads: the part of the conversation as text, and what of it stays word for word.
+//!
+//! Untrusted content of the part is shown by handles, as later turns have it, so it becomes no trusted summary.
+
+use dromia_contracts::compaction::SummarySection;
+use dromia_contracts::content::{ContentPart, parts_text};
+use dromia_contracts::label::Label;
+use dromia_contracts::transcript::TranscriptTurn;
+
+use super::WindowUse;
+use crate::context::taint::join_of;
+use crate::context::transcript::ConversationTranscript;
+
+/// The most bytes of one answer or input in the text.
+const TEXT_BYTES_MAX: usize = 8 << 10;
+
+/// The most bytes of one result or of the arguments of a call in the text.
+const RESULT_BYTES_MAX: usize = 1 << 10;
+
+/// The most bytes of one input that stays word for word.
+const KEPT_BYTES_MAX: usize = 2 << 10;
+
+/// The most files that are listed.
+const FILES_MAX: usize = 64;
+
+/// The tools whose calls change a file that their arguments name.
+const WRITERS: [&str; 2] = ["file.write", "file.edit"];
+
+/// Writes the part as text, which fits into `room`: where it does not, the middle of long texts is left out.
+pub(super) fn write_material(
+    story: &ConversationTranscript,
+    rolled: &[SummarySection],
+    room: usize,
+) -> Vec<ContentPart> {
+    let mut parts = vec![fact("The conversation follows, oldest first. Summarize it.")];
+    for section in rolled {
+        parts.push(fact(&format!("A summary of inputs {} to {}:", section.from, section.upto)));
+        parts.extend(section.parts.iter().cloned());
+    }
+    let mut texts = conversation_lines(story, TEXT_BYTES_MAX, RESULT_BYTES_MAX);
+    let mut cut = RESULT_BYTES_MAX;
+    while texts.iter().map(|part| part.as_text().len()).sum::<usize>() > room && cut > 64 {
+        cut /= 2;
+        texts = conversation_lines(story, cut * 4, cut);
+    }
+    parts.extend(texts);
+    parts
+}
+
+/// Writes each turn as a part with the label of what it shows.
+fn conversation_lines(
+    story: &ConversationTranscript,
+    text_max: usize,
+    result_max: usize,
+) -> Vec<ContentPart> {
+    let turns = story.transcript.turns().iter().enumerate();
+    turns
+        .map(|(at, turn)| match turn {
+            TranscriptTurn::Input(message) => {
+                let place = story.input_position(at).map_or(String::new(), |place| format!("[{place}] "));
+                let said = cut_text(&parts_text(&message.parts), text_max);
+                ContentPart::new_text(
+                    format!("{place}{}: {said}", message.author.as_str()),
+                    join_of(&message.parts),
+                )
+            }
+            TranscriptTurn::Summary(parts) => ContentPart::new_text(parts_text(parts), join_of(parts)),
+            TranscriptTurn::Unit(unit) => {
+                let mut text =
+                    format!("assistant: {}", cut_text(&parts_text(&unit.message().parts), text_max));
+                let mut label = join_of(&unit.message().parts);
+                for (call, result) in unit.message().calls.iter().zip(unit.results()) {
+                    label = label.join(join_of(&result.parts));
+                    let (arguments, told) = (
+                        cut_text(&call.arguments, result_max),
+                        cut_text(&parts_text(&result.parts), result_max),
+                    );
+                    text.extend(["\n  called ", &call.tool, " ", &arguments, "\n  result: ", &told]);
+                }
+                ContentPart::new_text(text, label)
+            }
+        })
+        .collect()
+}
+
+/// Lists what stays word for word: the newest of what people said, up to a tenth of the window, and the files that were written.
+pub(super) fn kept_words(story: &ConversationTranscript, used: WindowUse) -> Vec<ContentPart> {
+    let mut room = (used.window as usize).saturating_mul(3) / 10;
+    let mut kept = Vec::new();
+    for (at, turn) in story.transcript.turns().iter().enumerate().rev() {
+        let (TranscriptTurn::Input(message), Some(place)) = (turn, story.input_position(at)) else {
+            continue;
+        };
+        let text = parts_text(&message.parts);
+        let line = format!("[{place}] {}: {}", message.author.as_str(), cut_text(&text, KEPT_BYTES_MAX));
+        let Some(left) = room.checked_sub(line.len()) else { break };
+        room = left;
+        kept.push(ContentPart::new_text(line, join_of(&message.parts)));
+    }
+    kept.reverse();
+    kept.extend(written_files(story));
+    kept
+}
+
+/// Says which files calls of the part wrote.
+fn written_files(story: &ConversationTranscript) -> Option<ContentPart> {
+    let mut paths: Vec<String> = Vec::new();
+    let mut label = Label::PUBLIC_FACT;
+    for turn in story.transcript.turns() {
+        let TranscriptTurn::Unit(unit) = turn else { continue };
+        for call in unit.message().calls.iter().filter(|call| WRITERS.contains(&call.tool.as_str())) {
+            let arguments = serde_json::from_str::<serde_json::Value>(&call.arguments).ok();
+            let path = arguments.as_ref().and_then(|arguments| arguments["path"].as_str());
+            if let Some(path) =
+                path.filter(|path| paths.len() < FILES_MAX && !paths.iter().any(|known| known == path))
+            {
+                paths.push(path.to_owned());
+                label = label.join(join_of(&unit.message().parts));
+            }
+        }
+    }
+    (!paths.is_empty()).then(|| ContentPart::new_text(format!("Files written: {}", paths.join(", ")), label))
+}
+
+/// Leaves out the middle of a long text.
+fn cut_text(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let head = text.floor_char_boundary(most * 2 / 3);
+    let tail = text.ceil_char_boundary(text.len() - most / 3);
+    format!("{} [{} bytes left out] {}", &text[..head], tail - head, &text[tail..])
+}
+
+fn fact(text: &str) -> ContentPart {
+    ContentPart::new_text(text, Label::PUBLIC_FACT)
+}

@@ -69,6 +69,8 @@ pub(crate) enum BenchPhase {
     Person,
     /// P6: a long conversation.
     Conversation,
+    /// P18: a conversation that is several windows long.
+    Window,
     /// P5: many agents.
     Agents,
     /// P7: a program in every sandbox of this machine.
@@ -95,6 +97,7 @@ impl BenchPhase {
             Self::Turns => "P4 P6 P14 P15",
             Self::Person => "P13",
             Self::Conversation => "P6",
+            Self::Window => "P18",
             Self::Agents => "P5",
             Self::Sandbox => "P7",
             Self::Restart => "P8",
@@ -216,6 +219,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Start => Box::pin(figures::start::measure_start(scene)).await,
         BenchPhase::Turns => Box::pin(figures::turns::measure_turns(scene)).await,
         BenchPhase::Person => Box::pin(figures::person::measure_person_waits(scene)).await,
+        BenchPhase::Window => Box::pin(figures::window::measure_window(scene)).await,
         BenchPhase::Conversation => Box::pin(figures::conversation::measure_conversation(scene)).await,
         BenchPhase::Agents => Box::pin(figures::agents::measure_agents(scene)).await,
         BenchPhase::Sandbox => Box::pin(figures::sandbox::measure_sandbox(scene)).await,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dromia_testkit::model_server::{ModelServer, ModelServerOptions};
 use serde_json::{Value, json};
 
-use crate::egress::create;
+use crate::egress::{create, hello};
 use crate::home::{Home, Server, block_on, count, stderr};
 
 /// A home whose models are taken to have a small window, and give short answers.
@@ -216,4 +216,43 @@ fn a_long_tool_loop_goes_on_with_handles() {
         stderr(&shown)
     );
     assert!(request.len() < 12 * 3_000, "{} bytes", request.len());
+}
+
+/// The label of a file that a turn writes and reads: that of all that led to it.
+async fn label_of_probe(server: &Server, session: &str) -> String {
+    let (write, read) = (json!({"path": "probe", "content": "as I was told"}), json!({"path": "probe"}));
+    say(server, &format!("@tool file.write {write}\n@tool file.read {read}\n@say Probed.")).await;
+    let entries = server.journal_until(session, |entries| count(entries, "run_completed") == 1).await;
+    let last = entries.iter().rev().find(|entry| entry["kind"] == "tool_finished").expect("a result");
+    last["body"]["parts"][0]["label"].as_str().expect("a label").to_owned()
+}
+
+#[test]
+fn a_summary_makes_no_outside_words_trusted() {
+    for (mode, label, shows) in [("handle", "trusted/actor", false), ("whole", "untrusted/actor", true)] {
+        let home = small_home(60_000);
+        let path = home.path().join("dromia.yaml");
+        let yaml = std::fs::read_to_string(&path).expect("a configuration");
+        let yaml = yaml.replace("context:\n", &format!("context:\n  tainted_past: {mode}\n"));
+        let yaml = format!("{yaml}egress: {{ private_tools: ['127.0.0.0/8'] }}\n");
+        std::fs::write(&path, yaml).expect("it can be written");
+        let (port, _heard) = hello();
+        let server = home.serve();
+        create(&home, "scribe", &["file.*".into(), "http.request".into(), format!("net:127.0.0.1:{port}")]);
+        block_on(async {
+            let call = json!({"url": format!("http://127.0.0.1:{port}/")});
+            let first = say(&server, &format!("@tool http.request {call}\n@say Read.")).await;
+            let session = first["session"].as_str().expect("a session");
+            for number in 1..=6 {
+                say(&server, &fact(number)).await;
+            }
+            let (_, told) = post(&server, &format!("/v1/sessions/{session}/compaction")).await;
+            let upto = told["upto"].as_u64().expect("a position");
+            let context = summarized(&server, session, upto).await;
+            let summary = context["summaries"][0]["text"].as_str().expect("a text");
+            assert_eq!(summary.contains("hello"), shows, "{mode}: {summary}");
+            assert_eq!(summary.contains("handle 1/call_1_0]"), !shows, "{mode}: {summary}");
+            assert_eq!(label_of_probe(&server, session).await, label, "{mode}");
+        });
+    }
 }

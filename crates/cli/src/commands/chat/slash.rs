@@ -14,6 +14,7 @@ pub(super) enum SlashCommand {
     Resume,
     Cost,
     Context,
+    Compact,
     Files,
     Approve,
     Export,
@@ -39,14 +40,15 @@ const fn row(
 }
 
 /// All of them, as `/help` lists them.
-pub(super) const COMMANDS: [SlashRow; 12] = [
+pub(super) const COMMANDS: [SlashRow; 13] = [
     row("/help", "", "show this page", SlashCommand::Help),
     row("/model", "[NAME]", "list the models, or set another one for the agent", SlashCommand::Model),
     row("/agent", "[NAME]", "list the agents, or talk to another one", SlashCommand::Agent),
     row("/new", "", "begin a new session", SlashCommand::New),
     row("/resume", "[N|SESSION]", "list sessions of the agent, or continue one", SlashCommand::Resume),
     row("/cost", "", "show the tokens and the cost of the session", SlashCommand::Cost),
-    row("/context", "", "show what the session consists of", SlashCommand::Context),
+    row("/context", "", "show how full the model's window is, and with what", SlashCommand::Context),
+    row("/compact", "", "have the oldest half of the session summarized", SlashCommand::Compact),
     row("/files", "[DIRECTORY]", "list the files of the agent's workspace", SlashCommand::Files),
     row("/approve", "[N|ID] [deny]", "list calls that wait, or approve or deny one", SlashCommand::Approve),
     row("/export", "FILE", "write the session to a file", SlashCommand::Export),

@@ -14,6 +14,7 @@ use crate::args::{ExportSession, IdReference, SessionCommand};
 use crate::client::percent_encode;
 use crate::commands::activity::call_text;
 use crate::commands::agent_change::{list_models, send_patch};
+use crate::commands::session::window;
 use crate::commands::{Cli, file, session};
 use crate::error::{Error, Outcome};
 use crate::output::{CommandOutput, draw_pairs, draw_table, format_short_cost, format_time};
@@ -50,6 +51,7 @@ pub(super) async fn run_slash_command(
         SlashCommand::Resume => resume_session(cli, argument, state, output).await,
         SlashCommand::Cost => show_cost(cli, state, output).await,
         SlashCommand::Context => show_context(cli, state, output).await,
+        SlashCommand::Compact => compact_session(cli, state, output).await,
         SlashCommand::Files => {
             let agent = fetch_agent(cli, state).await?;
             file::list_directory(cli, agent.id, argument, output).await
@@ -223,53 +225,17 @@ async fn show_cost(cli: &Cli<'_>, state: &ChatState, output: &mut CommandOutput<
     output.print_line(&text)
 }
 
-/// Shows what was said in the session by kind, and the size that the model reported last.
+/// Shows how full the window of the model is, and with what.
 async fn show_context(cli: &Cli<'_>, state: &ChatState, output: &mut CommandOutput<'_>) -> Outcome {
+    let used = window::fetch_context(cli, begun_session(state)?).await?;
+    output.print_line(&window::context_text(&used))
+}
+
+/// Has the oldest half of the session summarized for its later turns.
+async fn compact_session(cli: &Cli<'_>, state: &ChatState, output: &mut CommandOutput<'_>) -> Outcome {
     let session = begun_session(state)?;
-    let agent = fetch_agent(cli, state).await?;
-    let page: TranscriptPage = cli.client.get(&format!("/v1/sessions/{session}/transcript")).await?;
-    let instructions = agent.config.map(|config| config.instructions.len()).unwrap_or_default();
-    let mut kinds = [
-        ("instructions", 1, instructions),
-        ("your messages", 0, 0),
-        ("answers", 0, 0),
-        ("tool calls", 0, 0),
-        ("tool results", 0, 0),
-    ];
-    let mut add = |kind: usize, bytes: usize| {
-        kinds[kind].1 += 1;
-        kinds[kind].2 += bytes;
-    };
-    for turn in &page.turns {
-        match turn {
-            SessionTurn::Input { text, .. } => add(1, text.as_deref().map_or(0, str::len)),
-            SessionTurn::Unit { text, calls, .. } => {
-                if !text.is_empty() {
-                    add(2, text.len());
-                }
-                for call in calls {
-                    add(3, call.tool.len() + call.arguments.len());
-                    add(4, call.result.len());
-                }
-            }
-        }
-    }
-    let whole: usize = kinds.iter().map(|(_, _, bytes)| bytes).sum();
-    let rows = kinds.iter().map(|(kind, count, bytes)| {
-        let share = (bytes * 100).checked_div(whole).unwrap_or_default();
-        vec![(*kind).to_owned(), count.to_string(), bytes.to_string(), format!("{share}%")]
-    });
-    let columns = output.context_mut().columns;
-    let table = draw_table(columns, &["kind", "messages", "bytes", "share"], rows.collect());
-    output.print_line(&table)?;
-    let tokens = state.spent.context_tokens;
-    if tokens > 0 {
-        output.print_notice(&format!("the last request and its answer had {tokens} tokens"))?;
-    }
-    if page.cut {
-        output.print_notice("older messages are not counted: the transcript is longer than one page")?;
-    }
-    Ok(())
+    let told = window::request_compaction(cli, session, false).await?;
+    output.print_notice(&window::compaction_text(&told, session))
 }
 
 async fn list_approvals(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'_>) -> Outcome {

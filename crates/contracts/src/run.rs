@@ -14,19 +14,19 @@ use crate::model::TokenUsage;
 pub enum RunKind {
     /// Answers a session.
     Turn,
-    /// Does one thing beside the turns of a session, in a session of its own: a call that was approved when the run that
+    /// Makes one call beside the turns of a session, in a session of its own: a call that was approved when the run that
     /// asked for it had gone on.
+    ApprovedCall,
+    /// Does a task for another run, in a session of its own, and tells the session of that run how it ended.
     Worker,
-    /// Does a task that a call of another run spawned, and tells the session of that run how it ended.
-    Task,
 }
 
 impl RunKind {
     /// Tells whether inputs may join such a run before its next model call: not where it is a single call.
     pub const fn takes_more_inputs(self) -> bool {
         match self {
-            Self::Turn | Self::Task => true,
-            Self::Worker => false,
+            Self::Turn | Self::Worker => true,
+            Self::ApprovedCall => false,
         }
     }
 }

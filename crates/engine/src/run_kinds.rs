@@ -1,8 +1,8 @@
 //! What the kinds of runs have in common and in what they differ: which kind a run has, and what its end does.
 //!
-//! A *turn* answers its session. A *worker* makes one approved call beside the turns and tells the session that asked for
-//! it. A *task* does what a call of another run asked for and tells the session of that run. The message about an end is
-//! part of the commit of the terminal entry, so no end is forgotten and none is reported twice.
+//! A *turn* answers its session. An *approved call* is made beside the turns, and its run tells the session that asked for it. A
+//! *worker* does a task for another run and tells the session of that run. The message about an end is part of the commit of
+//! the terminal entry, so no end is forgotten and none is reported twice.
 
 use bytes::Bytes;
 use dromia_contracts::approval::ApprovedCall;
@@ -14,12 +14,12 @@ use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::InboxPut;
-use dromia_contracts::task::TaskOrigin;
+use dromia_contracts::task::RunOrigin;
 use dromia_contracts::{Actor, RunId, SessionId};
 
 use crate::state::RunState;
 
-/// The most bytes of a task's result that its parent's session gets; the rest stays in the session of the task.
+/// The most bytes of a worker's result that its parent's session gets; the rest stays in the worker's session.
 const RESULT_BYTES_MAX: usize = 32 << 10;
 
 /// What a run is for, with what its kind needs.
@@ -28,26 +28,30 @@ pub(crate) enum RunPurpose<'a> {
     /// It answers its session.
     Turn,
     /// It makes one approved call.
-    Worker(&'a ApprovedCall),
-    /// It does a task that a call of another run spawned.
-    Task(&'a TaskOrigin),
+    ApprovedCall(&'a ApprovedCall),
+    /// It does a task for another run.
+    Worker(&'a RunOrigin),
 }
 
 impl<'a> RunPurpose<'a> {
     /// Reads what a run is for.
     pub(crate) fn of_run(started: &'a RunStarted) -> Self {
-        match (started.kind, &started.approved, &started.task) {
-            (RunKind::Worker, Some(approved), _) => Self::Worker(approved),
-            (RunKind::Task, _, Some(task)) => Self::Task(task),
-            (RunKind::Turn | RunKind::Worker | RunKind::Task, _, _) => Self::Turn,
+        match (started.kind, &started.approved, &started.origin) {
+            (RunKind::ApprovedCall, Some(approved), _) => Self::ApprovedCall(approved),
+            (RunKind::Worker, _, Some(origin)) => Self::Worker(origin),
+            (RunKind::Turn | RunKind::ApprovedCall | RunKind::Worker, _, _) => Self::Turn,
         }
     }
 
-    /// Returns the kind of a run that begins: the first one of a task's session does the task.
-    pub(crate) fn kind_of(approved: Option<&ApprovedCall>, task: Option<&TaskOrigin>, after: u64) -> RunKind {
-        match (approved, task) {
-            (Some(_), _) => RunKind::Worker,
-            (None, Some(_)) if after == 0 => RunKind::Task,
+    /// Returns the kind of a run that begins: the first one of a worker's session is the worker.
+    pub(crate) fn kind_of(
+        approved: Option<&ApprovedCall>,
+        origin: Option<&RunOrigin>,
+        after: u64,
+    ) -> RunKind {
+        match (approved, origin) {
+            (Some(_), _) => RunKind::ApprovedCall,
+            (None, Some(_)) if after == 0 => RunKind::Worker,
             (None, _) => RunKind::Turn,
         }
     }
@@ -75,11 +79,11 @@ impl EndedRun<'_> {
         let started = self.state.started.as_ref().filter(|_| self.state.is_ended())?;
         let (session, author, parts) = match RunPurpose::of_run(started) {
             RunPurpose::Turn => return None,
-            RunPurpose::Worker(approved) => {
+            RunPurpose::ApprovedCall(approved) => {
                 (approved.session, self.author.clone(), self.approved_call_parts(approved))
             }
-            RunPurpose::Task(task) => {
-                (task.session, Actor::new(&format!("agent:{}", started.agent)), self.task_parts(task))
+            RunPurpose::Worker(origin) => {
+                (origin.session, Actor::new(&format!("agent:{}", started.agent)), self.worker_parts(origin))
             }
         };
         let message = InputMessage { author: author.clone(), parts, hops: self.hops };
@@ -115,13 +119,13 @@ impl EndedRun<'_> {
         parts
     }
 
-    fn task_parts(&self, task: &TaskOrigin) -> Vec<ContentPart> {
+    fn worker_parts(&self, origin: &RunOrigin) -> Vec<ContentPart> {
         let end = match self.state.status() {
             RunStatus::Completed => "is done; its result follows".to_owned(),
             _ => format!("is not done: its run {}", self.end_text()),
         };
-        let (call, run, session) = (task.call, self.run, self.session);
-        let text = format!("The task of your call {call} {end}. It ran as {run} in {session}.");
+        let (call, run, session) = (origin.call, self.run, self.session);
+        let text = format!("The worker of your call {call} {end}. It ran as {run} in {session}.");
         let mut parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
         let said = parts_text(self.answer);
         if !said.is_empty() {

@@ -104,7 +104,7 @@ impl Live {
             after: 0,
             resumes: None,
             approved: None,
-            task: None,
+            origin: None,
             workspace: None,
             config: Digest::default(),
             prompt: Digest::default(),

@@ -101,7 +101,7 @@ impl Inner {
             after: 0,
             resumes: None,
             approved: None,
-            task: None,
+            origin: None,
             workspace: None,
             config: Digest::default(),
             prompt: Digest::default(),

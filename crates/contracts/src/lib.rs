@@ -48,9 +48,9 @@ pub mod encoded_request;
 pub mod entry;
 mod executable_files;
 pub mod run;
+mod run_origin;
 pub mod store;
 pub mod task;
-mod task_origin;
 
 pub mod compute;
 pub mod egress;

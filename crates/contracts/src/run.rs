@@ -14,11 +14,11 @@ use crate::model::TokenUsage;
 pub enum RunKind {
     /// Answers a session.
     Turn,
-    /// Does one thing beside the turns of a session, in a session of its own: a call that was approved when the run that
+    /// Makes one call beside the turns of a session, in a session of its own: a call that was approved when the run that
     /// asked for it had gone on.
+    ApprovedCall,
+    /// Does a task for another run, in a session of its own, and tells the session of that run how it ended.
     Worker,
-    /// Does a task that a call of another run spawned, and tells the session of that run how it ended.
-    Task,
     /// Summarizes the oldest part of another session for that session's later requests.
     Compaction,
 }
@@ -27,8 +27,8 @@ impl RunKind {
     /// Tells whether inputs may join such a run before its next model call: not where it is a single call.
     pub const fn takes_more_inputs(self) -> bool {
         match self {
-            Self::Turn | Self::Task => true,
-            Self::Worker | Self::Compaction => false,
+            Self::Turn | Self::Worker => true,
+            Self::ApprovedCall | Self::Compaction => false,
         }
     }
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, ItemId, RunId, SessionId};
+use crate::run_origin::RunOrigin;
 use crate::scope::Actor;
-use crate::task_origin::TaskOrigin;
 
 /// The platform of sessions that came as files. What an import fills is found by its key, so no client opens a session under one.
 pub const IMPORT: &str = "import";
@@ -39,8 +39,8 @@ pub struct SessionRecord {
     pub opened_at: Timestamp,
     /// How far its inbox has come.
     pub head: SessionHead,
-    /// Which call spawned the task that it is for, if one did.
-    pub task: Option<Box<TaskOrigin>>,
+    /// Which call of another run it was opened for, if one did.
+    pub origin: Option<Box<RunOrigin>>,
 }
 
 /// How far a session's inbox has come; rebuilt from the inbox and the journals.

@@ -9,24 +9,24 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AgentId, SessionId};
 use crate::run::{RunRecord, RunStatus};
 
-pub use crate::task_origin::TaskOrigin;
+pub use crate::run_origin::RunOrigin;
 
-/// How many runs may lead to a task, each spawned by the one before: the first run is at depth 0.
+/// How many runs may lead to a child, each the child of the one before: the first run is at depth 0.
 pub const DEPTH_MAX: u32 = 3;
 
-/// The most tasks that runs of one agent spawned and that have not ended.
+/// The most children of runs of one agent that have not ended.
 pub const OPEN_MAX: usize = 64;
 
-/// A spawned task as a run tree has it.
+/// A child in a run tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpawnedTask {
+pub struct ChildSession {
     /// Its session.
     pub session: SessionId,
     /// Its agent.
     pub agent: AgentId,
-    /// Which call spawned it.
-    pub origin: TaskOrigin,
-    /// Its run, once one took it.
+    /// Which call it is for.
+    pub origin: RunOrigin,
+    /// Its run, once it has begun.
     pub run: Option<RunRecord>,
 }
 

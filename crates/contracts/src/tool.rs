@@ -20,10 +20,10 @@ use crate::file::FileLabels;
 use crate::id::{AgentId, CallId, RunId, SessionId, TenantId};
 use crate::label::Label;
 use crate::redacted_history::RedactedHistory;
+use crate::run_origin::RunOrigin;
 use crate::sandbox::{NetworkAccess, ProcessLimits};
 use crate::scope::{Actor, Scope};
 use crate::store::{InboxPut, Read, SessionOpen};
-use crate::task_origin::TaskOrigin;
 use crate::tool_catalogue::ToolCatalogue;
 use crate::tool_policy::ToolTerms;
 use crate::workspace::{RunWorkspace, WorkspaceReference};
@@ -31,8 +31,8 @@ use crate::workspace::{RunWorkspace, WorkspaceReference};
 /// The built-in tool that sends a message to another session. It is offered where the context names one.
 pub const SEND: &str = "message.send";
 
-/// The built-in tool that gives an agent a task.
-pub const SPAWN: &str = "task.spawn";
+/// The built-in tool that begins a worker.
+pub const SPAWN: &str = "worker.spawn";
 
 /// What may happen when a call whose result is missing runs a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -225,8 +225,8 @@ pub struct ToolContext {
     pub run: RunId,
     /// The session of that run.
     pub session: SessionId,
-    /// Which call spawned the task of the run, if it works on one.
-    pub task: Option<Box<TaskOrigin>>,
+    /// Which call of another run the run's session was opened for, if one did.
+    pub origin: Option<Box<RunOrigin>>,
     /// The label of everything that the run has seen.
     pub label: Label,
     /// What the handles of the run's requests refer to.

@@ -199,7 +199,7 @@ impl ToolTestBench {
             at,
             believes: false,
             importing: false,
-            task: None,
+            origin: None,
         });
         match services.store.commit(WriteBatch::new(tenant.id).with_mutation(open)).await {
             CommitOutcome::Done(_) => {}
@@ -224,7 +224,7 @@ impl ToolTestBench {
             hops: 0,
             run,
             session,
-            task: None,
+            origin: None,
             label,
             past,
             key,

@@ -18,7 +18,7 @@ use dromia_contracts::redacted_history;
 use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
-use dromia_contracts::task::TaskOrigin;
+use dromia_contracts::task::RunOrigin;
 use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
@@ -70,11 +70,11 @@ impl AgentSnapshot {
         Arc::new(bounded)
     }
 
-    /// The agent as the runs of a spawned task see it: they may do nothing that the run which spawned it could not.
-    pub(crate) fn within_task(self: Arc<Self>, gate: &dyn Gate, task: Option<&TaskOrigin>) -> Arc<Self> {
-        let Some(task) = task else { return self };
+    /// The agent as the runs of a child's session see it: they may do nothing that the parent could not.
+    pub(crate) fn within_origin(self: Arc<Self>, gate: &dyn Gate, origin: Option<&RunOrigin>) -> Arc<Self> {
+        let Some(origin) = origin else { return self };
         let mut bounded = Self::clone(&self);
-        bounded.grants = gate.share_grants(&bounded.grants, &task.grants);
+        bounded.grants = gate.share_grants(&bounded.grants, &origin.grants);
         Arc::new(bounded)
     }
 

@@ -146,7 +146,7 @@ impl CompactedSession {
                 at: runtime.clock.now(),
                 believes: false,
                 importing: false,
-                task: None,
+                origin: None,
             }));
         }
         // Two turns that end at the same time make one compaction.

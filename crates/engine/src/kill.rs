@@ -205,14 +205,14 @@ impl<'a> RunTermination<'a> {
         let run = self.core.ports.runtime.run_id();
         let at = self.core.ports.runtime.clock.now();
         let started = RunStarted {
-            kind: RunPurpose::kind_of(&session.key.platform, None, session.task.as_deref(), after),
+            kind: RunPurpose::kind_of(&session.key.platform, None, session.origin.as_deref(), after),
             agent: agent.id,
             session: session.id,
             items: items.clone(),
             after,
             resumes: None,
             approved: None,
-            task: session.task.clone(),
+            origin: session.origin.clone(),
             workspace: None,
             summary: None,
             config: agent.revision,

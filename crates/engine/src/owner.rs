@@ -5,6 +5,7 @@
 //! read the journal: between the failed answer and the takeover nothing is acted on.
 
 mod answer_delivery;
+mod child_bounds;
 mod commit;
 mod consultation;
 pub(crate) mod error;
@@ -16,7 +17,6 @@ mod model_call;
 mod past_words;
 mod reply_redaction;
 mod session_notice;
-mod spawned_tasks;
 mod step;
 mod tool_call;
 

@@ -251,9 +251,9 @@ async fn read_run_state(
     tail.runs.push((run.id, journal.into()));
     let (target, platform) = (target_of(&tail.session.key), tail.session.key.platform.clone());
     let named = state.started.as_ref().and_then(|started| started.workspace.as_ref());
-    let task = state.started.as_ref().and_then(|started| started.task.as_deref());
+    let origin = state.started.as_ref().and_then(|started| started.origin.as_deref());
     let agent = agent.within_session(scope.tenant(), &tail.session.key).within_workspace(named);
-    let agent = agent.within_task(&*core.ports.gate, task);
+    let agent = agent.within_origin(&*core.ports.gate, origin);
     let unreadable = |error: StoryError| JournalReadError::Hold(HoldReason::Unreadable, error.to_string());
     let tainted_past = tainted_past(&entries).unwrap_or(core.config().tainted_past);
     let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past, summary.as_deref())

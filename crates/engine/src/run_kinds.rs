@@ -1,8 +1,8 @@
 //! What the kinds of runs have in common and in what they differ: which kind a run has, and what its end does.
 //!
-//! A *turn* answers its session. A *worker* makes one approved call beside the turns and tells the session that asked for
-//! it. A *compaction* summarizes a part of another session. A *task* does what a call of another run asked for and tells the session of that run. The message about an end is
-//! part of the commit of the terminal entry, so no end is forgotten and none is reported twice.
+//! A *turn* answers its session. An *approved call* is made beside the turns, and its run tells the session that asked for it. A
+//! *worker* does a task for another run and tells the session of that run. A *compaction* summarizes a part of another session.
+//! The message about an end is part of the commit of the terminal entry, so no end is forgotten and none is reported twice.
 
 use bytes::Bytes;
 use dromia_contracts::approval::ApprovedCall;
@@ -15,12 +15,12 @@ use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{InboxOwner, ItemKind};
 use dromia_contracts::store::InboxPut;
-use dromia_contracts::task::TaskOrigin;
+use dromia_contracts::task::RunOrigin;
 use dromia_contracts::{Actor, RunId, SessionId};
 
 use crate::state::RunState;
 
-/// The most bytes of a task's result that its parent's session gets; the rest stays in the session of the task.
+/// The most bytes of a worker's result that its parent's session gets; the rest stays in the worker's session.
 const RESULT_BYTES_MAX: usize = 32 << 10;
 
 /// What a run is for, with what its kind needs.
@@ -29,9 +29,9 @@ pub(crate) enum RunPurpose<'a> {
     /// It answers its session.
     Turn,
     /// It makes one approved call.
-    Worker(&'a ApprovedCall),
-    /// It does a task that a call of another run spawned.
-    Task(&'a TaskOrigin),
+    ApprovedCall(&'a ApprovedCall),
+    /// It does a task for another run.
+    Worker(&'a RunOrigin),
     /// It summarizes a part of another session.
     Compaction,
 }
@@ -39,25 +39,25 @@ pub(crate) enum RunPurpose<'a> {
 impl<'a> RunPurpose<'a> {
     /// Reads what a run is for.
     pub(crate) fn of_run(started: &'a RunStarted) -> Self {
-        match (started.kind, &started.approved, &started.task) {
-            (RunKind::Worker, Some(approved), _) => Self::Worker(approved),
-            (RunKind::Task, _, Some(task)) => Self::Task(task),
+        match (started.kind, &started.approved, &started.origin) {
+            (RunKind::ApprovedCall, Some(approved), _) => Self::ApprovedCall(approved),
+            (RunKind::Worker, _, Some(origin)) => Self::Worker(origin),
             (RunKind::Compaction, _, _) => Self::Compaction,
-            (RunKind::Turn | RunKind::Worker | RunKind::Task, _, _) => Self::Turn,
+            (RunKind::Turn | RunKind::ApprovedCall | RunKind::Worker, _, _) => Self::Turn,
         }
     }
 
-    /// Returns the kind of a run that begins: the first one of a task's session does the task.
+    /// Returns the kind of a run that begins: the first one of a worker's session is the worker.
     pub(crate) fn kind_of(
         platform: &str,
         approved: Option<&ApprovedCall>,
-        task: Option<&TaskOrigin>,
+        origin: Option<&RunOrigin>,
         after: u64,
     ) -> RunKind {
-        match (approved, task) {
+        match (approved, origin) {
             _ if platform == compaction::PLATFORM => RunKind::Compaction,
-            (Some(_), _) => RunKind::Worker,
-            (None, Some(_)) if after == 0 => RunKind::Task,
+            (Some(_), _) => RunKind::ApprovedCall,
+            (None, Some(_)) if after == 0 => RunKind::Worker,
             (None, _) => RunKind::Turn,
         }
     }
@@ -86,11 +86,11 @@ impl EndedRun<'_> {
         let (session, author, parts) = match RunPurpose::of_run(started) {
             // A session finds its newest summary by itself.
             RunPurpose::Turn | RunPurpose::Compaction => return None,
-            RunPurpose::Worker(approved) => {
+            RunPurpose::ApprovedCall(approved) => {
                 (approved.session, self.author.clone(), self.approved_call_parts(approved))
             }
-            RunPurpose::Task(task) => {
-                (task.session, Actor::new(&format!("agent:{}", started.agent)), self.task_parts(task))
+            RunPurpose::Worker(origin) => {
+                (origin.session, Actor::new(&format!("agent:{}", started.agent)), self.worker_parts(origin))
             }
         };
         let message = InputMessage { author: author.clone(), parts, hops: self.hops };
@@ -126,13 +126,13 @@ impl EndedRun<'_> {
         parts
     }
 
-    fn task_parts(&self, task: &TaskOrigin) -> Vec<ContentPart> {
+    fn worker_parts(&self, origin: &RunOrigin) -> Vec<ContentPart> {
         let end = match self.state.status() {
             RunStatus::Completed => "is done; its result follows".to_owned(),
             _ => format!("is not done: its run {}", self.end_text()),
         };
-        let (call, run, session) = (task.call, self.run, self.session);
-        let text = format!("The task of your call {call} {end}. It ran as {run} in {session}.");
+        let (call, run, session) = (origin.call, self.run, self.session);
+        let text = format!("The worker of your call {call} {end}. It ran as {run} in {session}.");
         let mut parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
         let said = parts_text(self.answer);
         if !said.is_empty() {

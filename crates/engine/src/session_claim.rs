@@ -15,7 +15,7 @@ use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody, Ses
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, Mutation, ReadError, SessionTail, TurnClaim, WriteBatch,
 };
-use dromia_contracts::task::{TaskOrigin, TaskState};
+use dromia_contracts::task::{RunOrigin, TaskState};
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{AgentSnapshot, read_fault};
@@ -88,13 +88,13 @@ struct TurnPlace {
     session: SessionId,
     target: Option<String>,
     platform: String,
-    /// Which call spawned the task that the session is for.
-    task: Option<Box<TaskOrigin>>,
+    /// Which call of another run the session was opened for.
+    origin: Option<Box<RunOrigin>>,
 }
 
 impl TurnPlace {
-    fn new(session: SessionId, key: &SessionKey, task: Option<Box<TaskOrigin>>) -> Self {
-        Self { session, target: target_of(key), platform: key.platform.clone(), task }
+    fn new(session: SessionId, key: &SessionKey, origin: Option<Box<RunOrigin>>) -> Self {
+        Self { session, target: target_of(key), platform: key.platform.clone(), origin }
     }
 }
 
@@ -106,7 +106,7 @@ struct TurnSource {
 
 impl TurnSource {
     fn of_session(scope: &Scope, agent: &Arc<AgentSnapshot>, session: &SessionRecord) -> Self {
-        let place = TurnPlace::new(session.id, &session.key, session.task.clone());
+        let place = TurnPlace::new(session.id, &session.key, session.origin.clone());
         Self { place, agent: agent.within_session(scope.tenant(), &session.key) }
     }
 }
@@ -189,7 +189,7 @@ impl<'a> SessionClaimer<'a> {
         &self,
         scope: &Scope,
         agent: &Arc<AgentSnapshot>,
-        TurnPlace { session, target, platform, task }: TurnPlace,
+        TurnPlace { session, target, platform, origin }: TurnPlace,
         mut story: ConversationTranscript,
         after: u64,
         items: Vec<InboxItem>,
@@ -215,10 +215,10 @@ impl<'a> SessionClaimer<'a> {
             .map(|body| body.approved);
         // A run that continues another one, and an approved call, work where that one did.
         let earlier = resumes.or(approved.as_ref().map(|approved| approved.run));
-        let (workspace, task) = match earlier {
-            None => (story.workspace.take(), task),
+        let (workspace, origin) = match earlier {
+            None => (story.workspace.take(), origin),
             Some(earlier) => match read_run_start(&*self.core.ports.store, scope, earlier).await {
-                Ok(began) => began.map_or((None, None), |began| (began.workspace, began.task)),
+                Ok(began) => began.map_or((None, None), |began| (began.workspace, began.origin)),
                 Err(error) => {
                     tracing::warn!(%session, %error, "the claim must wait");
                     self.core.request_rescan();
@@ -235,7 +235,7 @@ impl<'a> SessionClaimer<'a> {
                 Arc::clone(agent)
             }
             .within_workspace(workspace.as_ref())
-            .within_task(&*self.core.ports.gate, task.as_deref()),
+            .within_origin(&*self.core.ports.gate, origin.as_deref()),
             session,
             platform,
             target,
@@ -243,7 +243,7 @@ impl<'a> SessionClaimer<'a> {
             epoch: 1,
             items: taken,
         };
-        let kind = RunPurpose::kind_of(&identity.platform, approved.as_ref(), task.as_deref(), after);
+        let kind = RunPurpose::kind_of(&identity.platform, approved.as_ref(), origin.as_deref(), after);
         let agent = Arc::clone(&identity.agent);
         let summary = story.omitted.summary;
         let active = ActiveRun::new(agent.id);
@@ -256,7 +256,7 @@ impl<'a> SessionClaimer<'a> {
             after,
             resumes,
             approved,
-            task,
+            origin,
             workspace,
             summary,
             config: agent.revision,

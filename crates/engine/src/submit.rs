@@ -261,7 +261,7 @@ impl<'a> InputSubmission<'a> {
                     at,
                     believes: false,
                     importing: false,
-                    task: None,
+                    origin: None,
                 };
                 batch.mutations.push(Mutation::SessionOpen(open));
                 session

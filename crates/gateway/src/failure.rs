@@ -317,8 +317,8 @@ impl From<CommitRefusal> for ApiError {
             CommitRefusal::TenantActive => Self::new(ErrorCode::TenantActive, message),
             CommitRefusal::Overloaded
             | CommitRefusal::ApprovalsFull { .. }
-            | CommitRefusal::TasksFull { .. }
-            | CommitRefusal::TaskTooDeep { .. } => Self::new(ErrorCode::Overloaded, message),
+            | CommitRefusal::ChildrenFull { .. }
+            | CommitRefusal::ChildTooDeep { .. } => Self::new(ErrorCode::Overloaded, message),
             CommitRefusal::ReadOnly { cause } => {
                 Self::new(ErrorCode::StoreReadOnly, "the store only answers reads").with_cause(cause)
             }

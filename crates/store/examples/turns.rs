@@ -124,7 +124,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
                 at: at(),
                 believes: false,
                 importing: false,
-                task: None,
+                origin: None,
             }))
         });
         assert!(matches!(store.commit(batch).await, CommitOutcome::Done(_)));
@@ -172,7 +172,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         after,
         resumes: None,
         approved: None,
-        task: None,
+        origin: None,
         workspace: None,
         summary: None,
         config: Digest::from_bytes([4; 32]),

@@ -39,13 +39,13 @@ impl StoredEnum for AgentState {
 }
 
 impl StoredEnum for RunKind {
-    const TABLE: &'static [Self] = &[Self::Turn, Self::Worker, Self::Task, Self::Compaction];
+    const TABLE: &'static [Self] = &[Self::Turn, Self::ApprovedCall, Self::Worker, Self::Compaction];
 
     fn stored_code(self) -> i64 {
         match self {
             Self::Turn => 0,
-            Self::Worker => 1,
-            Self::Task => 2,
+            Self::ApprovedCall => 1,
+            Self::Worker => 2,
             Self::Compaction => 3,
         }
     }

@@ -66,7 +66,7 @@ pub(crate) mod answers {
         state_entry,
     };
     pub(crate) use super::tail::read_tail as session_tail;
-    pub(crate) use super::task::list_spawned as spawned_tasks;
+    pub(crate) use super::task::list_spawned as child_sessions;
     pub(crate) use super::tenant::{
         by_handle as tenant_by_handle, count_rows as tenant_counts, list_deleting as deleting_tenants,
         list_tenants as tenants, of_scope as tenant_record,

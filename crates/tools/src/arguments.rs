@@ -97,7 +97,7 @@ pub(crate) struct MessageSend {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct TaskSpawn {
+pub(crate) struct WorkerSpawn {
     /// Its handle; you by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]

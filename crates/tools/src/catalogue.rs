@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use crate::arguments::{
     FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend, PastRead,
-    ProgramExecute, ShellExecute, TaskSpawn, TimeNow, argument_schema, canonical_arguments, parse_arguments,
+    ProgramExecute, ShellExecute, TimeNow, WorkerSpawn, argument_schema, canonical_arguments,
+    parse_arguments,
 };
 
 /// One built-in tool; the order is that of the names.
@@ -31,8 +32,8 @@ pub(crate) enum BuiltinTool {
     PastRead,
     PlanDeclare,
     ShellExecute,
-    TaskSpawn,
     TimeNow,
+    WorkerSpawn,
 }
 
 impl BuiltinTool {
@@ -51,8 +52,8 @@ impl BuiltinTool {
         Self::PastRead,
         Self::PlanDeclare,
         Self::ShellExecute,
-        Self::TaskSpawn,
         Self::TimeNow,
+        Self::WorkerSpawn,
     ];
 
     /// Returns whether it works in a workspace.
@@ -71,7 +72,7 @@ impl BuiltinTool {
             | Self::MessageSend
             | Self::PastRead
             | Self::PlanDeclare
-            | Self::TaskSpawn
+            | Self::WorkerSpawn
             | Self::TimeNow => false,
         }
     }
@@ -98,7 +99,7 @@ impl BuiltinTool {
             Self::PastRead => redacted_history::READ,
             Self::PlanDeclare => plan::DECLARE,
             Self::ShellExecute => "shell.execute",
-            Self::TaskSpawn => SPAWN,
+            Self::WorkerSpawn => SPAWN,
             Self::TimeNow => "time.now",
         }
     }
@@ -115,7 +116,7 @@ impl BuiltinTool {
             // An edit looks first whether its new text is there already.
             Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
-            Self::MessageSend | Self::TaskSpawn => EffectClass::Transactional,
+            Self::MessageSend | Self::WorkerSpawn => EffectClass::Transactional,
         }
     }
 
@@ -146,7 +147,7 @@ impl BuiltinTool {
                 canonical_arguments::<PlanDeclaration>(arguments)
             }
             Self::ShellExecute => canonical_arguments::<ShellExecute>(arguments),
-            Self::TaskSpawn => canonical_arguments::<TaskSpawn>(arguments),
+            Self::WorkerSpawn => canonical_arguments::<WorkerSpawn>(arguments),
             Self::TimeNow => canonical_arguments::<TimeNow>(arguments),
         }
     }
@@ -189,7 +190,7 @@ impl BuiltinTool {
             | Self::MessageSend
             | Self::PastRead
             | Self::PlanDeclare
-            | Self::TaskSpawn
+            | Self::WorkerSpawn
             | Self::TimeNow => EffectSink::Inside,
         }
     }
@@ -213,8 +214,8 @@ impl BuiltinTool {
             Self::ShellExecute => {
                 "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."
             }
-            Self::TaskSpawn => {
-                "Give an agent a task that runs by itself; its result comes as a later message."
+            Self::WorkerSpawn => {
+                "Give a task to a worker that runs by itself; its result comes as a later message."
             }
             Self::TimeNow => "Get date and time (UTC).",
         }
@@ -234,7 +235,7 @@ impl BuiltinTool {
             Self::PastRead => argument_schema::<PastRead>(),
             Self::PlanDeclare => plan_schema(),
             Self::ShellExecute => argument_schema::<ShellExecute>(),
-            Self::TaskSpawn => argument_schema::<TaskSpawn>(),
+            Self::WorkerSpawn => argument_schema::<WorkerSpawn>(),
             Self::TimeNow => argument_schema::<TimeNow>(),
         }
     }
@@ -262,7 +263,7 @@ impl BuiltinTool {
             ],
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
             Self::PastRead => &[("handle", ArgumentRole::Object)],
-            Self::TaskSpawn => &[
+            Self::WorkerSpawn => &[
                 ("agent", ArgumentRole::Destination),
                 ("rights", ArgumentRole::Object),
                 ("task", ArgumentRole::Payload),
@@ -287,7 +288,7 @@ impl BuiltinTool {
             | Self::FileWrite
             | Self::MessageSend
             | Self::PlanDeclare
-            | Self::TaskSpawn
+            | Self::WorkerSpawn
             | Self::TimeNow => Label::PUBLIC_FACT,
         }
     }

@@ -30,7 +30,10 @@ pub enum SessionCommand {
     )]
     Compact(CompactSession),
     /// Show the parts of a session that summaries took the place of
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  dromia session archive list\n  dromia session archive show 3f9a1c72"
+    )]
     Archive(ArchiveCommand),
     /// Write a session to a file
     #[command(after_help = "Examples:\n  dromia session export 3f9a1c72 --file talk.session")]

@@ -11,9 +11,9 @@ use crate::digest::Digest;
 use crate::fault::ErrorCode;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId};
 use crate::run::RunKind;
+use crate::run_origin::RunOrigin;
 use crate::scope::Actor;
 use crate::session::ItemKind;
-use crate::task_origin::TaskOrigin;
 use crate::workspace::WorkspaceReference;
 
 /// Fields of [`Entry::RunStarted`](super::Entry::RunStarted).
@@ -32,13 +32,13 @@ pub struct RunStarted {
     /// The yielded run that it goes on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumes: Option<RunId>,
-    /// The approved call that is all it does. Only a run of kind `worker` has one.
+    /// The approved call that is all it does. Only a run of kind `approved_call` has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<ApprovedCall>,
-    /// Which call spawned the task that its session is for. Every run of such a session has it and stays within its grants;
-    /// the one that does the task is of kind `task`.
+    /// Which call of another run its session was opened for. Every run of such a session has it and stays within its grants; the
+    /// first one is the child of that run, of kind `worker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<Box<TaskOrigin>>,
+    pub origin: Option<Box<RunOrigin>>,
     /// The directory that it works in, if its input named one in the place of the agent's workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceReference>,

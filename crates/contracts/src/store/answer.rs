@@ -153,18 +153,16 @@ pub enum CommitRefusal {
         /// How many may be.
         most: usize,
     },
-    /// As many tasks that runs of the agent spawned are open as may be.
-    #[error(
-        "{most} tasks that this agent spawned have not ended, which is the most; wait until some of them have"
-    )]
-    TasksFull {
+    /// As many workers of the agent's runs are open as may be.
+    #[error("{most} workers of this agent have not ended, which is the most; wait until some of them have")]
+    ChildrenFull {
         /// How many may be.
         most: usize,
     },
-    /// Too many spawns lead to the task.
-    #[error("this run is itself a task at depth {most}, and tasks go no deeper")]
-    TaskTooDeep {
-        /// The deepest that a task may be.
+    /// Too many spawns lead to the worker.
+    #[error("this run is itself a worker at depth {most}, and workers go no deeper")]
+    ChildTooDeep {
+        /// The deepest that a worker may be.
         most: u32,
     },
     /// The state entry changed.

@@ -212,13 +212,13 @@ macro_rules! replay_store_reads {
                 page: $crate::store::PageRequest<$crate::id::RunId>
             ) -> Vec<$crate::store::RunSpending>;
 
-            /// Lists the tasks of a run tree, those that runs below a root spawned, in the order of their sessions: each with
-            /// the run that took it, if one did. Those of an agent that the scope does not see are left out.
-            fn spawned_tasks(
+            /// Lists the children in a run tree, whose parents are its root and runs below it, in the order of their sessions: each
+            /// with its run, if it has begun. Those of an agent that the scope does not see are left out.
+            fn child_sessions(
                 scope: Scope,
                 root: $crate::id::RunId,
                 page: $crate::store::PageRequest<$crate::id::SessionId>
-            ) -> Vec<$crate::task::SpawnedTask>;
+            ) -> Vec<$crate::task::ChildSession>;
 
             /// Reads the journal of a run after an entry; empty for a run that is not found.
             fn journal_entries(

@@ -10,9 +10,9 @@ use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::id::{AgentId, ItemId, RunId, SessionId, WriteId};
 use crate::run::RunHead;
+use crate::run_origin::RunOrigin;
 use crate::scope::Actor;
 use crate::session::{InboxOwner, ItemKind, SessionKey};
-use crate::task_origin::TaskOrigin;
 
 /// Opens a session. Refused with [`CommitRefusal::SessionExists`](super::CommitRefusal::SessionExists) when the key
 /// finds one.
@@ -32,11 +32,11 @@ pub struct SessionOpen {
     /// Whether an import fills it. Until [`Mutation::ImportEnd`](super::Mutation::ImportEnd) no read shows the session, nor
     /// anything that is in it, and only its key is taken.
     pub importing: bool,
-    /// Which call spawned the task that the session is for, if one did. Refused with
-    /// [`CommitRefusal::TaskTooDeep`](super::CommitRefusal::TaskTooDeep) beyond [`DEPTH_MAX`](crate::task::DEPTH_MAX), and
-    /// with [`CommitRefusal::TasksFull`](super::CommitRefusal::TasksFull) if [`OPEN_MAX`](crate::task::OPEN_MAX) tasks that
-    /// runs of the parent's agent spawned have not ended. Tasks whose own agent has ended do not count.
-    pub task: Option<Box<TaskOrigin>>,
+    /// Which call of another run the session is opened for, if one did. Refused with
+    /// [`CommitRefusal::ChildTooDeep`](super::CommitRefusal::ChildTooDeep) beyond [`DEPTH_MAX`](crate::task::DEPTH_MAX), and
+    /// with [`CommitRefusal::ChildrenFull`](super::CommitRefusal::ChildrenFull) if [`OPEN_MAX`](crate::task::OPEN_MAX) children
+    /// of the parent's agent have not ended. Those whose own agent has ended do not count.
+    pub origin: Option<Box<RunOrigin>>,
 }
 
 /// The key of an inbox item, unique in its tenant.

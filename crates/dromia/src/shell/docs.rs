@@ -20,7 +20,7 @@ macro_rules! embedded_pages {
 }
 
 const PAGES: [(&str, &str); 23] = embedded_pages! {
-    "first-agent" "output" "chat" "compatible-clients" "open-webui" "workspaces" "external-tools" "webhooks" "file-channel" "long-conversations" "approvals" "spawned-tasks" "budgets" "operate"
+    "first-agent" "output" "chat" "compatible-clients" "open-webui" "workspaces" "external-tools" "webhooks" "file-channel" "long-conversations" "approvals" "workers" "budgets" "operate"
     "keep-running" "reverse-proxy" "sandbox" "policy" "capabilities" "vault" "audit" "backup" "glossary"
 };
 

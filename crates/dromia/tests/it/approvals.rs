@@ -227,7 +227,7 @@ fn a_late_approval_runs_its_call_and_informs_the_session() {
     let worker = until(&home, is(&approval, "used"))["used_by"].as_str().expect("a run").to_owned();
     block_on(async {
         let started = journal(&server, &worker).await.swap_remove(0);
-        assert_eq!(started["fields"]["kind"], "worker", "{started}");
+        assert_eq!(started["fields"]["kind"], "approved_call", "{started}");
         assert_eq!(started["fields"]["approved"]["run"], approval["run"], "it names the run that asked");
         // A turn of the session that asked takes the news.
         let newest = server.journal_until(&session, |entries| {

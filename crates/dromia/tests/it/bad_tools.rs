@@ -52,8 +52,8 @@ fn arguments_outside_the_schema_are_refused_with_their_place() {
         ("file.read", r#"{"path":"a"} trailing"#, "trailing characters"),
         ("file.read", "not JSON", "expected a JSON object"),
         ("message.send", r#"{"session":"run_1","text":"x"}"#, "session: expected ses_"),
-        ("task.spawn", r#"{"agent":"No","task":"x"}"#, "agent: "),
-        ("task.spawn", r#"{"task":""}"#, "task: the text is empty"),
+        ("worker.spawn", r#"{"agent":"No","task":"x"}"#, "agent: "),
+        ("worker.spawn", r#"{"task":""}"#, "task: the text is empty"),
         ("time.now", r#"{"zone":"x"}"#, "unknown field `zone`"),
         ("file.format", r"{}", "there is no tool named \"file.format\""),
     ];

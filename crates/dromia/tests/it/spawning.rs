@@ -1,4 +1,4 @@
-//! Tasks that a run spawns, through the real binary: what becomes of their results, what they may do, how many there may be, and
+//! Workers that a run spawns, through the real binary: what becomes of their results, what they may do, how many there may be, and
 //! what a crash leaves of them.
 
 use std::thread::sleep;
@@ -13,7 +13,7 @@ use crate::home::{Home, Server, block_on, stderr};
 /// Until when something happens.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A server with the agent `lead`, which may spawn tasks and look at the time.
+/// A server with the agent `lead`, which may spawn workers and look at the time.
 struct SpawningHome {
     home: Home,
     server: Server,
@@ -23,7 +23,7 @@ impl SpawningHome {
     fn begin() -> Self {
         let home = Home::new();
         let server = home.serve();
-        create(&home, "lead", &["task.spawn".to_owned(), "time.now".to_owned()]);
+        create(&home, "lead", &["worker.spawn".to_owned(), "time.now".to_owned()]);
         Self { home, server }
     }
 
@@ -77,7 +77,7 @@ impl SpawningHome {
 
 /// What the model is told to call.
 fn spawn(arguments: &Value) -> String {
-    format!("@tool task.spawn {arguments}\n@say spawned")
+    format!("@tool worker.spawn {arguments}\n@say spawned")
 }
 
 fn text_of(value: &Value) -> String {
@@ -102,7 +102,7 @@ fn verify(home: &Home) {
 }
 
 #[test]
-fn a_spawned_task_tells_its_parents_session_how_it_ended() {
+fn a_worker_tells_its_parents_session_how_it_ended() {
     let spawning = SpawningHome::begin();
     let (parent, session) = spawning.ask("lead", &spawn(&json!({"task": "@say forty-two"})));
     let runs = spawning.ended_runs(&session, 2);
@@ -110,20 +110,20 @@ fn a_spawned_task_tells_its_parents_session_how_it_ended() {
     assert_eq!(status, "ok", "{said}");
     let child = session_in(&said);
     let done = spawning.ended_runs(&child, 1);
-    assert_eq!((&done[0]["kind"], &done[0]["status"]), (&json!("task"), &json!("completed")));
+    assert_eq!((&done[0]["kind"], &done[0]["status"]), (&json!("worker"), &json!("completed")));
     assert_eq!((&runs[0]["kind"], &runs[1]["kind"]), (&json!("turn"), &json!("turn")));
     let inputs = spawning.inputs(&session);
     assert_eq!(inputs.len(), 2, "{inputs:?}");
     assert!(inputs[1].contains("is done") && inputs[1].contains("forty-two"), "{inputs:?}");
     // The result is no more trusted than the message of another agent.
     let journal = spawning.get(&format!("/v1/runs/{}/journal?limit=1", text_of(&done[0]["id"])));
-    let task = &journal["entries"][0]["fields"]["task"];
+    let task = &journal["entries"][0]["fields"]["origin"];
     assert_eq!((&task["run"], &task["root"], &task["depth"]), (&json!(parent), &json!(parent), &json!(1)));
     verify(&spawning.home);
 }
 
 #[test]
-fn a_task_may_not_do_what_its_parent_could_not() {
+fn a_worker_may_not_do_what_its_parent_could_not() {
     let spawning = SpawningHome::begin();
     create(&spawning.home, "writer", &["file.*".to_owned(), "time.now".to_owned()]);
     let write = format!("@tool file.write {}", json!({"path": "a", "content": "x"}));
@@ -141,7 +141,7 @@ fn a_task_may_not_do_what_its_parent_could_not() {
 }
 
 #[test]
-fn rights_narrow_a_task_and_wrong_ones_spawn_nothing() {
+fn rights_narrow_a_worker_and_wrong_ones_spawn_nothing() {
     let spawning = SpawningHome::begin();
     let spawned = |rights: Value| {
         let task = "@tool time.now {}";
@@ -151,7 +151,7 @@ fn rights_narrow_a_task_and_wrong_ones_spawn_nothing() {
         spawning.result(&text_of(&spawning.ended_runs(&child, 1)[0]["id"])).0
     };
     assert_eq!(spawned(json!(["time.now"])), "ok");
-    assert_eq!(spawned(json!(["task.spawn"])), "denied");
+    assert_eq!(spawned(json!(["worker.spawn"])), "denied");
     for (rights, problem) in [(json!(["time.nwo"]), "did you mean"), (json!(["*"]), "every future tool")] {
         let (parent, session) = spawning.ask("lead", &spawn(&json!({"rights": rights, "task": "x"})));
         spawning.ended_runs(&session, 1);
@@ -161,7 +161,7 @@ fn rights_narrow_a_task_and_wrong_ones_spawn_nothing() {
 }
 
 #[test]
-fn a_task_for_an_agent_that_is_not_there_spawns_nothing() {
+fn a_worker_for_an_agent_that_is_not_there_spawns_nothing() {
     let spawning = SpawningHome::begin();
     create(&spawning.home, "gone", &[]);
     document(&spawning.home, &["agent", "terminate", "gone", "--yes"]);
@@ -174,7 +174,7 @@ fn a_task_for_an_agent_that_is_not_there_spawns_nothing() {
 }
 
 #[test]
-fn tasks_go_no_deeper_than_their_bound() {
+fn workers_go_no_deeper_than_their_bound() {
     let spawning = SpawningHome::begin();
     let mut text = spawn(&json!({"task": "@say too deep"}));
     for _ in 0..3 {
@@ -202,7 +202,7 @@ fn tasks_go_no_deeper_than_their_bound() {
 fn a_crash_between_spawn_and_end_loses_neither() {
     let mut spawning = SpawningHome::begin();
     create(&spawning.home, "waiter", &["shell.execute".to_owned()]);
-    create(&spawning.home, "boss", &["shell.execute".to_owned(), "task.spawn".to_owned()]);
+    create(&spawning.home, "boss", &["shell.execute".to_owned(), "worker.spawn".to_owned()]);
     let wait = json!({"command": "while [ ! -e go ]; do sleep 0.02; done", "timeout_s": 120});
     let task = format!("@tool shell.execute {wait}\n@say over");
     let (parent, session) = spawning.ask("boss", &spawn(&json!({"agent": "waiter", "task": task})));
@@ -224,13 +224,13 @@ fn a_crash_between_spawn_and_end_loses_neither() {
     verify(&spawning.home);
 }
 
-/// What is wrong with the ends of tasks: each spawn that succeeded has one task, and each task is told of once.
+/// What is wrong with the ends of workers: each spawn that succeeded has one worker, and each end is told once.
 fn wrong_ends(spawned: &[String], tasks: &[String], inputs: &[String]) -> Vec<String> {
     let mut wrong = Vec::new();
     for session in spawned {
         let told = inputs
             .iter()
-            .filter(|input| input.contains("The task of your call") && input.contains(session.as_str()));
+            .filter(|input| input.contains("The worker of your call") && input.contains(session.as_str()));
         if told.count() != 1 {
             wrong.push(format!("the end of {session} is not told once"));
         }
@@ -243,7 +243,7 @@ fn wrong_ends(spawned: &[String], tasks: &[String], inputs: &[String]) -> Vec<St
 #[test]
 fn a_lost_end_and_a_second_spawn_are_caught() {
     let both = ["ses_1".to_owned(), "ses_2".to_owned()];
-    let told = ["The task of your call c is done; it ran in ses_1.".to_owned()];
+    let told = ["The worker of your call c is done; it ran in ses_1.".to_owned()];
     let twice = [&told[..], &told].concat();
     assert!(wrong_ends(&both[..1], &both[..1], &told).is_empty());
     assert_eq!(wrong_ends(&both[..1], &both[..1], &[]).len(), 1, "a lost end");
@@ -257,7 +257,7 @@ fn crashes_at_any_moment_spawn_once_and_tell_each_end_once() {
     create(&spawning.home, "helper", &["time.now".to_owned()]);
     let line = |number: usize| {
         let arguments = json!({"agent": "helper", "task": format!("@say done {number}")});
-        format!("@tool task.spawn {arguments}")
+        format!("@tool worker.spawn {arguments}")
     };
     for pause in [4, 9, 15, 22, 30, 45, 70, 110] {
         let text: Vec<_> = (0..4).map(line).collect();
@@ -319,12 +319,12 @@ fn a_run_tree_sums_up_to_the_ledger() {
 }
 
 #[test]
-fn ending_a_run_spares_its_tasks_unless_the_tree_is_named() {
+fn ending_a_run_spares_its_workers_unless_the_tree_is_named() {
     let spawning = SpawningHome::begin();
-    create(&spawning.home, "boss", &["shell.execute".to_owned(), "task.spawn".to_owned()]);
+    create(&spawning.home, "boss", &["shell.execute".to_owned(), "worker.spawn".to_owned()]);
     let wait = json!({"command": "sleep 120", "timeout_s": 300});
     let waits = format!("@tool shell.execute {wait}");
-    let text = format!("@tool task.spawn {}\n{waits}", json!({ "task": waits }));
+    let text = format!("@tool worker.spawn {}\n{waits}", json!({ "task": waits }));
     let (parent, session) = spawning.ask("boss", &text);
     let until = Instant::now() + DEADLINE;
     let child = loop {

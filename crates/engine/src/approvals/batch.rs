@@ -77,7 +77,7 @@ impl ApprovalAnswers<'_> {
                     at: now,
                     believes: false,
                     importing: false,
-                    task: None,
+                    origin: None,
                 };
                 batch.mutations.push(Mutation::SessionOpen(open));
                 let body = serde_json::to_vec(&ApprovedBody::from_approval(found)).map_err(unwritten)?;

@@ -14,8 +14,8 @@ use dromia_contracts::tool::{CallEnd, EffectClass, PreparedCall, ToolContext, To
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 
+use super::child_bounds::bound_children;
 use super::live_text::LivePieces;
-use super::spawned_tasks::bound_tasks;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{DecisionInput, NextAction};
 
@@ -46,7 +46,7 @@ impl RunOwner {
             hops: self.story.hops,
             run: self.identity.run,
             session: self.identity.session,
-            task: self.state.started.as_ref().and_then(|started| started.task.clone()),
+            origin: self.state.started.as_ref().and_then(|started| started.origin.clone()),
             label: self.story.taint.label,
             past: self.readable_past(&call).await?,
             key: id.idempotency_key(self.identity.run),
@@ -98,7 +98,8 @@ impl RunOwner {
             }
         };
         if transactional {
-            let output = bound_tasks(&*self.core.ports.gate, &self.identity.agent.catalogue, &grants, output);
+            let output =
+                bound_children(&*self.core.ports.gate, &self.identity.agent.catalogue, &grants, output);
             return self.finish_transactional(id, output).await;
         }
         // Its file labels become durable with its result, and are dropped with it.

@@ -116,7 +116,7 @@ impl SessionArchive<'_> {
             return Ok(ImportStart::Whole(session.id));
         }
         let (session, at) = (self.ports.runtime.session_id(), self.ports.runtime.clock.now());
-        let open = SessionOpen { session, agent, key, at, believes, importing: true, task: None };
+        let open = SessionOpen { session, agent, key, at, believes, importing: true, origin: None };
         let mut batch = bulk_batch(scope).with_mutation(Mutation::SessionOpen(open));
         if believes {
             // Of the whole import only this batch is an act for the audit log: it records who vouched for the labels.

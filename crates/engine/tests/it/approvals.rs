@@ -31,14 +31,14 @@ fn second(second: i64) -> Timestamp {
 
 fn started(approved: Option<ApprovedCall>) -> RunStarted {
     RunStarted {
-        kind: if approved.is_some() { RunKind::Worker } else { RunKind::Turn },
+        kind: if approved.is_some() { RunKind::ApprovedCall } else { RunKind::Turn },
         agent: AgentId::from_bytes([1; 16]),
         session: SessionId::from_bytes([2; 16]),
         items: vec![ItemId::from_bytes([3; 16])],
         after: 0,
         resumes: None,
         approved,
-        task: None,
+        origin: None,
         workspace: None,
         summary: None,
         config: Digest::default(),

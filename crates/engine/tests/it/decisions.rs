@@ -44,7 +44,7 @@ fn started(model_calls_max: u32) -> RunStarted {
         after: 0,
         resumes: None,
         approved: None,
-        task: None,
+        origin: None,
         workspace: None,
         summary: None,
         config: Digest::default(),

@@ -106,7 +106,7 @@ impl Live {
             after: 0,
             resumes: None,
             approved: None,
-            task: None,
+            origin: None,
             workspace: None,
             summary: None,
             config: Digest::default(),

@@ -15,7 +15,7 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::run::{RunKind, RunRecord};
 use dromia_contracts::runs::{KillTarget, RunEndMode};
 use dromia_contracts::store::PageRequest;
-use dromia_contracts::task::SpawnedTask;
+use dromia_contracts::task::ChildSession;
 use dromia_contracts::{ErrorCode, RunId, Scope};
 
 use super::run::find_run;
@@ -76,13 +76,17 @@ async fn find_root(core: &GatewayCore, scope: &Scope, run: RunRecord) -> Answer<
 }
 
 /// Reads the tasks of a tree, and whether these are all of them.
-async fn read_tasks(core: &GatewayCore, scope: &Scope, root: &RunRecord) -> Answer<(Vec<SpawnedTask>, bool)> {
+async fn read_tasks(
+    core: &GatewayCore,
+    scope: &Scope,
+    root: &RunRecord,
+) -> Answer<(Vec<ChildSession>, bool)> {
     let id = tree_of(core, scope, root).await?;
-    let mut tasks: Vec<SpawnedTask> = Vec::new();
+    let mut tasks: Vec<ChildSession> = Vec::new();
     while tasks.len() < TASKS_READ_MAX {
         let after = tasks.last().map(|last| last.session);
         let page = PageRequest { after, limit: NODES_MAX };
-        let some = core.ports.store.spawned_tasks(scope, id, page).await?;
+        let some = core.ports.store.child_sessions(scope, id, page).await?;
         let is_last = some.len() < NODES_MAX;
         tasks.extend(some);
         if is_last {
@@ -94,23 +98,23 @@ async fn read_tasks(core: &GatewayCore, scope: &Scope, root: &RunRecord) -> Answ
 
 /// Finds the id of the tree that a run belongs to, which is that of its first run.
 async fn tree_of(core: &GatewayCore, scope: &Scope, run: &RunRecord) -> Answer<RunId> {
-    if run.kind != RunKind::Task {
+    if run.kind != RunKind::Worker {
         return Ok(run.id);
     }
     let first = core.ports.store.journal_entries(scope, run.id, 0, 1).await?;
     let root = first.first().and_then(|stored| match stored.decode() {
-        Ok(Entry::RunStarted(started)) => started.task.map(|task| task.root),
+        Ok(Entry::RunStarted(started)) => started.origin.map(|origin| origin.root),
         _ => None,
     });
     Ok(root.unwrap_or(run.id))
 }
 
 /// The tasks of a tree by the run that spawned them.
-struct TaskTree(BTreeMap<RunId, Vec<SpawnedTask>>);
+struct TaskTree(BTreeMap<RunId, Vec<ChildSession>>);
 
 impl TaskTree {
-    fn from_tasks(tasks: Vec<SpawnedTask>) -> Self {
-        let mut children = BTreeMap::<RunId, Vec<SpawnedTask>>::new();
+    fn from_tasks(tasks: Vec<ChildSession>) -> Self {
+        let mut children = BTreeMap::<RunId, Vec<ChildSession>>::new();
         for task in tasks {
             children.entry(task.origin.run).or_default().push(task);
         }
@@ -118,7 +122,7 @@ impl TaskTree {
     }
 
     /// Lists the tasks below a run, each before its own, with how many stand between.
-    fn below(&self, run: RunId) -> Vec<(&SpawnedTask, u32)> {
+    fn below(&self, run: RunId) -> Vec<(&ChildSession, u32)> {
         let mut found = Vec::new();
         let mut open: Vec<_> = self.children(run).map(|task| (task, 1)).collect();
         while let Some((task, depth)) = open.pop() {
@@ -129,7 +133,7 @@ impl TaskTree {
     }
 
     /// The tasks that a run spawned, the last one first.
-    fn children(&self, run: RunId) -> impl Iterator<Item = &SpawnedTask> {
+    fn children(&self, run: RunId) -> impl Iterator<Item = &ChildSession> {
         self.0.get(&run).into_iter().flatten().rev()
     }
 

@@ -29,7 +29,7 @@ fn task(world: &World, newest: Option<RunStatus>, waits: bool) -> SessionId {
     let key = SessionKey { platform: "task".into(), channel: "1".into(), actor: Actor::new("cli:1") };
     let head = SessionHead { last: 1 + u64::from(waits), taken: 1, active: None };
     let (agent, opened_at) = (world.ours.agent, Timestamp::UNIX_EPOCH);
-    inner.sessions.push((world.ours.tenant, SessionRecord { id, agent, key, opened_at, head, task: None }));
+    inner.sessions.push((world.ours.tenant, SessionRecord { id, agent, key, opened_at, head, origin: None }));
     if let Some(status) = newest {
         let mut run: RunRecord = inner.runs[0].1.clone();
         (run.id, run.session, run.head.status) = (RunId::from_uuid(inner.uuid()), id, status);

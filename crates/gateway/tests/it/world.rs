@@ -206,7 +206,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     let head = SessionHead { last: 3, taken: 1, active: Some(house.run) };
     inner.sessions.push((
         house.tenant,
-        SessionRecord { id: house.session, agent: house.agent, key, opened_at: at, head, task: None },
+        SessionRecord { id: house.session, agent: house.agent, key, opened_at: at, head, origin: None },
     ));
     let head = RunHead {
         status: RunStatus::Running,

@@ -136,7 +136,7 @@ async fn route_and_omissions_are_chosen_when_an_attempt_is_prepared() {
     };
     let clock_port: Arc<dyn Clock> = Arc::new(clock.clone());
     let models = ModelRegistry::new(config, &clock_port, &egress()).expect("good settings");
-    let mut asked = request(&"old ".repeat(800));
+    let mut asked = request(&"earlier ".repeat(400));
     let newest = request("new").transcript.turns()[0].clone();
     if let dromia_contracts::transcript::TranscriptTurn::Input(newest) = newest {
         asked.transcript.push_input(newest);
@@ -157,7 +157,8 @@ async fn route_and_omissions_are_chosen_when_an_attempt_is_prepared() {
     assert!(
         second.input_tokens < first.input_tokens && second.input_tokens + second.output_tokens_max <= 1_000
     );
-    assert!(!String::from_utf8_lossy(&second.body).contains("old"));
+    let sent = String::from_utf8_lossy(&second.body);
+    assert!(!sent.contains("earlier ") && sent.contains("past.read reads them, handle turn_1"), "{sent}");
     assert_eq!(models.encode_request(&first.wording, &asked), Ok(first.body), "whoever cools down");
     assert_eq!(models.encode_request(&second.wording, &asked), Ok(second.body));
     // What fits nowhere but in the model that cools down is kept for it.

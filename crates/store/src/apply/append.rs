@@ -31,8 +31,8 @@ impl<'b> BatchDraft<'b> {
                 session.head.active = None;
                 session.changed = true;
             }
-            if before.kind == RunKind::Task {
-                session.task_run = Some((append.run, false));
+            if before.kind == RunKind::Worker {
+                session.child_run = Some((append.run, false));
                 session.changed = true;
             }
         }

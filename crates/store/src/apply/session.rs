@@ -7,7 +7,7 @@ use dromia_contracts::audit::AuditChange;
 use dromia_contracts::id::{AgentId, RunId, SessionId};
 use dromia_contracts::session::{SessionHead, SessionKey};
 use dromia_contracts::store::{CommitRefusal, SessionOpen};
-use dromia_contracts::task::{self, TaskOrigin};
+use dromia_contracts::task::{self, RunOrigin};
 
 use super::agent::AgentDrafts;
 use super::audit::ActList;
@@ -25,7 +25,7 @@ pub(super) struct SessionDraft<'b> {
     /// Whether the batch ends the import that fills it.
     import_ended: bool,
     /// The run of its task that the batch begins or ends, and whether that run is open.
-    pub(super) task_run: Option<(RunId, bool)>,
+    pub(super) child_run: Option<(RunId, bool)>,
 }
 
 /// The sessions that the batch touches.
@@ -66,7 +66,7 @@ impl<'b> SessionDrafts<'b> {
                     changed: false,
                     open: None,
                     import_ended: false,
-                    task_run: None,
+                    child_run: None,
                 })
             })
             .optional()?;
@@ -101,8 +101,8 @@ impl<'b> SessionDrafts<'b> {
         if let Some(session) = self.session_of_key(db, open.agent, &open.key)? {
             return Err(CommitRefusal::SessionExists { session }.into());
         }
-        if let Some(task) = &open.task {
-            self.check_task(db, task)?;
+        if let Some(origin) = &open.origin {
+            self.check_origin(db, origin)?;
         }
         self.rows.push(SessionDraft {
             session: open.session,
@@ -111,17 +111,17 @@ impl<'b> SessionDrafts<'b> {
             changed: true,
             open: Some(open),
             import_ended: false,
-            task_run: None,
+            child_run: None,
         });
         Ok(())
     }
 
     /// Checks that one more task may be spawned below a run.
-    fn check_task(&self, db: TenantDb<'_>, task: &TaskOrigin) -> Checked {
-        if task.depth == 0 || task.depth > task::DEPTH_MAX {
-            return Err(CommitRefusal::TaskTooDeep { most: task::DEPTH_MAX }.into());
+    fn check_origin(&self, db: TenantDb<'_>, origin: &RunOrigin) -> Checked {
+        if origin.depth == 0 || origin.depth > task::DEPTH_MAX {
+            return Err(CommitRefusal::ChildTooDeep { most: task::DEPTH_MAX }.into());
         }
-        for run in [task.run, task.root] {
+        for run in [origin.run, origin.root] {
             let is_known = db
                 .prepare_cached("SELECT 1 FROM runs WHERE tenant = ?1 AND run = ?2")?
                 .exists(params![db.tenant.as_bytes(), run.as_bytes()])?;
@@ -135,11 +135,11 @@ impl<'b> SessionDrafts<'b> {
                 "SELECT count(*) FROM sessions s JOIN agents a ON a.tenant = s.tenant AND a.agent = s.agent \
                  WHERE s.tenant = ?1 AND s.parent_agent = ?2 AND s.open = 1 AND a.state IN (0, 1)",
             )?
-            .query_row(params![db.tenant.as_bytes(), task.agent.as_bytes()], |row| row.get(0))?;
-        let drafted = self.rows.iter().filter_map(|draft| draft.open?.task.as_ref());
-        let open = stored as usize + drafted.filter(|other| other.agent == task.agent).count();
+            .query_row(params![db.tenant.as_bytes(), origin.agent.as_bytes()], |row| row.get(0))?;
+        let drafted = self.rows.iter().filter_map(|draft| draft.open?.origin.as_ref());
+        let open = stored as usize + drafted.filter(|other| other.agent == origin.agent).count();
         if open >= task::OPEN_MAX {
-            return Err(CommitRefusal::TasksFull { most: task::OPEN_MAX }.into());
+            return Err(CommitRefusal::ChildrenFull { most: task::OPEN_MAX }.into());
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ impl TableDraft for SessionDrafts<'_> {
         for draft in self.rows.iter().filter(|draft| draft.changed) {
             if let Some(open) = draft.open {
                 db.prepare_cached(
-                    "INSERT INTO sessions (tenant, agent, session, platform, channel, actor, at, task, parent_agent, \
+                    "INSERT INTO sessions (tenant, agent, session, platform, channel, actor, at, origin, parent_agent, \
                      root, open) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 )?
                 .execute(params![
@@ -212,15 +212,15 @@ impl TableDraft for SessionDrafts<'_> {
                     open.key.channel,
                     open.key.actor.as_str(),
                     open.at.as_millisecond(),
-                    open.task.as_deref().map(task_text),
-                    open.task.as_ref().map(|task| task.agent.as_bytes()),
-                    open.task.as_ref().map(|task| task.root.as_bytes()),
-                    open.task.as_ref().map(|_| 1),
+                    open.origin.as_deref().map(origin_text),
+                    open.origin.as_ref().map(|origin| origin.agent.as_bytes()),
+                    open.origin.as_ref().map(|origin| origin.root.as_bytes()),
+                    open.origin.as_ref().map(|_| 1),
                 ])?;
             }
-            if let Some((run, is_open)) = draft.task_run {
+            if let Some((run, is_open)) = draft.child_run {
                 db.prepare_cached(
-                    "UPDATE sessions SET task_run = ?4, open = ?5 WHERE tenant = ?1 AND agent = ?2 AND session = ?3",
+                    "UPDATE sessions SET child_run = ?4, open = ?5 WHERE tenant = ?1 AND agent = ?2 AND session = ?3",
                 )?
                 .execute(params![
                     db.tenant.as_bytes(),
@@ -272,7 +272,7 @@ impl TableDraft for SessionDrafts<'_> {
 fn session_stands(db: TenantDb<'_>, open: &SessionOpen) -> Checked<bool> {
     let same = db
         .prepare_cached(
-            "SELECT platform = ?4 AND channel = ?5 AND actor = ?6 AND at = ?7 AND task IS ?8 \
+            "SELECT platform = ?4 AND channel = ?5 AND actor = ?6 AND at = ?7 AND origin IS ?8 \
              FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3",
         )?
         .query_row(
@@ -284,7 +284,7 @@ fn session_stands(db: TenantDb<'_>, open: &SessionOpen) -> Checked<bool> {
                 open.key.channel,
                 open.key.actor.as_str(),
                 open.at.as_millisecond(),
-                open.task.as_deref().map(task_text),
+                open.origin.as_deref().map(origin_text),
             ],
             |row| row.get(0),
         )
@@ -292,7 +292,7 @@ fn session_stands(db: TenantDb<'_>, open: &SessionOpen) -> Checked<bool> {
     Ok(same.unwrap_or(false))
 }
 
-/// Writes the origin of a task as it is stored. Strings, numbers and ids only, so serialization has no failing case.
-fn task_text(task: &TaskOrigin) -> String {
-    serde_json::to_string(task).unwrap_or_default()
+/// Writes the origin of a run as it is stored. Strings, numbers and ids only, so serialization has no failing case.
+fn origin_text(origin: &RunOrigin) -> String {
+    serde_json::to_string(origin).unwrap_or_default()
 }

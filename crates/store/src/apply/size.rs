@@ -46,7 +46,7 @@ impl BatchSize {
                     size.bytes +=
                         open.key.platform.len() + open.key.channel.len() + open.key.actor.as_str().len();
                     size.bytes +=
-                        open.task.iter().flat_map(|task| &task.grants).map(String::len).sum::<usize>();
+                        open.origin.iter().flat_map(|origin| &origin.grants).map(String::len).sum::<usize>();
                 }
                 Mutation::InboxPut(put) => {
                     size.bytes += put.body.len() + put.author.as_str().len();

@@ -9,7 +9,7 @@ use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
 use dromia_contracts::scope::Actor;
 use dromia_contracts::session::{SessionHead, SessionKey, SessionRecord};
 use dromia_contracts::store::{PageRequest, PendingSession, StateEntry};
-use dromia_contracts::task::TaskOrigin;
+use dromia_contracts::task::RunOrigin;
 
 use super::{FIRST, Found, LAST, ScopeView, page_limit};
 use crate::check_value;
@@ -17,7 +17,7 @@ use crate::column_codes;
 use crate::reader::ReadFailure;
 
 const COLUMNS: &str =
-    "h.session, h.agent, s.platform, s.channel, s.actor, s.at, h.last, h.taken, h.active, s.task";
+    "h.session, h.agent, s.platform, s.channel, s.actor, s.at, h.last, h.taken, h.active, s.origin";
 
 /// Holds for the heads of sessions that no import fills. Few sessions are ever being filled, so that is a look into an
 /// empty table.
@@ -45,12 +45,12 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
             taken: column_codes::read_counter(row, 7)?,
             active: column_codes::bytes_opt(row, 8)?.map(RunId::from_bytes),
         },
-        task: read_origin(row, 9)?,
+        origin: read_origin(row, 9)?,
     })
 }
 
-/// Reads which call spawned the task of a session, from its JSON.
-pub(super) fn read_origin(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Box<TaskOrigin>>> {
+/// Reads which call opened a session for its child, from its JSON.
+pub(super) fn read_origin(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Box<RunOrigin>>> {
     let Some(text) = row.get_ref(column)?.as_str_or_null()? else { return Ok(None) };
     let damaged = |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error));
     serde_json::from_str(text).map(Some).map_err(damaged)

@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use dromia_contracts::id::{AgentId, RunId, SessionId};
 use dromia_contracts::store::PageRequest;
-use dromia_contracts::task::SpawnedTask;
+use dromia_contracts::task::ChildSession;
 
 use super::session::read_origin;
 use super::{FIRST, Found, ScopeView, page_limit};
@@ -16,10 +16,10 @@ pub(crate) fn list_spawned(
     view: ScopeView,
     root: RunId,
     page: PageRequest<SessionId>,
-) -> Found<Vec<SpawnedTask>> {
+) -> Found<Vec<ChildSession>> {
     let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
     let mut select = db.prepare_cached(
-        "SELECT s.session, s.agent, s.task, s.task_run FROM sessions s INDEXED BY sessions_root \
+        "SELECT s.session, s.agent, s.origin, s.child_run FROM sessions s INDEXED BY sessions_root \
          JOIN agents a ON a.tenant = s.tenant AND a.agent = s.agent AND a.state <> 3 \
          WHERE s.tenant = ?1 AND s.root = ?2 AND s.session > ?3 AND (?5 IS NULL OR s.agent = ?5) \
          ORDER BY s.session LIMIT ?4",
@@ -39,7 +39,7 @@ pub(crate) fn list_spawned(
             Some(run) => super::run::by_id(db, view, run)?,
             None => None,
         };
-        tasks.push(SpawnedTask {
+        tasks.push(ChildSession {
             session: SessionId::from_bytes(column_codes::read_bytes(row, 0)?),
             agent: AgentId::from_bytes(column_codes::read_bytes(row, 1)?),
             origin: *origin,

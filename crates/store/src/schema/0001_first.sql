@@ -63,8 +63,8 @@ CREATE INDEX revisions_digest ON revisions (tenant, agent, digest, pinned);
 CREATE INDEX revisions_loose ON revisions (tenant, agent, number) WHERE pinned = 0;
 CREATE UNIQUE INDEX revisions_key ON revisions (tenant, agent, key) WHERE key IS NOT NULL;
 
--- task is the origin of a session that a run spawned as a task, as JSON, and parent_agent and root are of it; task_run is the
--- run that took the task, and open is 1 until that run has ended.
+-- origin says which call of which run opened a session for a child, as JSON, and parent_agent and root are of it; child_run is
+-- the child, once it has begun, and open is 1 until it has ended.
 CREATE TABLE sessions (
     tenant   BLOB NOT NULL,
     agent    BLOB NOT NULL,
@@ -73,16 +73,16 @@ CREATE TABLE sessions (
     channel  TEXT NOT NULL,
     actor    TEXT NOT NULL,
     at       INTEGER NOT NULL,
-    task     TEXT,
+    origin   TEXT,
     parent_agent BLOB,
     root     BLOB,
-    task_run BLOB,
+    child_run BLOB,
     open     INTEGER,
     PRIMARY KEY (tenant, agent, session)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX sessions_key ON sessions (tenant, agent, platform, channel, actor);
 CREATE INDEX sessions_root ON sessions (tenant, root, session) WHERE root IS NOT NULL;
-CREATE INDEX sessions_open_tasks ON sessions (tenant, parent_agent) WHERE open = 1;
+CREATE INDEX sessions_open_children ON sessions (tenant, parent_agent) WHERE open = 1;
 
 CREATE TABLE session_heads (
     tenant  BLOB NOT NULL,

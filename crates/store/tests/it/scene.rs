@@ -150,7 +150,7 @@ pub(crate) fn session_open(session: SessionId, agent: AgentId, channel: &str) ->
         at: at(0),
         believes: false,
         importing: false,
-        task: None,
+        origin: None,
     })
 }
 
@@ -179,7 +179,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         after,
         resumes: None,
         approved: None,
-        task: None,
+        origin: None,
         workspace: None,
         summary: None,
         config: Digest::from_bytes([4; 32]),

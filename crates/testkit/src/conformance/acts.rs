@@ -234,7 +234,7 @@ async fn act_batches(scene: &StoreScene) -> Vec<WriteBatch> {
             at: scene_time(13),
             believes: true,
             importing: false,
-            task: None,
+            origin: None,
         }),
     ];
     let mut story: Vec<_> =

@@ -128,7 +128,7 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
             same!(s => s.run_spending(&narrow, RunFilter::default(), PageRequest::first_page(256)));
         }
         for run in same!(s => s.runs(&scope, RunFilter::default(), PageRequest::first_page(256))) {
-            same!(s => s.spawned_tasks(&scope, run.id, PageRequest::first_page(256)));
+            same!(s => s.child_sessions(&scope, run.id, PageRequest::first_page(256)));
         }
         for session in same!(s => s.sessions(&scope, None, PageRequest::first_page(256))) {
             same!(s => s.session(&scope, session.id));

@@ -265,7 +265,7 @@ pub(super) fn session_open(session: SessionId, agent: AgentId, channel: &str) ->
         at: scene_time(2),
         believes: false,
         importing: false,
-        task: None,
+        origin: None,
     })
 }
 
@@ -303,7 +303,7 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
             after,
             resumes: None,
             approved: None,
-            task: None,
+            origin: None,
             workspace: None,
             summary: None,
             config: Digest::default(),

@@ -10,7 +10,7 @@ use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     AgentStateSet, CommitRefusal, InboxPut, Mutation, PageRequest, SessionOpen, Store, TurnClaim, WriteBatch,
 };
-use dromia_contracts::task::{self, SpawnedTask, TaskOrigin};
+use dromia_contracts::task::{self, ChildSession, RunOrigin};
 use dromia_contracts::{CallId, Digest, RunId, SessionId};
 
 use super::scene::{
@@ -19,8 +19,8 @@ use super::scene::{
 };
 
 /// A task that a run of the scene's agent spawns.
-fn task_origin(scene: &StoreScene, run: RunId) -> TaskOrigin {
-    TaskOrigin {
+fn run_origin(scene: &StoreScene, run: RunId) -> RunOrigin {
+    RunOrigin {
         run,
         call: CallId { step: 1, index: 0 },
         session: scene.session,
@@ -32,27 +32,27 @@ fn task_origin(scene: &StoreScene, run: RunId) -> TaskOrigin {
 }
 
 /// Opens the session of a task for the scene's agent.
-fn open_task(scene: &StoreScene, session: SessionId, origin: TaskOrigin) -> Mutation {
+fn open_task(scene: &StoreScene, session: SessionId, origin: RunOrigin) -> Mutation {
     match session_open(session, scene.agent, &session.to_string()) {
         Mutation::SessionOpen(open) => {
-            Mutation::SessionOpen(SessionOpen { task: Some(Box::new(origin)), ..open })
+            Mutation::SessionOpen(SessionOpen { origin: Some(Box::new(origin)), ..open })
         }
         other => other,
     }
 }
 
 /// Opens a task's session with its input.
-fn spawn_batch(scene: &StoreScene, session: SessionId, origin: TaskOrigin) -> (WriteBatch, InboxPut) {
+fn spawn_batch(scene: &StoreScene, session: SessionId, origin: RunOrigin) -> (WriteBatch, InboxPut) {
     let put = new_input(InboxOwner::Session(session), scene.item_id());
     let batch = scene.new_batch().with_mutation(open_task(scene, session, origin));
     (batch.with_mutation(Mutation::InboxPut(put.clone())), put)
 }
 
 /// A claim of a task's session by a run that does the task.
-fn claim_task(scene: &StoreScene, session: SessionId, put: &InboxPut, origin: &TaskOrigin) -> TurnClaim {
+fn claim_task(scene: &StoreScene, session: SessionId, put: &InboxPut, origin: &RunOrigin) -> TurnClaim {
     let mut first = run_started(scene.agent, session, 0, &[put.item]);
     if let Entry::RunStarted(started) = &mut first.entry {
-        (started.kind, started.task) = (RunKind::Task, Some(Box::new(origin.clone())));
+        (started.kind, started.origin) = (RunKind::Worker, Some(Box::new(origin.clone())));
     }
     TurnClaim {
         session,
@@ -67,20 +67,20 @@ fn claim_task(scene: &StoreScene, session: SessionId, put: &InboxPut, origin: &T
     }
 }
 
-async fn listed_tasks(scene: &StoreScene, root: RunId) -> Vec<SpawnedTask> {
+async fn listed_tasks(scene: &StoreScene, root: RunId) -> Vec<ChildSession> {
     let page = PageRequest::first_page(256);
-    scene.store.spawned_tasks(&scene.tenant_scope(), root, page).await.expect("a read")
+    scene.store.child_sessions(&scene.tenant_scope(), root, page).await.expect("a read")
 }
 
 pub(super) async fn a_spawned_task_is_listed_below_its_root_with_its_run(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let (parent, session) = (scene.begin_turn(0).await, scene.session_id());
-    let origin = task_origin(&scene, parent);
+    let origin = run_origin(&scene, parent);
     let (spawn, put) = spawn_batch(&scene, session, origin.clone());
     assert_eq!(scene.commit_done(spawn.clone()).await, scene.commit_done(spawn).await);
-    let mut wanted = SpawnedTask { session, agent: scene.agent, origin: origin.clone(), run: None };
+    let mut wanted = ChildSession { session, agent: scene.agent, origin: origin.clone(), run: None };
     assert_eq!(listed_tasks(&scene, parent).await, [wanted.clone()]);
-    let other = TaskOrigin { grants: Vec::new(), ..origin.clone() };
+    let other = RunOrigin { grants: Vec::new(), ..origin.clone() };
     let refused = scene.refuse_mutation(open_task(&scene, session, other)).await;
     assert!(matches!(refused, CommitRefusal::Malformed(_)), "{refused:?}");
 
@@ -89,26 +89,26 @@ pub(super) async fn a_spawned_task_is_listed_below_its_root_with_its_run(store: 
     scene.commit_done(WriteBatch { claim: Some(claim), ..scene.new_batch() }).await;
     let found =
         scene.store.session(&scene.tenant_scope(), session).await.expect("a read").expect("it is there");
-    assert_eq!(found.task, Some(Box::new(origin.clone())));
+    assert_eq!(found.origin, Some(Box::new(origin.clone())));
     wanted.run = scene.store.run(&scene.tenant_scope(), run).await.expect("a read");
-    assert_eq!(wanted.run.as_ref().map(|run| run.kind), Some(RunKind::Task));
+    assert_eq!(wanted.run.as_ref().map(|run| run.kind), Some(RunKind::Worker));
     assert_eq!(listed_tasks(&scene, parent).await, [wanted.clone()]);
     assert_eq!(listed_tasks(&scene, run).await, [], "it is the root of nothing");
 
     // One below it belongs to the same tree, and pages go on after a session.
-    let (deeper, next) = (TaskOrigin { run, depth: 2, ..origin }, scene.session_id());
+    let (deeper, next) = (RunOrigin { run, depth: 2, ..origin }, scene.session_id());
     scene.commit_done(spawn_batch(&scene, next, deeper).0).await;
     let all = listed_tasks(&scene, parent).await;
     assert_eq!(all.iter().map(|task| task.session).collect::<Vec<_>>(), [session, next]);
     let page = PageRequest { after: Some(session), limit: 1 };
-    let rest = scene.store.spawned_tasks(&scene.tenant_scope(), parent, page).await.expect("a read");
+    let rest = scene.store.child_sessions(&scene.tenant_scope(), parent, page).await.expect("a read");
     assert_eq!(rest, all[1..]);
 }
 
 pub(super) async fn an_agent_has_so_many_open_tasks_and_one_more_is_refused(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let parent = scene.begin_turn(0).await;
-    let origin = task_origin(&scene, parent);
+    let origin = run_origin(&scene, parent);
     let first = scene.session_id();
     let (spawn, put) = spawn_batch(&scene, first, origin.clone());
     scene.commit_done(spawn).await;
@@ -116,7 +116,7 @@ pub(super) async fn an_agent_has_so_many_open_tasks_and_one_more_is_refused(stor
         scene.commit_done(spawn_batch(&scene, scene.session_id(), origin.clone()).0).await;
     }
     let more = spawn_batch(&scene, scene.session_id(), origin.clone()).0;
-    let full = CommitRefusal::TasksFull { most: task::OPEN_MAX };
+    let full = CommitRefusal::ChildrenFull { most: task::OPEN_MAX };
     assert_eq!(scene.commit_refused(more.clone()).await, full);
     assert_eq!(listed_tasks(&scene, parent).await.len(), task::OPEN_MAX, "a refused batch leaves no row");
 
@@ -134,7 +134,7 @@ pub(super) async fn an_agent_has_so_many_open_tasks_and_one_more_is_refused(stor
     let (other, theirs) = (scene.agent_id(), scene.session_id());
     let open = scene.new_batch().with_mutation(agent_create(other, "bob"));
     scene.commit_done(open).await;
-    scene.commit_done(spawn_batch(&scene, theirs, TaskOrigin { agent: other, ..origin.clone() }).0).await;
+    scene.commit_done(spawn_batch(&scene, theirs, RunOrigin { agent: other, ..origin.clone() }).0).await;
     let next = spawn_batch(&scene, scene.session_id(), origin).0;
     assert_eq!(scene.commit_refused(next.clone()).await, full);
     // No run takes the tasks of an agent that has ended: they are not open any more.
@@ -149,18 +149,18 @@ pub(super) async fn a_task_goes_no_deeper_than_its_bound(store: Arc<dyn Store>) 
     let scene = StoreScene::open_scene(store, 1).await;
     let parent = scene.begin_turn(0).await;
     for depth in [0, task::DEPTH_MAX + 1] {
-        let origin = TaskOrigin { depth, ..task_origin(&scene, parent) };
+        let origin = RunOrigin { depth, ..run_origin(&scene, parent) };
         let refused = scene.commit_refused(spawn_batch(&scene, scene.session_id(), origin).0).await;
-        assert_eq!(refused, CommitRefusal::TaskTooDeep { most: task::DEPTH_MAX });
+        assert_eq!(refused, CommitRefusal::ChildTooDeep { most: task::DEPTH_MAX });
     }
-    let deepest = TaskOrigin { depth: task::DEPTH_MAX, ..task_origin(&scene, parent) };
+    let deepest = RunOrigin { depth: task::DEPTH_MAX, ..run_origin(&scene, parent) };
     scene.commit_done(spawn_batch(&scene, scene.session_id(), deepest).0).await;
 }
 
 pub(super) async fn a_notice_is_put_with_its_claim_or_not_at_all(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(store, 1).await;
     let parent = scene.begin_turn(0).await;
-    let (session, origin) = (scene.session_id(), task_origin(&scene, parent));
+    let (session, origin) = (scene.session_id(), run_origin(&scene, parent));
     let (spawn, put) = spawn_batch(&scene, session, origin.clone());
     scene.commit_done(spawn).await;
     let inbox = InboxOwner::Session(scene.session);
@@ -188,13 +188,13 @@ pub(super) async fn a_notice_is_put_with_its_claim_or_not_at_all(store: Arc<dyn 
 pub(super) async fn a_stranger_sees_and_spawns_no_task_of_another_tenant(store: Arc<dyn Store>) {
     let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
     let parent = scene.begin_turn(0).await;
-    scene.commit_done(spawn_batch(&scene, scene.session_id(), task_origin(&scene, parent)).0).await;
+    scene.commit_done(spawn_batch(&scene, scene.session_id(), run_origin(&scene, parent)).0).await;
     let other = StoreScene::open_scene(store, 2).await;
     assert_eq!(listed_tasks(&other, parent).await, []);
     let refused =
-        other.commit_refused(spawn_batch(&other, other.session_id(), task_origin(&other, parent)).0).await;
+        other.commit_refused(spawn_batch(&other, other.session_id(), run_origin(&other, parent)).0).await;
     assert_eq!(refused, CommitRefusal::NotFound(parent.to_string()));
     let narrowed = scene.tenant_scope().narrowed_to(scene.agent_id());
     let page = PageRequest::first_page(256);
-    assert_eq!(scene.store.spawned_tasks(&narrowed, parent, page).await.expect("a read"), []);
+    assert_eq!(scene.store.child_sessions(&narrowed, parent, page).await.expect("a read"), []);
 }

@@ -29,7 +29,7 @@ use dromia_contracts::store::{
     PendingSession, Read, RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, Store, StoreHealth,
     StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
-use dromia_contracts::task::SpawnedTask;
+use dromia_contracts::task::ChildSession;
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::vault::SealedSecret;
 use dromia_contracts::{
@@ -323,12 +323,12 @@ impl Store for ReferenceStore {
         })
     }
 
-    fn spawned_tasks<'a>(
+    fn child_sessions<'a>(
         &'a self,
         scope: &'a Scope,
         root: RunId,
         asked: PageRequest<SessionId>,
-    ) -> Read<'a, Vec<SpawnedTask>> {
+    ) -> Read<'a, Vec<ChildSession>> {
         self.read_rows(scope, |rows| rows.list_spawned(scope, root, asked))
     }
 

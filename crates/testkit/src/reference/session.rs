@@ -44,7 +44,7 @@ impl SessionRows {
         let SessionOpen { session, agent, key, at, .. } = open;
         if let Some(known) = self.rows.get(session) {
             let same =
-                (known.agent, &known.key, known.opened_at, &known.task) == (*agent, key, *at, &open.task);
+                (known.agent, &known.key, known.opened_at, &known.origin) == (*agent, key, *at, &open.origin);
             return if same {
                 Ok(())
             } else {
@@ -59,8 +59,9 @@ impl SessionRows {
             return Err(CommitRefusal::SessionExists { session: *found });
         }
         self.keys.insert((*agent, key.clone()), *session);
-        let (head, task) = (SessionHead::default(), open.task.clone());
-        let row = SessionRecord { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head, task };
+        let (head, origin) = (SessionHead::default(), open.origin.clone());
+        let row =
+            SessionRecord { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head, origin };
         self.rows.insert(*session, row);
         if open.importing {
             self.imports.insert(*session);

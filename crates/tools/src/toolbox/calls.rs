@@ -17,7 +17,7 @@ use super::workspaces::require_workspace;
 use super::{CallSite, Toolbox};
 use crate::arguments::{
     FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend, PastRead,
-    ProgramExecute, ShellExecute, TaskSpawn, parse_arguments,
+    ProgramExecute, ShellExecute, WorkerSpawn, parse_arguments,
 };
 use crate::catalogue::BuiltinTool;
 use crate::edit;
@@ -30,8 +30,8 @@ use crate::past_read;
 use crate::program::{self, JudgedProgram};
 use crate::search;
 use crate::spilled_output;
-use crate::task_spawn;
 use crate::web;
+use crate::worker_spawn;
 use crate::workspace::{MissingDirectory, Workspace};
 
 impl Toolbox {
@@ -80,7 +80,7 @@ impl Toolbox {
                 Ok(self.spill_output(&context, pieces, output, long).await)
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
-            BuiltinTool::TaskSpawn => self.spawn_task(&context, &call).await,
+            BuiltinTool::WorkerSpawn => self.spawn_worker(&context, &call).await,
             BuiltinTool::PastRead => {
                 let arguments: PastRead = parse_arguments(&call.arguments)?;
                 past_read::read_past(&context.past, &arguments).map(done_output)
@@ -195,11 +195,11 @@ impl Toolbox {
 }
 
 impl Toolbox {
-    async fn spawn_task(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
-        let arguments: TaskSpawn = parse_arguments(&call.arguments)?;
+    async fn spawn_worker(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+        let arguments: WorkerSpawn = parse_arguments(&call.arguments)?;
         let hops_max = self.call_settings().hops_max;
         let (open, item) =
-            task_spawn::prepare_task(&*self.store, &self.runtime, context, call, arguments, hops_max)
+            worker_spawn::prepare_worker(&*self.store, &self.runtime, context, call, arguments, hops_max)
                 .await
                 .map_err(|error| error.to_string())?;
         let text = format!("spawned in {}; its result comes as a message when it has ended", open.session);

@@ -34,7 +34,7 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
             ("past.read", EffectClass::Pure),
             ("plan.declare", EffectClass::Pure),
             ("shell.execute", EffectClass::Unkeyed),
-            ("task.spawn", EffectClass::Transactional),
+            ("worker.spawn", EffectClass::Transactional),
             ("time.now", EffectClass::Pure),
         ]
     );
@@ -126,7 +126,7 @@ fn canonical_arguments_prepare_to_themselves() {
             "plan.declare",
             r#"{"tools":{"b":{"times":2,"amount_max":10.50,"arguments":{"b":[{"y":1,"x":true}]}},"a":{"to":["x"],"texts":["y"]}}}"#,
         ),
-        ("task.spawn", r#"{"task":"count","rights":["file.read"],"agent":"ops"}"#),
+        ("worker.spawn", r#"{"task":"count","rights":["file.read"],"agent":"ops"}"#),
         ("time.now", " {} "),
         ("exec", r#"{"argv":["ls","a b"],"cwd":"./x/"}"#),
         ("shell.execute", r#"{"command":"ls | wc"}"#),

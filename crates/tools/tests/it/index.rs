@@ -169,6 +169,6 @@ fn session_mutation(session: SessionId) -> Mutation {
         at: Timestamp::UNIX_EPOCH,
         believes: false,
         importing: false,
-        task: None,
+        origin: None,
     })
 }

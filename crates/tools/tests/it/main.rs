@@ -15,6 +15,6 @@ mod races;
 mod referenced;
 mod scoped;
 mod shared;
-mod task_spawn;
 mod text;
 mod web;
+mod worker_spawn;

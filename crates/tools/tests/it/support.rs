@@ -214,7 +214,7 @@ pub(crate) fn context() -> ToolContext {
         hops: 0,
         run,
         session: SessionId::from_bytes([8; 16]),
-        task: None,
+        origin: None,
         label: Label::ACTOR_TEXT,
         past: Arc::default(),
         key: CALL.idempotency_key(run),

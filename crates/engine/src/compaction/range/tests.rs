@@ -48,7 +48,7 @@ fn tail(turns: &[usize]) -> SessionTail {
         key,
         opened_at: at,
         head,
-        task: None,
+        origin: None,
     };
     SessionTail { session, items, runs }
 }

@@ -129,7 +129,7 @@ pub(super) fn check(world: &World) -> [usize; 4] {
                     blame(approval.id, "another action began under it");
                 }
             }
-            made += usize::from(run.kind == RunKind::Worker);
+            made += usize::from(run.kind == RunKind::ApprovedCall);
         }
         for approval in known.values() {
             let runs = begun.remove(&approval.id).unwrap_or_default();
@@ -198,7 +198,7 @@ fn is_told(world: &World, tenant: TenantId, approval: &ApprovalRequest) -> bool 
 /// A run that was made for an approved call does that and nothing else.
 fn check_workers(world: &World, tenant: TenantId) {
     let sessions = world.sessions(tenant);
-    for run in world.runs(tenant).iter().filter(|run| run.kind == RunKind::Worker) {
+    for run in world.runs(tenant).iter().filter(|run| run.kind == RunKind::ApprovedCall) {
         let session = sessions.iter().find(|session| session.id == run.session);
         let platform = session.map(|session| session.key.platform.as_str());
         let mut calls = 0;

@@ -57,7 +57,6 @@ pub(super) fn session_operations() -> Vec<Operation> {
             "Have the oldest half of a session summarized",
         )
         .with_query::<queries::CompactionQuery>()
-        .with_header(IDEMPOTENCY_HEADER, "Has no effect: a session has one compaction at a time.")
         .gives_json::<CompactionResource>(202, "The part is being summarized.")
         .gives_json::<CompactionResource>(200, "Nothing was begun: it was only asked for, or there is nothing to do.")
         .writes_store()

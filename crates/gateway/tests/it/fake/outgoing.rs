@@ -148,7 +148,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
             at,
             believes: false,
             importing: false,
-            task: None,
+            origin: None,
         }));
     done(world);
     let item = ItemId::from_bytes(*house.run.as_bytes());
@@ -160,7 +160,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         after: 0,
         resumes: None,
         approved: None,
-        task: None,
+        origin: None,
         workspace: None,
         summary: None,
         config: Digest::default(),

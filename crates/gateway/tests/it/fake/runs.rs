@@ -102,7 +102,7 @@ impl Inner {
             after: 0,
             resumes: None,
             approved: None,
-            task: None,
+            origin: None,
             workspace: None,
             summary: None,
             config: Digest::default(),

@@ -47,7 +47,7 @@ pub const READS: &[&str] = &[
     "working_runs",
     "spending_since",
     "run_spending",
-    "spawned_tasks",
+    "child_sessions",
     "journal_entries",
     "inbox_items",
     "opening_inputs",
@@ -248,8 +248,8 @@ impl StoreQuestion {
             "working_runs" => answer_text(store.working_runs(scope, self.limit).await),
             "spending_since" => answer_text(store.spending_since(scope, self.run, self.limit).await),
             "run_spending" => answer_text(store.run_spending(scope, runs, self.page_after(self.run)).await),
-            "spawned_tasks" => {
-                answer_text(store.spawned_tasks(scope, self.run, self.page_after(self.session)).await)
+            "child_sessions" => {
+                answer_text(store.child_sessions(scope, self.run, self.page_after(self.session)).await)
             }
             "journal_entries" => {
                 answer_text(store.journal_entries(scope, self.run, self.after_position(), self.limit).await)

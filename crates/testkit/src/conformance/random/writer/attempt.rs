@@ -12,7 +12,7 @@ use dromia_contracts::store::{
     AgentStateSet, ApprovalRuleRemove, CursorMove, DeliveryDrop, DeliveryRedrive, FeedNumber, ItemKey,
     KeyLifetime, Mutation, SessionOpen, StatePut, TextPin, TokenCreate, TurnClaim, WriteBatch,
 };
-use dromia_contracts::task::TaskOrigin;
+use dromia_contracts::task::RunOrigin;
 use dromia_contracts::token::TokenScope;
 use dromia_contracts::{AgentId, CallId, Digest, ItemId, RunId, SessionId, WriteId};
 
@@ -28,7 +28,7 @@ use crate::conformance::scene::{
 /// Has a session be for a task that a run spawned.
 fn with_task(open: Mutation, parent: &RunRecord, depth: u32) -> Mutation {
     let Mutation::SessionOpen(open) = open else { return open };
-    let task = TaskOrigin {
+    let task = RunOrigin {
         run: parent.id,
         call: CallId { step: 1, index: 0 },
         session: parent.session,
@@ -37,7 +37,7 @@ fn with_task(open: Mutation, parent: &RunRecord, depth: u32) -> Mutation {
         depth,
         grants: vec!["reply".to_owned()],
     };
-    Mutation::SessionOpen(SessionOpen { task: Some(Box::new(task)), ..open })
+    Mutation::SessionOpen(SessionOpen { origin: Some(Box::new(task)), ..open })
 }
 
 impl BatchWriter {

@@ -1,4 +1,4 @@
-//! What bounds the tasks that a call spawns: never more than the run that makes the call may do now.
+//! What bounds the workers that a call spawns: never more than the run that makes the call may do now.
 
 use dromia_contracts::content::ContentPart;
 use dromia_contracts::gate::Gate;
@@ -7,30 +7,30 @@ use dromia_contracts::tool::ToolOutput;
 use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::CLEARED;
 
-/// What every task keeps, whatever it is narrowed to: without these it could not answer.
+/// What every worker keeps, whatever it is narrowed to: without these it could not answer.
 const KEPT: [&str; 2] = ["model", "reply"];
 
-/// Writes into each spawned task what it may do at most, of what the run may do that spawns it. The tool leaves there the rights
+/// Writes into the origin of each worker what it may do at most, of what the run may do that spawns it. The tool leaves there the rights
 /// that the call asks for; none means all.
-pub(super) fn bound_tasks(
+pub(super) fn bound_children(
     gate: &dyn Gate,
     tools: &ToolCatalogue,
     own: &[String],
     mut output: ToolOutput,
 ) -> ToolOutput {
-    for task in output.opens.iter_mut().filter_map(|open| open.task.as_mut()) {
-        if let Err(problem) = gate.check_grants(&task.grants, tools) {
+    for origin in output.opens.iter_mut().filter_map(|open| open.origin.as_mut()) {
+        if let Err(problem) = gate.check_grants(&origin.grants, tools) {
             let text = format!("Nothing was spawned: in `rights`, {problem}.");
             let parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
             return ToolOutput { failed: true, parts, ..ToolOutput::default() };
         }
-        let mut narrowed = std::mem::take(&mut task.grants);
-        task.grants = gate.share_grants(own, own);
+        let mut narrowed = std::mem::take(&mut origin.grants);
+        origin.grants = gate.share_grants(own, own);
         if !narrowed.is_empty() {
             narrowed.extend(KEPT.map(str::to_owned));
             // The operator's word for a tool counts only together with a grant of the tool.
             narrowed.extend(own.iter().filter(|word| word.starts_with(CLEARED)).cloned());
-            task.grants = gate.share_grants(&task.grants, &narrowed);
+            origin.grants = gate.share_grants(&origin.grants, &narrowed);
         }
     }
     output

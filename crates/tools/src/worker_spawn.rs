@@ -1,10 +1,10 @@
-//! `task.spawn`: a task for an agent of the same tenant, as a run of its own.
+//! `worker.spawn`: a worker, which does a task for the caller as a run of an agent of the same tenant.
 //!
 //! Invariant: transactional, as `message.send` is. Nothing begins here: the session and its item are handed back and become
 //! durable in the commit that holds the call's result, under the call's key, so a repeated call spawns once.
 //!
-//! A spawn counts as a message between agents, so a chain of tasks whose results spawn further ones ends at the same bound. How
-//! deep a task may be, and how many an agent may have open, the store decides in that commit. An agent that is not in the
+//! A spawn counts as a message between agents, so a chain of workers whose results spawn further ones ends at the same bound. How
+//! deep a worker may be, and how many an agent may have open, the store decides in that commit. An agent that is not in the
 //! caller's tenant is *not found*, in the same words as one that does not exist.
 
 use bytes::Bytes;
@@ -16,10 +16,10 @@ use dromia_contracts::runtime::Runtime;
 use dromia_contracts::scope::Actor;
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
 use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, ReadError, SessionOpen, Store};
-use dromia_contracts::task::{PLATFORM, TaskOrigin};
+use dromia_contracts::task::{PLATFORM, RunOrigin};
 use dromia_contracts::tool::{PreparedCall, ToolContext};
 
-use crate::arguments::TaskSpawn;
+use crate::arguments::WorkerSpawn;
 
 /// Why nothing was spawned, in words for the model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,12 +47,12 @@ impl From<ReadError> for SpawnError {
 
 /// Looks the agent up in the caller's tenant, and returns the session and the item that become durable together with the
 /// call's result. The origin's grants are the rights that the call asks for; the engine bounds them by those of the run.
-pub(crate) async fn prepare_task(
+pub(crate) async fn prepare_worker(
     store: &dyn Store,
     runtime: &Runtime,
     context: &ToolContext,
     call: &PreparedCall,
-    arguments: TaskSpawn,
+    arguments: WorkerSpawn,
     hops_max: u32,
 ) -> Result<(SessionOpen, InboxPut), SpawnError> {
     if context.hops >= hops_max {
@@ -71,14 +71,14 @@ pub(crate) async fn prepare_task(
     }
     let at = runtime.clock.now();
     let sender = Actor::new(&format!("agent:{}", context.agent));
-    let parent = context.task.as_ref();
-    let origin = TaskOrigin {
+    let parent = context.origin.as_ref();
+    let origin = RunOrigin {
         run: context.run,
         call: call.id,
         session: context.session,
         agent: context.agent,
-        root: parent.map_or(context.run, |task| task.root),
-        depth: parent.map_or(0, |task| task.depth) + 1,
+        root: parent.map_or(context.run, |parent| parent.root),
+        depth: parent.map_or(0, |parent| parent.depth) + 1,
         grants: arguments.rights,
     };
     let channel = runtime.ids.new_uuid().simple().to_string();
@@ -89,7 +89,7 @@ pub(crate) async fn prepare_task(
         at,
         believes: false,
         importing: false,
-        task: Some(Box::new(origin)),
+        origin: Some(Box::new(origin)),
     };
     // A model wrote it, out of parts that are not seen here.
     let parts = vec![ContentPart::new_text(arguments.task, Label::CLAIM)];

@@ -1,4 +1,4 @@
-//! `task.spawn` hands back one session and one item under the call's key, and sees no agent outside the tenant.
+//! `worker.spawn` hands back one session and one item under the call's key, and sees no agent outside the tenant.
 
 use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxOwner, ItemKind};
@@ -10,7 +10,7 @@ use crate::support::{AGENT, Bench, HOPS_MAX, context};
 #[tokio::test]
 async fn a_task_is_one_session_and_one_item_under_its_call_key() {
     let bench = Bench::new();
-    let call = bench.prepare("task.spawn", &json!({"task": "count", "rights": ["file.read"]}).to_string());
+    let call = bench.prepare("worker.spawn", &json!({"task": "count", "rights": ["file.read"]}).to_string());
     let output = bench.toolbox.execute_call(context(), call.clone(), &DiscardProgress).await;
     assert!(!output.failed, "{output:?}");
     let ([open], [item]) = (output.opens.as_slice(), output.sends.as_slice()) else { panic!("{output:?}") };
@@ -23,12 +23,12 @@ async fn a_task_is_one_session_and_one_item_under_its_call_key() {
     assert_eq!(message.parts[0].label().to_string(), "untrusted/actor");
 
     // A task that this one spawns is below it, in the same tree.
-    let task = open.task.clone().expect("an origin");
+    let task = open.origin.clone().expect("an origin");
     assert_eq!((task.run, task.root, task.session), (context().run, context().run, context().session));
     assert_eq!((task.depth, task.grants.as_slice()), (1, &["file.read".to_owned()][..]));
-    let below = ToolContext { task: Some(task.clone()), ..context() };
+    let below = ToolContext { origin: Some(task.clone()), ..context() };
     let output = bench.toolbox.execute_call(below, call, &DiscardProgress).await;
-    let deeper = output.opens[0].task.clone().expect("an origin");
+    let deeper = output.opens[0].origin.clone().expect("an origin");
     assert_eq!((deeper.depth, deeper.root), (2, task.root));
 }
 
@@ -36,7 +36,7 @@ async fn a_task_is_one_session_and_one_item_under_its_call_key() {
 async fn a_strangers_agent_and_a_missing_one_get_the_same_answer() {
     let bench = Bench::new();
     for agent in ["stranger", "nobody"] {
-        let output = bench.call("task.spawn", &json!({"agent": agent, "task": "x"}).to_string()).await;
+        let output = bench.call("worker.spawn", &json!({"agent": agent, "task": "x"}).to_string()).await;
         assert!(output.failed && output.sends.is_empty() && output.opens.is_empty());
         assert_eq!(output.parts[0].as_text(), "nothing was spawned: that agent does not exist");
     }
@@ -45,7 +45,7 @@ async fn a_strangers_agent_and_a_missing_one_get_the_same_answer() {
 #[tokio::test]
 async fn a_spawn_adds_one_hop_up_to_the_bound() {
     let bench = Bench::new();
-    let call = bench.prepare("task.spawn", &json!({"task": "x"}).to_string());
+    let call = bench.prepare("worker.spawn", &json!({"task": "x"}).to_string());
     for hops in [HOPS_MAX - 1, HOPS_MAX] {
         let context = ToolContext { hops, ..context() };
         let output = bench.toolbox.execute_call(context, call.clone(), &DiscardProgress).await;

@@ -1,0 +1,26 @@
+//! Where the child of a run comes from. It decides nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentId, CallId, RunId, SessionId};
+
+/// Which call of which run a child is for, and what bounds the child by that.
+///
+/// It is stored with the child's session and repeated by `run_started`, so a run has it without another read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOrigin {
+    /// The parent.
+    pub run: RunId,
+    /// The parent's call.
+    pub call: CallId,
+    /// The parent's session, which gets a message about the child's end.
+    pub session: SessionId,
+    /// The parent's agent.
+    pub agent: AgentId,
+    /// The first run of the tree.
+    pub root: RunId,
+    /// How many spawns led to it, this one included.
+    pub depth: u32,
+    /// What the parent was granted when it made the call. Runs of the child's session may do nothing that these do not cover.
+    pub grants: Vec<String>,
+}

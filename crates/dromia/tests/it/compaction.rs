@@ -249,9 +249,9 @@ fn a_summary_makes_no_outside_words_trusted() {
             let (_, told) = post(&server, &format!("/v1/sessions/{session}/compaction")).await;
             let upto = told["upto"].as_u64().expect("a position");
             let context = summarized(&server, session, upto).await;
-            let summary = context["summaries"][0]["text"].as_str().expect("a text");
-            assert_eq!(summary.contains("hello"), shows, "{mode}: {summary}");
-            assert_eq!(summary.contains("handle 1/call_1_0]"), !shows, "{mode}: {summary}");
+            let read = request_of(&home, &context["summaries"][0]["run"]);
+            assert_eq!(read.contains("hello"), shows, "{mode}: {read}");
+            assert_eq!(read.contains("handle 1/call_1_0]"), !shows, "{mode}: {read}");
             assert_eq!(label_of_probe(&server, session).await, label, "{mode}");
         });
     }

@@ -58,7 +58,7 @@ fn conversation_lines(
         .map(|(at, turn)| match turn {
             TranscriptTurn::Input(message) => {
                 let place = story.input_position(at).map_or(String::new(), |place| format!("[{place}] "));
-                let said = cut_text(&parts_text(&message.parts), text_max);
+                let said = indent_lines(&cut_text(&parts_text(&message.parts), text_max));
                 ContentPart::new_text(
                     format!("{place}{}: {said}", message.author.as_str()),
                     join_of(&message.parts),
@@ -66,14 +66,14 @@ fn conversation_lines(
             }
             TranscriptTurn::Summary(parts) => ContentPart::new_text(parts_text(parts), join_of(parts)),
             TranscriptTurn::Unit(unit) => {
-                let mut text =
-                    format!("assistant: {}", cut_text(&parts_text(&unit.message().parts), text_max));
+                let said = cut_text(&parts_text(&unit.message().parts), text_max);
+                let mut text = format!("assistant: {}", indent_lines(&said));
                 let mut label = join_of(&unit.message().parts);
                 for (call, result) in unit.message().calls.iter().zip(unit.results()) {
                     label = label.join(join_of(&result.parts));
                     let (arguments, told) = (
                         cut_text(&call.arguments, result_max),
-                        cut_text(&parts_text(&result.parts), result_max),
+                        indent_lines(&cut_text(&parts_text(&result.parts), result_max)),
                     );
                     text.extend(["\n  called ", &call.tool, " ", &arguments, "\n  result: ", &told]);
                 }
@@ -120,6 +120,11 @@ fn written_files(story: &ConversationTranscript) -> Option<ContentPart> {
         }
     }
     (!paths.is_empty()).then(|| ContentPart::new_text(format!("Files written: {}", paths.join(", ")), label))
+}
+
+/// Marks each further line as part of what one side said, so that no text can look like the next turn.
+fn indent_lines(text: &str) -> String {
+    text.replace('\n', "\n| ")
 }
 
 /// Leaves out the middle of a long text.

@@ -36,6 +36,9 @@ pub(crate) async fn read_questions(
     };
     let questions = bodies.into_iter().map(|body| {
         let said = InputBody::decode(&body?).ok()?;
+        if let Some(range) = said.compaction {
+            return Some(format!("(summarize inputs {} to {} of {})", range.from, range.upto, range.session));
+        }
         Some(first_words(&parts_text(&said.message.parts))).filter(|words| !words.is_empty())
     });
     Ok(questions.collect())

@@ -4,6 +4,7 @@
 
 use dromia_api::ListPage;
 use dromia_api::id::IdMatches;
+use dromia_api::list::LIMIT_MAX;
 use serde::Deserialize;
 
 use super::Cli;
@@ -13,11 +14,28 @@ use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::{CommandOutput, draw_table};
 
-/// What every row of a listing has.
+/// What a row of a listing is known by.
 #[derive(Debug, Deserialize)]
 struct ListedRow {
     id: String,
+    /// What a run is for.
+    kind: Option<String>,
+    /// Where a session takes place.
+    platform: Option<String>,
 }
+
+impl ListedRow {
+    /// Returns whether the server made it to summarize a session; nobody means it by "the newest".
+    fn is_compaction(&self) -> bool {
+        [&self.kind, &self.platform].into_iter().flatten().any(|word| word == COMPACTION)
+    }
+}
+
+/// The kind of a run, and the platform of a session, that summarizes another session.
+const COMPACTION: &str = "compaction";
+
+/// How many compactions may be newer than the row that is meant.
+const COMPACTIONS_MAX: usize = 16;
 
 /// How many pages of a listing are read that begins with the oldest.
 const PAGES_MAX: usize = 64;
@@ -70,8 +88,11 @@ impl Cli<'_> {
         let agent = self.selected_agent().filter(|_| I::IS_OF_AN_AGENT);
         let rows = if I::IS_NEWEST_FIRST {
             let filter = agent.as_ref().map(|agent| format!("&agent={}", percent_encode(agent)));
-            let path = format!("{}limit={}{}", I::LISTING, back + 1, filter.unwrap_or_default());
-            self.client.get::<ListPage<ListedRow>>(&path).await?.items
+            let limit = (back + 1 + COMPACTIONS_MAX).min(LIMIT_MAX as usize);
+            let path = format!("{}limit={limit}{}", I::LISTING, filter.unwrap_or_default());
+            let mut rows = self.client.get::<ListPage<ListedRow>>(&path).await?.items;
+            rows.retain(|row| !row.is_compaction());
+            rows
         } else {
             self.list_backwards(I::LISTING).await?
         };

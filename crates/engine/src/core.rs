@@ -21,6 +21,7 @@ use crate::delayed_calls::schedule::DelaySchedule;
 use crate::erasures::tracker::ErasureTracker;
 use crate::lease::{LeaseChange, NodeLease};
 use crate::notifications::RunHub;
+use crate::parked_runs::ParkedRunCache;
 use crate::ports::EnginePorts;
 use crate::scheduler::{ReadyWork, Scheduler, TaskSlot};
 use crate::steps::{StepKind, StepPool, StepWait};
@@ -73,6 +74,8 @@ pub(crate) struct EngineCaches {
     pub(crate) session_keys: Cache<(TenantId, AgentId, SessionKey), SessionId>,
     /// Prompts that are known to be pinned, for the agent that names them: an erasure of the only one takes the pin.
     pub(crate) pins: Cache<(TenantId, AgentId, Digest), ()>,
+    /// The folded state of parked runs.
+    pub(crate) parked: ParkedRunCache,
 }
 
 /// What the engine did, for its metrics.
@@ -109,6 +112,7 @@ impl EngineCore {
                 agents: AgentDirectory::new(Arc::clone(&ports)),
                 session_keys: Cache::new(SESSION_KEYS_MAX),
                 pins: Cache::new(SNAPSHOTS_MAX),
+                parked: ParkedRunCache::default(),
             },
             activity: EngineActivity {
                 counts: EngineCounters::default(),

@@ -13,6 +13,7 @@ mod joined_inputs;
 mod journal;
 mod live_text;
 mod model_call;
+mod parking;
 mod reply_redaction;
 mod session_notice;
 mod spawned_tasks;
@@ -39,6 +40,7 @@ use crate::state::{RestReason, RunState, apply_entry};
 pub(crate) use self::error::OwnershipError;
 use self::identity::RunIdentity;
 use self::journal::JournalWriter;
+use self::parking::keep_if_parked;
 use self::step::RequestStep;
 use crate::judge::{CallJudge, JudgedCall};
 
@@ -97,6 +99,9 @@ impl RunOwner {
         let result = self.run_loop(next).await;
         self.slot.charge_model_calls(self.state.model_calls);
         abandon.disarm();
+        if result.is_ok() {
+            keep_if_parked(&mut self);
+        }
         self.core.hub.deactivate(self.identity.run);
         self.core.ports.tools.let_go(self.identity.run);
         let session = ReadyWork::Session(self.identity.session);

@@ -84,15 +84,14 @@ impl TurnStart {
 /// Where a turn runs.
 struct TurnPlace {
     session: SessionId,
-    target: Option<String>,
-    platform: String,
+    key: SessionKey,
     /// Which call spawned the task that the session is for.
     task: Option<Box<TaskOrigin>>,
 }
 
 impl TurnPlace {
     fn new(session: SessionId, key: &SessionKey, task: Option<Box<TaskOrigin>>) -> Self {
-        Self { session, target: target_of(key), platform: key.platform.clone(), task }
+        Self { session, key: key.clone(), task }
     }
 }
 
@@ -188,7 +187,7 @@ impl<'a> SessionClaimer<'a> {
         &self,
         scope: &Scope,
         agent: &Arc<AgentSnapshot>,
-        TurnPlace { session, target, platform, task }: TurnPlace,
+        TurnPlace { session, key, task }: TurnPlace,
         mut story: ConversationTranscript,
         after: u64,
         items: Vec<InboxItem>,
@@ -232,8 +231,8 @@ impl<'a> SessionClaimer<'a> {
                 .within_workspace(workspace.as_ref())
                 .within_task(&*self.core.ports.gate, task.as_deref()),
             session,
-            platform,
-            target,
+            target: target_of(&key),
+            key,
             run,
             epoch: 1,
             items: taken,

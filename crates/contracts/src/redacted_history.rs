@@ -49,6 +49,15 @@ impl RedactedHistory {
         self.bodies.get(handle).map(Vec::as_slice)
     }
 
+    /// Returns how many bytes the handles and their contents have.
+    pub fn content_bytes(&self) -> usize {
+        let bytes = |part: &ContentPart| match part {
+            ContentPart::Text { text, .. } => text.len(),
+            ContentPart::Image { data, .. } => data.len(),
+        };
+        self.bodies.iter().map(|(handle, parts)| handle.len() + parts.iter().map(bytes).sum::<usize>()).sum()
+    }
+
     /// Returns whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.bodies.is_empty()

@@ -39,7 +39,7 @@ impl RunKind {
 pub enum RunStatus {
     /// It has something to do.
     Running,
-    /// It rests until a time or until its agent goes on; no task and no memory belong to it.
+    /// It rests until a time or until its agent goes on; no task belongs to it.
     Parked,
     /// It was taken over too often without progress, or cannot be read; a person must look.
     Held,

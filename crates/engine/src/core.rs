@@ -22,6 +22,7 @@ use crate::delayed_calls::schedule::DelaySchedule;
 use crate::erasures::tracker::ErasureTracker;
 use crate::lease::{LeaseChange, NodeLease};
 use crate::notifications::RunHub;
+use crate::parked_runs::ParkedRunCache;
 use crate::ports::EnginePorts;
 use crate::scheduler::{ReadyWork, Scheduler, TaskSlot};
 use crate::steps::{StepKind, StepPool, StepWait};
@@ -76,6 +77,8 @@ pub(crate) struct EngineCaches {
     pub(crate) pins: Cache<(TenantId, AgentId, Digest), ()>,
     /// The newest summaries of sessions.
     pub(crate) summaries: SummaryCache,
+    /// The folded state of parked runs.
+    pub(crate) parked: ParkedRunCache,
 }
 
 /// What the engine did, for its metrics.
@@ -113,6 +116,7 @@ impl EngineCore {
                 session_keys: Cache::new(SESSION_KEYS_MAX),
                 pins: Cache::new(SNAPSHOTS_MAX),
                 summaries: SummaryCache::new(),
+                parked: ParkedRunCache::default(),
             },
             activity: EngineActivity {
                 counts: EngineCounters::default(),

@@ -152,6 +152,8 @@ impl<'a> ErasureTasks<'a> {
         let scope = self.core.recovery_scope(tenant);
         RunOutcomes::new(self.core).answer_queued(&scope, agent).await;
         self.let_end(tenant, agent).await;
+        // Each owner that ended has given its state away by now.
+        self.core.caches.parked.forget_agent(tenant, agent);
         let watched = self.watched_of(&scope, agent).await;
         let mut sum = ErasureCounts {
             files: self.core.ports.homes.wipe_home(tenant, agent).await?,

@@ -14,6 +14,7 @@ mod joined_inputs;
 mod journal;
 mod live_text;
 mod model_call;
+mod parking;
 mod past_words;
 mod reply_redaction;
 mod session_notice;
@@ -42,6 +43,7 @@ use crate::state::{RestReason, RunState, apply_entry};
 pub(crate) use self::error::OwnershipError;
 use self::identity::RunIdentity;
 use self::journal::JournalWriter;
+use self::parking::keep_if_parked;
 use self::step::RequestStep;
 use crate::judge::{CallJudge, JudgedCall};
 
@@ -100,6 +102,9 @@ impl RunOwner {
         let result = self.run_loop(next).await;
         self.slot.charge_model_calls(self.state.model_calls);
         abandon.disarm();
+        if result.is_ok() {
+            keep_if_parked(&mut self);
+        }
         self.core.hub.deactivate(self.identity.run);
         self.core.ports.tools.let_go(self.identity.run);
         let session = ReadyWork::Session(self.identity.session);
@@ -142,7 +147,7 @@ impl RunOwner {
         if !self.state.is_ended() {
             return;
         }
-        if self.identity.platform == compaction::PLATFORM {
+        if self.identity.key.platform == compaction::PLATFORM {
             if let Some(session) = self.story.compacted {
                 self.core.caches.summaries.forget(self.identity.scope.tenant(), session);
             }

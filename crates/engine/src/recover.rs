@@ -3,42 +3,49 @@
 //! The epoch is raised and durable before the journal is read, so an earlier owner that still lives can append
 //! nothing from then on. The journal is folded, never run again; what a crash left open is settled by effect
 //! class in `decide`.
+//!
+//! A parked run whose state is still kept in memory is not read again. Its takeover and the first entries of its new owner
+//! are one commit: the store compares the epoch and the number of the last entry with its row, so a state that is behind
+//! the row is refused, and the next takeover reads the run.
+
+mod run_reading;
 
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::delivery::target_of;
-use dromia_contracts::encoded_request::TaintedPast;
 use dromia_contracts::entry::{Entry, HoldReason, RunHeld};
 use dromia_contracts::run::{RunRecord, RunStatus};
-use dromia_contracts::session::{InboxItem, InboxOwner};
+use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, Mutation, NewEntry, PageRequest, ReadError, RunAppend, RunTakeover,
-    TailLimits, WriteBatch,
+    WriteBatch,
 };
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{ItemId, RunId, Scope, TenantId};
 
 use crate::agents::AgentSnapshot;
-use crate::client_tools::ClientToolAdmission;
-use crate::compaction::{ConversationSummary, past_limits};
-use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
 use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
-use crate::journal_reads::{parked_at, read_journal};
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
 use crate::owner::identity::RunIdentity;
+use crate::parked_runs::ParkedRun;
 use crate::scheduler::{ReadyWork, TaskSlot};
-use crate::state::RunState;
+
+use self::run_reading::{FoldedRun, JournalReadError, find_run_agent, read_run_state};
 
 /// Takes a run over and drives it on. A takeover that fails is left to the janitor's next scan.
 pub(crate) async fn take_over_run(core: &Arc<EngineCore>, tenant: TenantId, id: RunId, slot: TaskSlot) {
     let scope = core.recovery_scope(tenant);
     slot.begin_step(core.ports.runtime.clock.monotonic_now()).await;
-    if let Err(TakeoverError::Later(cause)) = take_over(core, &scope, id, slot).await {
-        tracing::warn!(run = %id, %cause, "the takeover must wait");
-        core.request_rescan();
+    match take_over(core, &scope, id, slot).await {
+        Ok(()) | Err(TakeoverError::Settled) => {}
+        Err(TakeoverError::Again) => core.scheduler.push_ready(tenant, ReadyWork::Run(id)),
+        Err(TakeoverError::Later(cause)) => {
+            tracing::warn!(run = %id, %cause, "the takeover must wait");
+            core.request_rescan();
+        }
     }
 }
 
@@ -46,6 +53,8 @@ pub(crate) async fn take_over_run(core: &Arc<EngineCore>, tenant: TenantId, id: 
 enum TakeoverError {
     /// It has ended, has another owner, or is held now.
     Settled,
+    /// It is held now and has a signal, which another takeover reads.
+    Again,
     /// The store did not answer.
     Later(String),
 }
@@ -92,75 +101,46 @@ async fn take_over(
         holder: core.lease.holder(),
         at: core.ports.runtime.clock.now(),
     };
-    match store.commit(WriteBatch::new(scope.tenant()).with_mutation(Mutation::RunTakeover(takeover))).await {
-        CommitOutcome::Done(_) => {}
-        // The store refused the batch without reading the run, so the run is still lost.
-        CommitOutcome::Refused(refusal @ (CommitRefusal::Overloaded | CommitRefusal::ReadOnly { .. })) => {
-            return Err(TakeoverError::Later(refusal.to_string()));
-        }
-        // Another process works on it. If that one ends, the janitor looks for what it held.
-        CommitOutcome::Refused(CommitRefusal::LeaseLasts { left }) => {
-            tracing::debug!(run = %id, ?left, "another process holds the run");
-            return Err(TakeoverError::Settled);
-        }
-        // A retry would give the same refusal; the next start tries once more.
-        CommitOutcome::Refused(refusal @ CommitRefusal::Damaged { .. }) => {
-            tracing::error!(run = %id, %refusal, "the run stays in its state until the store is repaired");
-            return Err(TakeoverError::Settled);
-        }
-        CommitOutcome::Refused(_) => return Err(TakeoverError::Settled),
-        CommitOutcome::Unknown { cause } => return Err(TakeoverError::Later(cause)),
-    }
+    let kept = core.caches.parked.take_current(scope.tenant(), &run);
     let run = RunRecord { epoch: run.epoch + 1, ..run };
-    if run.claims_without_entry() > CLAIMS_MAX + 1 && run.head.status != RunStatus::Held {
-        // Owners ended before they could count their claims, as one that panics while it reads does: the run is not
-        // read further. A waiting signal is read once more; a held run is not searched again.
-        let detail = format!("{} claims without a new entry", run.claims_without_entry());
-        let is_held = hold_run(core, scope, &run, HoldReason::Claims, detail).await;
-        drop(guard);
-        // One that could not be held would be taken over again at once, and again, a row for each.
-        if is_held && run.has_open_signal() {
-            core.scheduler.push_ready(scope.tenant(), ReadyWork::Run(id));
-        }
-        return Err(TakeoverError::Settled);
-    }
     // Its state is durable before its runs get their signals, so a crash may have come in between.
     let agent_ended = agent.state == AgentState::Terminated;
-
-    let (mut state, told) = match read_run_state(core, scope, &run, agent).await {
-        Ok(found) => found,
-        Err(JournalReadError::Later(cause)) => return Err(TakeoverError::Later(cause)),
-        Err(JournalReadError::Hold(reason, detail)) => {
-            let _is_held = hold_run(core, scope, &run, reason, detail).await;
-            return Err(TakeoverError::Settled);
-        }
+    let woken = match kept {
+        Some(kept) => wake_kept_run(core, scope, kept, Arc::clone(&agent)).await,
+        None => None,
     };
-    if state.rests_for_approval() {
-        let now = core.ports.runtime.clock.now();
-        match parked_at(&*core.ports.store, scope, &run).await {
-            // The run asked at a time still to come, so the clock was set back since: it waits no hour for that step.
-            Ok(Some((at, _))) if at > now => state.end_holds(now),
-            Ok(_) => {}
-            Err(error) => return Err(TakeoverError::Later(error.to_string())),
-        }
+    let (mut folded, takeover) = if let Some(folded) = woken {
+        // The takeover is part of the first commit of the owner, which the store refuses if the row has moved.
+        (folded, Some(takeover))
+    } else {
+        commit_takeover(core, scope, takeover).await?;
+        (read_lost_run(core, scope, &run, agent).await?, None)
+    };
+    let now = core.ports.runtime.clock.now();
+    if folded.state.rests_for_approval() && run.updated_at > now {
+        // Its last entry is of a time still to come, so the clock was set back since: it waits no hour for that step.
+        folded.state.end_holds(now);
     }
-    let signals = store
-        .inbox_items(scope, InboxOwner::Run(id), state.signals_taken, PageRequest::<ItemId>::LIMIT_MAX)
-        .await?;
-    let items = state.taken_items();
-    let author = told.author.clone().unwrap_or_else(|| scope.actor().clone());
+    let after = folded.state.signals_taken;
+    let signals = if run.has_open_signal() || takeover.is_none() {
+        store.inbox_items(scope, InboxOwner::Run(id), after, PageRequest::<ItemId>::LIMIT_MAX).await?
+    } else {
+        // The receipt of the commit says whether one came since the row was read.
+        Vec::new()
+    };
     let identity = RunIdentity {
         scope: scope.clone(),
-        author,
-        agent: told.agent,
+        author: folded.author.unwrap_or_else(|| scope.actor().clone()),
+        agent: folded.agent,
         session: run.session,
-        platform: told.platform,
-        target: told.target,
+        target: target_of(&folded.key),
+        key: folded.key,
         run: id,
         epoch: run.epoch,
-        items,
+        items: folded.state.taken_items(),
     };
-    let mut owner = RunOwner::new(core, identity, (state, told.story), active, slot);
+    let mut owner = RunOwner::new(core, identity, (folded.state, folded.story), active, slot);
+    owner.journal.takeover = takeover;
     let mut next = NextAction::Rest;
     for signal in signals {
         next = owner.decide_next(DecisionInput::Signal(signal));
@@ -181,138 +161,77 @@ async fn take_over(
     Ok(())
 }
 
-/// Returns whether a run is parked by the pause of its agent and has no open signal. A takeover would count as a claim
-/// without an entry, and enough restarts during one pause would hold the run.
-fn rests_for_its_agent(run: &RunRecord) -> bool {
-    run.head.status == RunStatus::Parked && run.head.wake_at.is_none() && !run.has_open_signal()
+/// Raises the epoch in a commit of its own, before anything of the run is read.
+async fn commit_takeover(
+    core: &EngineCore,
+    scope: &Scope,
+    takeover: RunTakeover,
+) -> Result<(), TakeoverError> {
+    let id = takeover.run;
+    let batch = WriteBatch::new(scope.tenant()).with_mutation(Mutation::RunTakeover(takeover));
+    match core.ports.store.commit(batch).await {
+        CommitOutcome::Done(_) => Ok(()),
+        // The store refused the batch without reading the run, so the run is still lost.
+        CommitOutcome::Refused(refusal @ (CommitRefusal::Overloaded | CommitRefusal::ReadOnly { .. })) => {
+            Err(TakeoverError::Later(refusal.to_string()))
+        }
+        // Another process works on it. If that one ends, the janitor looks for what it held.
+        CommitOutcome::Refused(CommitRefusal::LeaseLasts { left }) => {
+            tracing::debug!(run = %id, ?left, "another process holds the run");
+            Err(TakeoverError::Settled)
+        }
+        // A retry would give the same refusal; the next start tries once more.
+        CommitOutcome::Refused(refusal @ CommitRefusal::Damaged { .. }) => {
+            tracing::error!(run = %id, %refusal, "the run stays in its state until the store is repaired");
+            Err(TakeoverError::Settled)
+        }
+        CommitOutcome::Refused(_) => Err(TakeoverError::Settled),
+        CommitOutcome::Unknown { cause } => Err(TakeoverError::Later(cause)),
+    }
 }
 
-/// What a takeover reads.
-struct TakeoverContext {
-    story: ConversationTranscript,
-    target: Option<String>,
-    platform: String,
-    author: Option<dromia_contracts::Actor>,
+/// Reads a run whose takeover is durable, or holds it.
+async fn read_lost_run(
+    core: &Arc<EngineCore>,
+    scope: &Scope,
+    run: &RunRecord,
     agent: Arc<AgentSnapshot>,
-}
-
-/// Why a journal could not be read.
-enum JournalReadError {
-    Later(String),
-    Hold(HoldReason, String),
-}
-
-impl From<ReadError> for JournalReadError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Unavailable { cause } => Self::Later(cause),
-            ReadError::Damaged { place, problem } => {
-                Self::Hold(HoldReason::Damaged, format!("{place}: {problem}"))
-            }
+) -> Result<FoldedRun, TakeoverError> {
+    if run.claims_without_entry() > CLAIMS_MAX + 1 && run.head.status != RunStatus::Held {
+        // Owners ended before they could count their claims, as one that panics while it reads does: the run is not
+        // read further. A waiting signal is read once more; a held run is not searched again.
+        let detail = format!("{} claims without a new entry", run.claims_without_entry());
+        let is_held = hold_run(core, scope, run, HoldReason::Claims, detail).await;
+        // One that could not be held would be taken over again at once, and again, a row for each.
+        let again = is_held && run.has_open_signal();
+        return Err(if again { TakeoverError::Again } else { TakeoverError::Settled });
+    }
+    match read_run_state(core, scope, run, agent).await {
+        Ok(folded) => Ok(folded),
+        Err(JournalReadError::Later(cause)) => Err(TakeoverError::Later(cause)),
+        Err(JournalReadError::Hold(reason, detail)) => {
+            let _is_held = hold_run(core, scope, run, reason, detail).await;
+            Err(TakeoverError::Settled)
         }
     }
 }
 
-async fn read_run_state(
+/// Continues with the state that was kept when the run was parked; `None` if what its agent is now cannot be read.
+async fn wake_kept_run(
     core: &EngineCore,
     scope: &Scope,
-    run: &RunRecord,
+    kept: ParkedRun,
     agent: Arc<AgentSnapshot>,
-) -> Result<(RunState, TakeoverContext), JournalReadError> {
-    let journal = read_journal(&*core.ports.store, scope, run.id).await?;
-    let mut entries = Vec::with_capacity(journal.len());
-    for stored in &journal {
-        let entry = stored.decode();
-        entries.push(entry.map_err(|error| {
-            JournalReadError::Hold(HoldReason::Unreadable, format!("entry {}: {error}", stored.seq))
-        })?);
-    }
-    let state = RunState::fold(&entries);
-    let agent = match &state.started {
-        Some(started) => core.caches.agents.pinned_snapshot(scope, agent, started).await?,
-        None => agent,
-    };
-    let (summary, limits) = pinned_past(core, scope, &state, &entries, &agent).await?;
-    let tail = core.ports.store.session_tail(scope, run.session, limits).await?;
-    let Some(mut tail) = tail else {
-        return Err(JournalReadError::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
-    };
-    // The limits apply to the past. The run's own items and entries are read in full, as the live run had them: a tail
-    // leaves the run out if it alone exceeds them.
-    let after = state.started.as_ref().map_or(0, |started| started.after);
-    let own = read_own_inputs(core, scope, run, (after, state.inputs_end())).await?;
-    let author = own.first().map(|item| item.author.clone());
-    tail.items.retain(|item| item.position <= after);
-    tail.runs.retain(|(id, _)| *id != run.id);
-    if let Some(first) = own.first() {
-        ClientToolAdmission::new(core).add_answered(scope, &mut tail, after, first).await?;
-    }
-    tail.items.extend(own);
-    tail.runs.push((run.id, journal.into()));
-    let (target, platform) = (target_of(&tail.session.key), tail.session.key.platform.clone());
-    let named = state.started.as_ref().and_then(|started| started.workspace.as_ref());
-    let origin = state.started.as_ref().and_then(|started| started.origin.as_deref());
-    let agent = agent.within_session(scope.tenant(), &tail.session.key).within_workspace(named);
-    let agent = agent.within_origin(&*core.ports.gate, origin);
-    let unreadable = |error: StoryError| JournalReadError::Hold(HoldReason::Unreadable, error.to_string());
-    let tainted_past = tainted_past(&entries).unwrap_or(core.config().tainted_past);
-    let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past, summary.as_deref())
-        .map_err(unreadable)?;
-    Ok((state, TakeoverContext { story, target, platform, author, agent }))
+) -> Option<FoldedRun> {
+    let ParkedRun { agent: _, epoch: _, author, key, state, story } = kept;
+    let agent = find_run_agent(core, scope, agent, &state, &key).await.ok()?;
+    Some(FoldedRun { state, story, key, author: Some(author), agent })
 }
 
-/// Reads the items of its session that a run took: all of them, however many joined it.
-async fn read_own_inputs(
-    core: &EngineCore,
-    scope: &Scope,
-    run: &RunRecord,
-    (mut after, last): (u64, u64),
-) -> Result<Vec<InboxItem>, ReadError> {
-    let owner = InboxOwner::Session(run.session);
-    let mut own: Vec<InboxItem> = Vec::new();
-    while after < last {
-        let limit = usize::try_from(last - after).unwrap_or(usize::MAX).min(PageRequest::<ItemId>::LIMIT_MAX);
-        let page = core.ports.store.inbox_items(scope, owner, after, limit).await?;
-        let Some(end) = page.last() else { break };
-        after = end.position;
-        own.extend(page);
-    }
-    Ok(own)
-}
-
-/// How a run got the untrusted parts of earlier turns, if its model was called: this stays so to its end, even if the
-/// configuration changes.
-fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
-    entries.iter().rev().find_map(|entry| match entry {
-        Entry::ModelCalled(called) => Some(called.sent.wording.tainted_past),
-        _ => None,
-    })
-}
-
-/// Returns the summary that a run began with, and how much of its session's past its requests hold. A run that has called its
-/// model keeps the past of that call, whatever the configuration says by now.
-async fn pinned_past(
-    core: &EngineCore,
-    scope: &Scope,
-    state: &RunState,
-    entries: &[Entry],
-    agent: &AgentSnapshot,
-) -> Result<(Option<Arc<ConversationSummary>>, TailLimits), ReadError> {
-    let summary = match state.started.as_ref().and_then(|started| started.summary) {
-        Some(run) => ConversationSummary::read_run(&*core.ports.store, scope, run).await?,
-        None => None,
-    };
-    let called = entries.iter().find_map(|entry| match entry {
-        Entry::ModelCalled(called) => Some(called.history_from),
-        _ => None,
-    });
-    let limits = if let Some(from) = called {
-        TailLimits { after: from.saturating_sub(1), items: usize::MAX, bytes: usize::MAX }
-    } else {
-        let after = summary.as_ref().map_or(0, |summary| summary.upto());
-        past_limits(core.window_tokens(&agent.config.model), after)
-    };
-    Ok((summary, limits))
+/// Returns whether a run is parked by the pause of its agent and has no open signal. A takeover would count as a claim
+/// without an entry, and enough restarts during one pause would hold the run.
+fn rests_for_its_agent(run: &RunRecord) -> bool {
+    run.head.status == RunStatus::Parked && run.head.wake_at.is_none() && !run.has_open_signal()
 }
 
 /// Holds a run whose journal cannot be folded. Its row stays as it is, except for the status. Returns whether it is

@@ -86,15 +86,14 @@ impl TurnStart {
 /// Where a turn runs.
 struct TurnPlace {
     session: SessionId,
-    target: Option<String>,
-    platform: String,
+    key: SessionKey,
     /// Which call of another run the session was opened for.
     origin: Option<Box<RunOrigin>>,
 }
 
 impl TurnPlace {
     fn new(session: SessionId, key: &SessionKey, origin: Option<Box<RunOrigin>>) -> Self {
-        Self { session, target: target_of(key), platform: key.platform.clone(), origin }
+        Self { session, key: key.clone(), origin }
     }
 }
 
@@ -189,7 +188,7 @@ impl<'a> SessionClaimer<'a> {
         &self,
         scope: &Scope,
         agent: &Arc<AgentSnapshot>,
-        TurnPlace { session, target, platform, origin }: TurnPlace,
+        TurnPlace { session, key, origin }: TurnPlace,
         mut story: ConversationTranscript,
         after: u64,
         items: Vec<InboxItem>,
@@ -229,7 +228,7 @@ impl<'a> SessionClaimer<'a> {
         let identity = RunIdentity {
             scope: scope.clone(),
             author: item.author,
-            agent: if platform == compaction::PLATFORM {
+            agent: if key.platform == compaction::PLATFORM {
                 agent.within_compaction()
             } else {
                 Arc::clone(agent)
@@ -237,13 +236,13 @@ impl<'a> SessionClaimer<'a> {
             .within_workspace(workspace.as_ref())
             .within_origin(&*self.core.ports.gate, origin.as_deref()),
             session,
-            platform,
-            target,
+            target: target_of(&key),
+            key,
             run,
             epoch: 1,
             items: taken,
         };
-        let kind = RunPurpose::kind_of(&identity.platform, approved.as_ref(), origin.as_deref(), after);
+        let kind = RunPurpose::kind_of(&identity.key.platform, approved.as_ref(), origin.as_deref(), after);
         let agent = Arc::clone(&identity.agent);
         let summary = story.omitted.summary;
         let active = ActiveRun::new(agent.id);

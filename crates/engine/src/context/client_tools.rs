@@ -15,6 +15,7 @@ use dromia_contracts::transcript::OpenUnit;
 use dromia_contracts::{CallId, RunId};
 use serde_json::Value;
 
+use crate::byte_count::count_bytes;
 use crate::decide::CallJudgement;
 
 /// What the newest input offers.
@@ -41,6 +42,11 @@ pub(crate) struct ClientToolState {
 impl ClientToolset {
     pub(crate) fn new(offer: ClientOptions) -> Self {
         Self { offer: Arc::new(offer), joined: None }
+    }
+
+    /// Returns about how many bytes it holds, with the agent's tools once they are joined.
+    pub(crate) fn held_bytes(&self) -> usize {
+        count_bytes(&*self.offer) + self.joined.as_ref().map_or(0, |joined| count_bytes(&**joined))
     }
 
     /// Tells whether a name is that of a client's tool, and not of one of the agent's own.

@@ -4,6 +4,7 @@
 //! reconstructed request equals the one that was sent.
 
 mod earlier_turns;
+mod held_bytes;
 mod joined_inputs;
 mod tools_used;
 

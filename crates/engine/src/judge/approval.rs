@@ -137,7 +137,7 @@ impl CallJudge<'_> {
 
     /// Returns whether a person attends this session.
     pub(super) fn is_attended(&self) -> bool {
-        !self.core.config().approvals.unattended.contains(&self.identity.platform)
+        !self.core.config().approvals.unattended.contains(&self.identity.key.platform)
     }
 
     /// Asks the rules: those of the configuration, then those of the tenant. One that denies goes before one that allows.

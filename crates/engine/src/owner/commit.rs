@@ -30,7 +30,7 @@ impl RunOwner {
     }
 
     async fn append_pending(&mut self) -> Result<Result<(), CommitRefusal>, OwnershipError> {
-        if self.journal.pending.is_empty() {
+        if self.journal.is_durable() {
             return Ok(Ok(()));
         }
         let append = JournalAppend {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dromia_contracts::session::SessionKey;
 use dromia_contracts::{Actor, ItemId, RunId, Scope, SessionId};
 
 use crate::agents::AgentSnapshot;
@@ -12,8 +13,8 @@ pub(crate) struct RunIdentity {
     pub(crate) author: Actor,
     pub(crate) agent: Arc<AgentSnapshot>,
     pub(crate) session: SessionId,
-    /// The platform of the session.
-    pub(crate) platform: String,
+    /// The key of the session.
+    pub(crate) key: SessionKey,
     /// The channel to which the answer is delivered, if no caller waits for it.
     pub(crate) target: Option<String>,
     pub(crate) run: RunId,

@@ -10,7 +10,7 @@ use dromia_contracts::runs::LiveEvent;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     CommitOutcome, CommitReceipt, CommitRefusal, DeliveryPrepare, FileLabelsPut, InboxPut, Mutation,
-    NewEntry, RunAppend, SessionOpen, WriteBatch,
+    NewEntry, RunAppend, RunTakeover, SessionOpen, WriteBatch,
 };
 
 use super::error::OwnershipError;
@@ -36,6 +36,8 @@ pub(crate) struct JournalWriter {
     /// The number of the last durable entry; the entries after it are in `pending`.
     pub(crate) durable: u64,
     pub(crate) pending: Vec<NewEntry>,
+    /// The takeover of a run whose state was kept: durable with the first commit.
+    pub(crate) takeover: Option<RunTakeover>,
     pub(crate) sends: Vec<InboxPut>,
     /// Sessions that are opened before these items are put.
     pub(crate) opens: Vec<SessionOpen>,
@@ -67,6 +69,11 @@ impl JournalWriter {
     /// Begins behind the last durable entry.
     pub(super) fn after_entry(durable: u64) -> Self {
         Self { durable, ..Self::default() }
+    }
+
+    /// Returns whether everything is durable.
+    pub(super) fn is_durable(&self) -> bool {
+        self.pending.is_empty() && self.takeover.is_none()
     }
 
     /// Adds what a decision writes.
@@ -142,20 +149,24 @@ impl JournalWriter {
             let put = FileLabelsPut { agent: identity.agent.id, said: files.clone() };
             batch.mutations.push(Mutation::FileLabelsPut(put));
         }
-        batch.mutations.push(Mutation::RunAppend(RunAppend {
-            run: identity.run,
-            epoch: identity.epoch,
-            after: self.durable,
-            entries: std::mem::take(&mut self.pending),
-            head: state.run_head(),
-        }));
+        batch.mutations.extend(self.takeover.clone().map(Mutation::RunTakeover));
+        // A takeover without an entry is a claim that counts, so that a run which is woken in vain is held some day.
+        if !self.pending.is_empty() {
+            batch.mutations.push(Mutation::RunAppend(RunAppend {
+                run: identity.run,
+                epoch: identity.epoch,
+                after: self.durable,
+                entries: std::mem::take(&mut self.pending),
+                head: state.run_head(),
+            }));
+        }
         for _ in 0..OVERLOAD_TRIES {
             match core.ports.store.commit(batch.clone()).await {
                 CommitOutcome::Done(receipt) => {
-                    self.durable = state.seq;
+                    (self.durable, self.takeover) = (state.seq, None);
                     let (seq, status) = (self.durable, state.status());
-                    core.activity.counts.count_rest(status);
                     if let Some(Mutation::RunAppend(append)) = batch.mutations.last() {
+                        core.activity.counts.count_rest(status);
                         core.activity.counts.count_usage(&append.entries);
                         let whose = (identity.scope.tenant(), identity.agent.id);
                         core.activity.usage.count_run(
@@ -191,6 +202,7 @@ impl JournalWriter {
                 }
                 CommitOutcome::Refused(
                     CommitRefusal::EpochStale { .. }
+                    | CommitRefusal::LeaseLasts { .. }
                     | CommitRefusal::SequenceMoved { .. }
                     | CommitRefusal::RunTerminal,
                 ) => {

@@ -24,6 +24,7 @@
 //! | imports | an import is whole or not there, whatever commit of it breaks | `an_import_that_is_shown_half_is_caught` in `imports.rs` |
 //! | signals | a run learns of a signal whose notification is lost | `a_signal_told_by_memory_alone_is_caught` in `signals.rs` |
 //! | holders | of two engines on one store none takes what the other works on, and each finds what a dead one left | `an_engine_that_takes_living_runs_is_caught` in `two_nodes.rs` |
+//! | wake-ups | a parked run is woken in one commit, which a store with a newer row refuses | `a_wake_up_of_an_old_row_is_caught` in `wake_commits.rs` |
 //! | workspaces | a run works where its input says, before a crash and after it | `a_run_that_forgets_its_directory_is_caught` in `workspaces.rs` |
 //! | S2 (policies) | an input joins a turn of its own author, before a model call, with all that waits before it | `a_join_of_another_persons_input_is_caught` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
@@ -53,6 +54,7 @@ mod rests;
 mod signals;
 mod store;
 mod two_nodes;
+mod wake_commits;
 mod wakes;
 mod witness;
 mod workspaces;

@@ -105,7 +105,7 @@ impl Scene {
     }
 
     /// A run that is parked because its agent was paused under it.
-    fn paused(seed: u64) -> Self {
+    pub(super) fn paused(seed: u64) -> Self {
         Self::paused_with(seed, Options::default())
     }
 

@@ -10,6 +10,7 @@ use dromia_contracts::agent::ErasureCounts;
 use dromia_contracts::approval::OPEN_MAX;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::lease::NodeLife;
+use dromia_contracts::run::RunRecord;
 use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{
@@ -57,6 +58,8 @@ pub(crate) struct Weather {
     /// Whether the next read panics, and whether each one of a journal does.
     read_panics: AtomicBool,
     journal_panics: AtomicBool,
+    /// What the next read of a run shows, though the run has gone on.
+    old_row: Mutex<Option<RunRecord>>,
 }
 
 impl Weather {
@@ -87,6 +90,7 @@ impl Weather {
             foreign: Mutex::default(),
             read_panics: AtomicBool::new(false),
             journal_panics: AtomicBool::new(false),
+            old_row: Mutex::default(),
         })
     }
 
@@ -98,6 +102,21 @@ impl Weather {
     /// Tells whether a commit took the process with it.
     pub(crate) fn is_dead(&self) -> bool {
         self.below.is_dead()
+    }
+
+    /// Shows a run once as it was.
+    pub(crate) fn show_once(&self, row: RunRecord) {
+        *self.old_row.lock().expect("no test panics in here") = Some(row);
+    }
+
+    /// Spoils the first commit from now on whose line in the log holds a word.
+    pub(crate) fn spoil_first(&self, word: &str, fault: CommitFault) {
+        self.below.fail_first(word, fault);
+    }
+
+    /// Lists what each commit of this life writes, in order.
+    pub(crate) fn commit_log(&self) -> Vec<String> {
+        self.below.commit_log()
     }
 
     /// Spoils the next commit.
@@ -272,11 +291,22 @@ impl Weather {
             }
             Lie::NoEpoch => {
                 let scope = scope_of(batch.tenant);
+                let mut taken = 0;
                 for mutation in &mut batch.mutations {
-                    if let Mutation::RunAppend(append) = mutation
-                        && let Some(run) = at_once(self.truth.run(&scope, append.run)).expect("it reads")
-                    {
-                        (append.epoch, append.after) = (run.epoch, run.last_seq);
+                    let run = match mutation {
+                        Mutation::RunAppend(append) => append.run,
+                        Mutation::RunTakeover(takeover) => takeover.run,
+                        _ => continue,
+                    };
+                    let Some(run) = at_once(self.truth.run(&scope, run)).expect("it reads") else { continue };
+                    match mutation {
+                        Mutation::RunTakeover(takeover) if appends => {
+                            (takeover.from_epoch, taken) = (run.epoch, 1);
+                        }
+                        Mutation::RunAppend(append) => {
+                            (append.epoch, append.after) = (run.epoch + taken, run.last_seq);
+                        }
+                        _ => {}
                     }
                 }
                 None
@@ -471,6 +501,14 @@ impl StoreWrapper for Weather {
             self.delay().await;
             answer
         })
+    }
+
+    fn run<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<RunRecord>> {
+        let mut old = self.old_row.lock().expect("no test panics in here");
+        match old.take_if(|row| row.id == run) {
+            Some(row) => Box::pin(std::future::ready(Ok(Some(row)))),
+            None => self.wrap_read(move || self.wrapped_store().run(scope, run)),
+        }
     }
 
     fn session_tail<'a>(

@@ -64,15 +64,15 @@ impl TaskSpawner for MortalSpawner {
 }
 
 /// An engine of one node.
-struct Node {
-    engine: Engine,
-    weather: Arc<Weather>,
+pub(super) struct Node {
+    pub(super) engine: Engine,
+    pub(super) weather: Arc<Weather>,
     is_dead: Arc<AtomicBool>,
     holder: Digest,
 }
 
 impl Node {
-    fn start(world: &World, name: &str) -> Self {
+    pub(super) fn start(world: &World, name: &str) -> Self {
         let (weather, is_dead) = (world.weather(false), Arc::new(AtomicBool::new(false)));
         weather.calm();
         let life = Arc::new(NodeLife::new(name, world.runtime.ids.random_secret()));
@@ -89,14 +89,14 @@ impl Node {
 }
 
 /// A calm world with the engine of one node.
-struct TwoNodes {
-    sim: SimExecutor,
-    world: World,
-    first: Node,
+pub(super) struct TwoNodes {
+    pub(super) sim: SimExecutor,
+    pub(super) world: World,
+    pub(super) first: Node,
 }
 
 impl TwoNodes {
-    fn new(seed: u64, lie: Option<Lie>) -> Self {
+    pub(super) fn new(seed: u64, lie: Option<Lie>) -> Self {
         let mut sim = SimExecutor::new(seed);
         let world = World::new(&mut sim, seed, Options { lie, ..Options::default() });
         world.calm();
@@ -104,14 +104,14 @@ impl TwoNodes {
         Self { sim, world, first }
     }
 
-    fn say(&mut self, engine: &Engine, place: usize) {
+    pub(super) fn say(&mut self, engine: &Engine, place: usize) {
         let (scope, input) =
             (scope_of(self.world.places[place].tenant), input_at(&self.world, place, PLAN, false));
         let said = self.sim.block_on(engine.submit_input(scope, input)).expect("submitting ends");
         said.expect("nothing fails");
     }
 
-    fn pass(&mut self, milliseconds: usize) {
+    pub(super) fn pass(&mut self, milliseconds: usize) {
         self.sim.block_on(self.world.sleep(milliseconds)).expect("time passes");
     }
 
@@ -120,7 +120,7 @@ impl TwoNodes {
         runs.filter(|run| run.head.status == RunStatus::Running).count()
     }
 
-    fn wrong(&self) -> Vec<String> {
+    pub(super) fn wrong(&self) -> Vec<String> {
         self.world.look();
         self.world.witness.book().wrong.clone()
     }

@@ -1,0 +1,156 @@
+//! What a takeover reads of a run: its journal, folded, and the conversation before it.
+
+use std::sync::Arc;
+
+use dromia_contracts::encoded_request::TaintedPast;
+use dromia_contracts::entry::{Entry, HoldReason};
+use dromia_contracts::run::RunRecord;
+use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey};
+use dromia_contracts::store::{PageRequest, ReadError, TailLimits};
+use dromia_contracts::{Actor, ItemId, Scope};
+
+use crate::agents::AgentSnapshot;
+use crate::client_tools::ClientToolAdmission;
+use crate::compaction::{ConversationSummary, past_limits};
+use crate::context::transcript::{ConversationTranscript, StoryError};
+use crate::core::EngineCore;
+use crate::journal_reads::read_journal;
+use crate::state::RunState;
+
+/// A run as its next owner begins with it.
+pub(super) struct FoldedRun {
+    pub(super) state: RunState,
+    pub(super) story: ConversationTranscript,
+    /// The key of its session.
+    pub(super) key: SessionKey,
+    /// The author of its first input; unknown once that is erased.
+    pub(super) author: Option<Actor>,
+    /// Its agent as the run has it.
+    pub(super) agent: Arc<AgentSnapshot>,
+}
+
+/// Why a journal could not be read.
+pub(super) enum JournalReadError {
+    Later(String),
+    Hold(HoldReason, String),
+}
+
+impl From<ReadError> for JournalReadError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Unavailable { cause } => Self::Later(cause),
+            ReadError::Damaged { place, problem } => {
+                Self::Hold(HoldReason::Damaged, format!("{place}: {problem}"))
+            }
+        }
+    }
+}
+
+/// Reads and folds the journal of a run, with what is before it in its session.
+pub(super) async fn read_run_state(
+    core: &EngineCore,
+    scope: &Scope,
+    run: &RunRecord,
+    agent: Arc<AgentSnapshot>,
+) -> Result<FoldedRun, JournalReadError> {
+    let journal = read_journal(&*core.ports.store, scope, run.id).await?;
+    let mut entries = Vec::with_capacity(journal.len());
+    for stored in &journal {
+        let entry = stored.decode();
+        entries.push(entry.map_err(|error| {
+            JournalReadError::Hold(HoldReason::Unreadable, format!("entry {}: {error}", stored.seq))
+        })?);
+    }
+    let state = RunState::fold(&entries);
+    let (summary, limits) = pinned_past(core, scope, &state, &entries, &agent).await?;
+    let tail = core.ports.store.session_tail(scope, run.session, limits).await?;
+    let Some(mut tail) = tail else {
+        return Err(JournalReadError::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
+    };
+    // The limits apply to the past. The run's own items and entries are read in full, as the live run had them: a tail
+    // leaves the run out if it alone exceeds them.
+    let after = state.started.as_ref().map_or(0, |started| started.after);
+    let own = read_own_inputs(core, scope, run, (after, state.inputs_end())).await?;
+    let author = own.first().map(|item| item.author.clone());
+    tail.items.retain(|item| item.position <= after);
+    tail.runs.retain(|(id, _)| *id != run.id);
+    if let Some(first) = own.first() {
+        ClientToolAdmission::new(core).add_answered(scope, &mut tail, after, first).await?;
+    }
+    tail.items.extend(own);
+    tail.runs.push((run.id, journal.into()));
+    let agent = find_run_agent(core, scope, agent, &state, &tail.session.key).await?;
+    let unreadable = |error: StoryError| JournalReadError::Hold(HoldReason::Unreadable, error.to_string());
+    let tainted_past = tainted_past(&entries).unwrap_or(core.config().tainted_past);
+    let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past, summary.as_deref())
+        .map_err(unreadable)?;
+    Ok(FoldedRun { state, story, key: tail.session.key, author, agent })
+}
+
+/// Returns the summary that a run began with, and how much of its session's past its requests hold. A run that has called its
+/// model keeps the past of that call, whatever the configuration says by now.
+async fn pinned_past(
+    core: &EngineCore,
+    scope: &Scope,
+    state: &RunState,
+    entries: &[Entry],
+    agent: &AgentSnapshot,
+) -> Result<(Option<Arc<ConversationSummary>>, TailLimits), ReadError> {
+    let summary = match state.started.as_ref().and_then(|started| started.summary) {
+        Some(run) => ConversationSummary::read_run(&*core.ports.store, scope, run).await?,
+        None => None,
+    };
+    let called = entries.iter().find_map(|entry| match entry {
+        Entry::ModelCalled(called) => Some(called.history_from),
+        _ => None,
+    });
+    let limits = if let Some(from) = called {
+        TailLimits { after: from.saturating_sub(1), items: usize::MAX, bytes: usize::MAX }
+    } else {
+        let after = summary.as_ref().map_or(0, |summary| summary.upto());
+        past_limits(core.window_tokens(&agent.config.model), after)
+    };
+    Ok((summary, limits))
+}
+
+/// Returns the agent of a run as the run has it: what it is pinned to, within the bounds of its session, directory and task.
+pub(super) async fn find_run_agent(
+    core: &EngineCore,
+    scope: &Scope,
+    now: Arc<AgentSnapshot>,
+    state: &RunState,
+    key: &SessionKey,
+) -> Result<Arc<AgentSnapshot>, ReadError> {
+    let Some(started) = &state.started else { return Ok(now.within_session(scope.tenant(), key)) };
+    let pinned = core.caches.agents.pinned_snapshot(scope, now, started).await?;
+    let placed = pinned.within_session(scope.tenant(), key).within_workspace(started.workspace.as_ref());
+    Ok(placed.within_origin(&*core.ports.gate, started.origin.as_deref()))
+}
+
+/// Reads the items of its session that a run took: all of them, however many joined it.
+async fn read_own_inputs(
+    core: &EngineCore,
+    scope: &Scope,
+    run: &RunRecord,
+    (mut after, last): (u64, u64),
+) -> Result<Vec<InboxItem>, ReadError> {
+    let owner = InboxOwner::Session(run.session);
+    let mut own: Vec<InboxItem> = Vec::new();
+    while after < last {
+        let limit = usize::try_from(last - after).unwrap_or(usize::MAX).min(PageRequest::<ItemId>::LIMIT_MAX);
+        let page = core.ports.store.inbox_items(scope, owner, after, limit).await?;
+        let Some(end) = page.last() else { break };
+        after = end.position;
+        own.extend(page);
+    }
+    Ok(own)
+}
+
+/// How a run got the untrusted parts of earlier turns, if its model was called: this stays so to its end, even if the
+/// configuration changes.
+fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
+    entries.iter().rev().find_map(|entry| match entry {
+        Entry::ModelCalled(called) => Some(called.sent.wording.tainted_past),
+        _ => None,
+    })
+}

@@ -16,8 +16,8 @@ use super::programs::process_family;
 use super::workspaces::require_workspace;
 use super::{CallSite, Toolbox};
 use crate::arguments::{
-    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend, PastRead,
-    ProgramExecute, ShellExecute, TaskSpawn, parse_arguments,
+    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, InterimReply,
+    MessageSend, PastRead, ProgramExecute, ShellExecute, TaskSpawn, parse_arguments,
 };
 use crate::catalogue::BuiltinTool;
 use crate::edit;
@@ -80,6 +80,12 @@ impl Toolbox {
                 Ok(self.spill_output(&context, pieces, output, long).await)
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
+            // The engine sends it with the result, to whoever gets the answer.
+            BuiltinTool::Reply => {
+                let InterimReply { text } = parse_arguments(&call.arguments)?;
+                let parts = vec![ContentPart::new_text(text, context.label)];
+                Ok(ToolOutput { reply: true, ..done_output(parts) })
+            }
             BuiltinTool::TaskSpawn => self.spawn_task(&context, &call).await,
             BuiltinTool::PastRead => {
                 let arguments: PastRead = parse_arguments(&call.arguments)?;

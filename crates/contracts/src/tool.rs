@@ -31,6 +31,19 @@ use crate::workspace::{RunWorkspace, WorkspaceReference};
 /// The built-in tool that sends a message to another session. It is offered where the context names one.
 pub const SEND: &str = "message.send";
 
+/// The built-in tool that sends an interim reply of a run to the actor of its session. The grant for answers does not cover it:
+/// it is offered under [`REPLY_GRANT`].
+pub const REPLY: &str = "reply";
+
+/// The grant of [`REPLY`], spelled as capabilities spell a tool.
+pub const REPLY_GRANT: &str = "tool:reply";
+
+/// The longest interim reply, in bytes.
+pub const REPLY_BYTES_MAX: usize = 16 << 10;
+
+/// The most interim replies of a run.
+pub const RUN_REPLIES_MAX: u32 = 8;
+
 /// The built-in tool that begins a worker.
 pub const SPAWN: &str = "worker.spawn";
 
@@ -181,6 +194,19 @@ pub struct PreparedCall {
     pub contents: Option<ExecutableFiles>,
 }
 
+impl PreparedCall {
+    /// Returns what would be sent to the actor of the session, if the call is an interim reply.
+    pub fn interim_reply(&self) -> Option<String> {
+        if self.tool != REPLY {
+            return None;
+        }
+        let arguments: Option<serde_json::Value> = serde_json::from_str(&self.arguments).ok();
+        let text = arguments.as_ref().and_then(|arguments| arguments["text"].as_str());
+        // Canonical arguments have a text; other ones are judged as a whole.
+        Some(text.unwrap_or(&self.arguments).to_owned())
+    }
+}
+
 /// Says why a call cannot be prepared; the model gets this as the result, nothing ran.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrepareError {
@@ -244,6 +270,8 @@ pub struct ToolOutput {
     pub failed: bool,
     /// What the model gets.
     pub parts: Vec<ContentPart>,
+    /// Whether that is an interim reply to the actor of the session.
+    pub reply: bool,
     /// Inbox items that become durable together with the result; only transactional tools send any.
     pub sends: Vec<InboxPut>,
     /// Sessions that are opened before these items are put, in the same commit.

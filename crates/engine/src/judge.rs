@@ -142,7 +142,8 @@ impl CallJudge<'_> {
 
     /// The checks of a call, in their order: leaks, what an erasure left, the client's tools, schema and canonical form,
     /// whether the tool is still there, late plans, loops, then what the gate looks at, the gate, whether the run
-    /// was offered the tool, a second opinion, and the person or the delay.
+    /// was offered the tool, what an answer passes where the call is an interim reply, a second opinion, and the person or
+    /// the delay.
     async fn run_checks(&mut self, id: CallId) -> Result<JudgedCall, JudgementStop> {
         self.check_mask(id)?;
         let call = self.find_call(id)?;
@@ -156,6 +157,9 @@ impl CallJudge<'_> {
         let details = JudgementDetails::of_call(&call, &provenance, self.story.taint.label);
         let verdict = self.ask_gate(GateAction::Tool(&call), &provenance).await;
         self.check_offered(&call, &verdict)?;
+        if !matches!(verdict, GateVerdict::Deny { .. }) {
+            self.check_interim_reply(&call).await?;
+        }
         // Boxed, because it is rare and the run's future need not be larger for it.
         let advised = Box::pin(self.apply_opinion(&call, verdict, &mut provenance)).await?;
         let judgement = match advised {

@@ -10,6 +10,7 @@ mod commit;
 mod consultation;
 pub(crate) mod error;
 pub(crate) mod identity;
+mod interim_replies;
 mod joined_inputs;
 mod journal;
 mod live_text;

@@ -67,7 +67,7 @@ impl TurnStart {
             batch.mutations.insert(0, Mutation::PinPut(pin.clone()));
         }
         // A run that ends before its first model call, and its answer with it.
-        batch.mutations.extend(owner.delivery_message().map(Mutation::DeliveryPrepare));
+        batch.mutations.extend(owner.answer_delivery(&[]).map(Mutation::DeliveryPrepare));
         batch.payer = Some(owner.pending_payer());
         batch.claim = Some(TurnClaim {
             session,

@@ -66,6 +66,9 @@ pub struct RunState {
     /// How often an answer was asked for again because it did not satisfy its schema.
     #[serde(skip_serializing_if = "is_zero")]
     pub repairs: u32,
+    /// The interim replies that it sent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replies: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -167,6 +170,7 @@ impl Default for RunState {
             joined: Vec::new(),
             circle: RepetitionNotices::default(),
             repairs: 0,
+            replies: 0,
         }
     }
 }

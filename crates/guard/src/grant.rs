@@ -1,6 +1,6 @@
 //! What an agent's configuration may grant, and how a grant is spelled.
 //!
-//! A grant is a tool (`file.read`), a family of tools (`file.*`), `reply`, every model (`model` or `model:*`), one
+//! A grant is a tool (`file.read`), a family of tools (`file.*`), answers (`reply`), messages before them (`tool:reply`), every model (`model` or `model:*`), one
 //! model (`model:fast`), hosts that tools may reach (`net:api.example.com`, see [`NetworkGrant`]), or a secret that
 //! requests may use (`secret:github`). The operator's word for a privileged tool (`privileged:exec`) is spelled in the
 //! same way, and is never part of an agent's configuration.
@@ -12,6 +12,7 @@
 use std::fmt;
 
 use dromia_contracts::egress::HttpMethod;
+use dromia_contracts::tool::{REPLY, REPLY_GRANT};
 use dromia_contracts::tool_policy::CLEARED;
 use dromia_contracts::vault;
 
@@ -57,6 +58,8 @@ impl<'a> Grant<'a> {
             "" => return Err(malformed("it is empty")),
             "*" => return Err(GrantError::Everything),
             "reply" => return Ok(Self::Reply),
+            // The bare name of that tool is the grant of answers.
+            REPLY_GRANT => return Ok(Self::Tool(REPLY)),
             "model" | "model:*" => return Ok(Self::AnyModel),
             _ => {}
         }
@@ -177,6 +180,7 @@ impl<'a> Grant<'a> {
 impl fmt::Display for Grant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Tool(REPLY) => f.write_str(REPLY_GRANT),
             Self::Tool(name) => f.write_str(name),
             Self::Family(prefix) => write!(f, "{prefix}.*"),
             Self::AnyModel => f.write_str("model"),
@@ -275,7 +279,7 @@ fn nearest_grant(text: &str, tools: &[&str]) -> Option<String> {
     const ALIKE_MIN: f64 = 0.75;
     let families =
         tools.iter().filter_map(|tool| tool.rsplit_once('.')).map(|(family, _)| format!("{family}.*"));
-    let others = ["model", "reply"].map(str::to_owned);
+    let others = ["model", "reply", REPLY_GRANT].map(str::to_owned);
     families
         .chain(tools.iter().map(|tool| (*tool).to_owned()))
         .chain(others)

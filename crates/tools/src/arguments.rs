@@ -10,6 +10,7 @@ mod text;
 
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::id::SessionId;
+use dromia_contracts::tool::REPLY_BYTES_MAX;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -83,6 +84,13 @@ pub(crate) struct FileContent {
 pub(crate) struct FileDelete {
     #[schemars(with = "String")]
     pub(crate) path: FilePath,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InterimReply {
+    #[serde(deserialize_with = "reply_text")]
+    pub(crate) text: String,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -170,6 +178,11 @@ fn read_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Erro
 
 fn write_content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     deserialize_bounded(deserializer, WRITE_BYTES_MAX)
+}
+
+fn reply_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = deserialize_bounded(deserializer, REPLY_BYTES_MAX)?;
+    if text.trim().is_empty() { Err(de::Error::custom("the text is empty")) } else { Ok(text) }
 }
 
 fn message_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -6,14 +6,14 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::{self, PlanDeclaration};
 use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, EffectSink, SEND, SPAWN, Sensitivity, ToolDescriptor, ToolManifest,
+    ArgumentRole, EffectClass, EffectSink, REPLY, SEND, SPAWN, Sensitivity, ToolDescriptor, ToolManifest,
 };
 use serde_json::{Value, json};
 
 use crate::arguments::{
-    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend, PastRead,
-    ProgramExecute, ShellExecute, TimeNow, WorkerSpawn, argument_schema, canonical_arguments,
-    parse_arguments,
+    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, InterimReply,
+    MessageSend, PastRead, ProgramExecute, ShellExecute, TimeNow, WorkerSpawn, argument_schema,
+    canonical_arguments, parse_arguments,
 };
 
 /// One built-in tool; the order is that of the names.
@@ -31,6 +31,7 @@ pub(crate) enum BuiltinTool {
     MessageSend,
     PastRead,
     PlanDeclare,
+    Reply,
     ShellExecute,
     TimeNow,
     WorkerSpawn,
@@ -38,7 +39,7 @@ pub(crate) enum BuiltinTool {
 
 impl BuiltinTool {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Exec,
         Self::FileAppend,
         Self::FileDelete,
@@ -51,6 +52,7 @@ impl BuiltinTool {
         Self::MessageSend,
         Self::PastRead,
         Self::PlanDeclare,
+        Self::Reply,
         Self::ShellExecute,
         Self::TimeNow,
         Self::WorkerSpawn,
@@ -72,6 +74,7 @@ impl BuiltinTool {
             | Self::MessageSend
             | Self::PastRead
             | Self::PlanDeclare
+            | Self::Reply
             | Self::WorkerSpawn
             | Self::TimeNow => false,
         }
@@ -98,6 +101,7 @@ impl BuiltinTool {
             Self::MessageSend => SEND,
             Self::PastRead => redacted_history::READ,
             Self::PlanDeclare => plan::DECLARE,
+            Self::Reply => REPLY,
             Self::ShellExecute => "shell.execute",
             Self::WorkerSpawn => SPAWN,
             Self::TimeNow => "time.now",
@@ -116,7 +120,7 @@ impl BuiltinTool {
             // An edit looks first whether its new text is there already.
             Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
-            Self::MessageSend | Self::WorkerSpawn => EffectClass::Transactional,
+            Self::MessageSend | Self::Reply | Self::WorkerSpawn => EffectClass::Transactional,
         }
     }
 
@@ -146,6 +150,7 @@ impl BuiltinTool {
                 parse_arguments::<PlanDeclaration>(arguments)?.validation_problem().map_or(Ok(()), Err)?;
                 canonical_arguments::<PlanDeclaration>(arguments)
             }
+            Self::Reply => canonical_arguments::<InterimReply>(arguments),
             Self::ShellExecute => canonical_arguments::<ShellExecute>(arguments),
             Self::WorkerSpawn => canonical_arguments::<WorkerSpawn>(arguments),
             Self::TimeNow => canonical_arguments::<TimeNow>(arguments),
@@ -190,6 +195,7 @@ impl BuiltinTool {
             | Self::MessageSend
             | Self::PastRead
             | Self::PlanDeclare
+            | Self::Reply
             | Self::WorkerSpawn
             | Self::TimeNow => EffectSink::Inside,
         }
@@ -211,6 +217,7 @@ impl BuiltinTool {
             Self::PlanDeclare => {
                 "Declare before you read which tools you will call, how often, to whom, on what."
             }
+            Self::Reply => "Say something to the person before your answer, while you go on.",
             Self::ShellExecute => {
                 "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."
             }
@@ -234,6 +241,7 @@ impl BuiltinTool {
             Self::MessageSend => argument_schema::<MessageSend>(),
             Self::PastRead => argument_schema::<PastRead>(),
             Self::PlanDeclare => plan_schema(),
+            Self::Reply => argument_schema::<InterimReply>(),
             Self::ShellExecute => argument_schema::<ShellExecute>(),
             Self::WorkerSpawn => argument_schema::<WorkerSpawn>(),
             Self::TimeNow => argument_schema::<TimeNow>(),
@@ -263,6 +271,7 @@ impl BuiltinTool {
             ],
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
             Self::PastRead => &[("handle", ArgumentRole::Object)],
+            Self::Reply => &[("text", ArgumentRole::Payload)],
             Self::WorkerSpawn => &[
                 ("agent", ArgumentRole::Destination),
                 ("rights", ArgumentRole::Object),
@@ -280,8 +289,8 @@ impl BuiltinTool {
                 Label::UNKNOWN_FILE
             }
             Self::HttpRequest => Label::OUTSIDE,
-            // At worst: each result has the label of what is read.
-            Self::PastRead => Label::CLAIM,
+            // At worst: each result has the label of what is read, or of what led to the words.
+            Self::PastRead | Self::Reply => Label::CLAIM,
             Self::FileAppend
             | Self::FileDelete
             | Self::FileEdit

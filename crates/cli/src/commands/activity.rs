@@ -58,6 +58,8 @@ struct ActivityFields {
     until: Option<Timestamp>,
     approval: Option<String>,
     items: Vec<IgnoredAny>,
+    /// Whether a call's result is an interim reply, which is shown as the agent's words.
+    reply: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -131,7 +133,7 @@ impl RunActivity {
                 output.show_live(None)?;
                 match fields.status.as_str() {
                     // A journal that is read from its middle does not name it.
-                    _ if asked.text.is_empty() => Ok(()),
+                    _ if asked.text.is_empty() || fields.reply => Ok(()),
                     "ok" => print_ended("done:", "✓", GOOD, &format!("{}  {took}", asked.text), output),
                     status => print_failed(&asked.text, status, &body.parts, output),
                 }

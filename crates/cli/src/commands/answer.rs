@@ -57,6 +57,12 @@ pub(super) async fn follow_run(
                             let piece = printed.text_before_entry(&entry)?;
                             text.print_last_piece(&piece, output)?;
                         }
+                        match chat::interim_reply(&entry)? {
+                            Some(reply) if streams => text.print_last_piece(&reply, output)?,
+                            // Only the answer is for stdout there.
+                            Some(reply) => output.print_dimmed(&reply)?,
+                            None => {}
+                        }
                         activity.take_entry(&entry, output)?;
                     }
                     ProgressView::Waits => {}

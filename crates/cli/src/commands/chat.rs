@@ -31,7 +31,7 @@ use crate::exit::CommandExit;
 use crate::message_editor::CompletionWords;
 use crate::output::CommandOutput;
 
-pub(super) use self::answer_printer::{AssistantReplyBody, PrintedAnswer};
+pub(super) use self::answer_printer::{AssistantReplyBody, PrintedAnswer, interim_reply};
 pub(super) use self::queued_input::{TakingRun, find_taking_run};
 
 use self::slash::{COMMANDS, SlashCommand, TypedLine, parse_line, unknown_word_text};

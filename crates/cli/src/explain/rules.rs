@@ -102,6 +102,11 @@ pub(super) const RULES: &[RulePage] = &[
         "say in the session what should happen: the next message from a person resets the count",
     ),
     new_rule_page(
+        "ended turn",
+        "the call is an interim reply that was approved after its turn had ended, so there is no turn that it could speak for",
+        "ask the agent again in its session; the next answer can say it",
+    ),
+    new_rule_page(
         "erased",
         "the arguments of the call were erased before it started",
         "nothing to do; the session continues without the call; ask again if you still want it",

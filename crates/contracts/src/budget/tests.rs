@@ -92,8 +92,14 @@ fn tool(seconds: i64) -> [NewEntry; 2] {
         endorsed: Vec::new(),
         opinion: None,
     };
-    let finished =
-        ToolFinished { call, status: CallStatus::Ok, egress: Vec::new(), result: None, withdrawn: None };
+    let finished = ToolFinished {
+        call,
+        status: CallStatus::Ok,
+        egress: Vec::new(),
+        result: None,
+        withdrawn: None,
+        reply: false,
+    };
     [(seconds, Entry::ToolStarted(started)), (seconds + 2, Entry::ToolFinished(finished))]
         .map(|(seconds, entry)| NewEntry { at: at(seconds), entry, body: None })
 }

@@ -14,7 +14,7 @@ use crate::scope::Actor;
 /// bytes. A field may be added; the meaning of one never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyEvent {
-    /// `agent.replied`, or `agent.failed` where the run gave no answer.
+    /// `agent.replied`, `agent.failed` where the run gave no answer, or `agent.interim_reply` while it goes on.
     #[serde(rename = "type")]
     pub kind: String,
     /// When it was said.
@@ -32,7 +32,7 @@ pub struct ReplyData {
     pub session: SessionId,
     /// The run.
     pub run: RunId,
-    /// How the run ended.
+    /// How the run ended, or that it is running.
     pub status: RunStatus,
     /// To whom.
     pub actor: Actor,
@@ -62,6 +62,8 @@ impl ReplyEvent {
     pub const REPLIED: &'static str = "agent.replied";
     /// The kind of a run that ended without one.
     pub const FAILED: &'static str = "agent.failed";
+    /// The kind of a message that comes before the answer.
+    pub const INTERIM: &'static str = "agent.interim_reply";
     /// The bytes of an answer that are sent where the whole does not fit beside the entry that made it.
     pub const TEXT_BYTES_CUT: usize = 32 << 10;
 

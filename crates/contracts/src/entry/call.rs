@@ -81,6 +81,9 @@ pub struct ToolFinished {
     /// The rule that denied the call while it ran, because the right to it was withdrawn; the server ended it then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<String>,
+    /// Whether the result is an interim reply of the run to the actor of its session.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reply: bool,
 }
 
 /// Fields of [`Entry::ToolRefused`](super::Entry::ToolRefused).

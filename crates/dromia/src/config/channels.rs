@@ -51,7 +51,8 @@ pub(crate) fn resolve_channels(
             WrittenChannelKind::File => resolve_file(&here, name, channel, check).map(ChannelConfig::from),
         };
         if let Some(ChannelConfig::File(file)) = &config
-            && let Some(other) = directories.insert(file.directory.clone(), name)
+            && let Some(other) =
+                directories.insert(real_directory(&check.home_dir().join(&file.directory)), name)
         {
             let problem =
                 format!("is the directory of the channel {other}; each channel needs one of its own");
@@ -126,6 +127,14 @@ fn resolve_file(
         directory,
         terms,
     })
+}
+
+/// Returns the directory that a path leads to now, whatever links lead there; below what exists, the path as it is written.
+fn real_directory(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|known| Some((known, known.canonicalize().ok()?)));
+    let Some((known, real)) = found else { return path.to_owned() };
+    // An empty rest would end the path with a slash, which compares equal.
+    path.strip_prefix(known).map_or_else(|_| path.to_owned(), |rest| real.join(rest))
 }
 
 /// Refuses keys that mean something for another kind only.

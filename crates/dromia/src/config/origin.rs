@@ -52,6 +52,11 @@ impl ValueOrigins {
         Self { file: file.to_owned(), places, above: BTreeMap::new() }
     }
 
+    /// Returns the directory of the file, which is the home.
+    pub(crate) fn home_dir(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
     /// Notes that a value comes from above the file.
     pub(crate) fn set_override(&mut self, key: &str, origin: ValueOrigin) {
         self.above.insert(key.to_owned(), origin);

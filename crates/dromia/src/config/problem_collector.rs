@@ -1,5 +1,7 @@
 //! Gathers the mistakes of a configuration, each with the place of its key. It decides none.
 
+use std::path::Path;
+
 use dromia_contracts::active_config::VaultReference;
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::vault::SecretPlacement;
@@ -25,6 +27,11 @@ impl<'origins> ProblemCollector<'origins> {
     /// Ends with what was noted, if anything was.
     pub(super) fn into_result(self) -> Result<(), ConfigProblems> {
         if self.problems.is_empty() { Ok(()) } else { Err(ConfigProblems::from_list(self.problems)) }
+    }
+
+    /// Returns the home of the configuration, below which relative paths are meant.
+    pub(super) fn home_dir(&self) -> &Path {
+        self.origins.home_dir()
     }
 
     /// Notes a mistake at a key.

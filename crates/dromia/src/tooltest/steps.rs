@@ -99,6 +99,7 @@ pub(super) fn trial_for_tool(name: &str, session: SessionId) -> ToolTrial {
             (vec![step("plan.declare", asked, Says("planned: 1 tools, 1 destinations"))], fix)
         }
         "worker.spawn" => (vec![step("worker.spawn", json!({"task": "hello"}), Sends)], DISK),
+        "reply" => (vec![step("reply", json!({"text": "on it"}), Says("on it"))], DISK),
         "time.now" => {
             let fix = "check this machine's clock with `dromia doctor --only clock`";
             (vec![step("time.now", json!({}), Says("Z"))], fix)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::home::{DEADLINE, Home, append};
+use crate::home::{DEADLINE, Home, append, stderr};
 use crate::webhook::deliveries;
 
 /// The first block of a kind on the page of the file channel.
@@ -133,6 +133,30 @@ fn a_path_names_the_directory_of_a_channel() {
     std::fs::write(directory.join("in.jsonl"), line("hello")).expect("the input");
     let found = until_lines(&home, &directory, 1);
     assert_eq!(judged(&found, &["hello".to_owned()]), Ok(()));
+}
+
+#[test]
+fn channels_of_one_directory_are_refused_however_it_is_written() {
+    for (first, second) in
+        [("exchange", "HOME/exchange"), ("HOME/exchange", "linked/exchange"), ("linked/later/x", "later/x")]
+    {
+        let home = Home::new();
+        let root = home.path().canonicalize().expect("the home");
+        std::fs::create_dir(root.join("exchange")).expect("a directory");
+        std::os::unix::fs::symlink(&root, root.join("linked")).expect("a link");
+        let path = |written: &str| written.replace("HOME", &root.display().to_string());
+        let channels = format!(
+            "channels:\n  one: {{ kind: file, agent: assistant, path: {} }}\n  two: {{ kind: file, agent: assistant, \
+             path: {} }}\n",
+            path(first),
+            path(second)
+        );
+        append(&home.path().join("dromia.yaml"), &channels);
+        let refused = home.run(&["config", "validate"]);
+        let told = stderr(&refused);
+        assert!(!refused.status.success(), "{first}, {second}");
+        assert!(told.contains("channels.two.path: is the directory of the channel one"), "{told}");
+    }
 }
 
 /// Appends lines to a server that is killed again and again, and plays on until all are answered.

@@ -52,6 +52,7 @@ mod hops;
 mod imported;
 mod inside;
 mod installing;
+mod interim_replies;
 mod keys;
 mod killed;
 mod labels;

@@ -24,7 +24,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::runs::{EnginePort as _, InputTarget, NewInput};
 use dromia_testkit::faulty::CommitFault;
 
-use self::client::{Client, LINE, MESSAGE, Stop};
+use self::client::{ANSWER, Client, INTERIM, LINE, MESSAGE, REPLYING, Stop};
 use self::process::{TestProcess, rebuild};
 
 /// One commit and how it fails.
@@ -247,6 +247,32 @@ fn a_message_that_arrived_twice_is_caught() {
     });
     let found = found.expect_err("the check sees it");
     assert!(found.starts_with("the messages"), "{found}");
+}
+
+#[test]
+fn an_interim_reply_that_is_prepared_twice_is_caught() {
+    let found = spoiled(async |process, client| {
+        let tenant = client.tenant().expect("is there");
+        let input = NewInput {
+            target: InputTarget::Session(client.acked_of(REPLYING).expect("is there").session),
+            author: Actor::new("cli:person"),
+            history: Vec::new(),
+            answers: None,
+            offer: ClientOptions::default(),
+            call: None,
+            workspace: None,
+            when_busy: None,
+            parts: vec![ContentPart::new_text(
+                format!("@tool reply {{\"text\":\"{INTERIM}\"}}\n@say {ANSWER}"),
+                Label::ACTOR_TEXT,
+            )],
+            key: None,
+            wait: false,
+        };
+        process.engine.submit_input(process.scope(tenant), input).await.expect("is taken");
+    });
+    let found = found.expect_err("the check sees it");
+    assert!(found.contains("the messages to the channel"), "{found}");
 }
 
 #[test]

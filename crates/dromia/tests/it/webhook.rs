@@ -31,6 +31,10 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Whether it was signed with a secret, not long ago.
     pub(crate) fn is_signed_with(&self, secret: &str) -> bool {
         let claims = WebhookHeaders { id: &self.id, timestamp: &self.timestamp, signature: &self.signature };

@@ -20,6 +20,16 @@ pub(super) struct RefusalSource {
     approval: Option<ApprovalId>,
 }
 
+/// What is written of a call that ended, beside its result.
+#[derive(Debug, Default)]
+struct EndedCallFacts {
+    egress: Vec<EgressDecision>,
+    /// The rule that denied it while it ran.
+    withdrawn: Option<String>,
+    /// Whether its result is an interim reply.
+    reply: bool,
+}
+
 impl RefusalSource {
     /// A rule that asks no policy.
     pub(super) fn by_rule(rule: &str) -> Self {
@@ -141,7 +151,13 @@ impl DecisionDraft {
         let status = if output.failed { CallStatus::Error } else { CallStatus::Ok };
         self.sends.extend(output.sends);
         self.opens.extend(output.opens);
-        self.finish_judged(call, status, output.parts, output.egress, None);
+        let reply = output.reply && !output.failed;
+        self.finish_judged(
+            call,
+            status,
+            output.parts,
+            EndedCallFacts { egress: output.egress, withdrawn: None, reply },
+        );
         self.go_on()
     }
 
@@ -164,7 +180,8 @@ impl DecisionDraft {
              not help: only an operator can give the right back."
         );
         let parts = vec![ContentPart::new_text(text, Label::PUBLIC_FACT)];
-        self.finish_judged(call, status, parts, Vec::new(), Some(rule));
+        let facts = EndedCallFacts { withdrawn: Some(rule), ..EndedCallFacts::default() };
+        self.finish_judged(call, status, parts, facts);
         self.go_on()
     }
 
@@ -201,7 +218,7 @@ impl DecisionDraft {
     }
 
     pub(super) fn finish_call(&mut self, call: CallId, status: CallStatus, parts: Vec<ContentPart>) {
-        self.finish_judged(call, status, parts, Vec::new(), None);
+        self.finish_judged(call, status, parts, EndedCallFacts::default());
     }
 
     fn finish_judged(
@@ -209,8 +226,7 @@ impl DecisionDraft {
         call: CallId,
         status: CallStatus,
         parts: Vec<ContentPart>,
-        egress: Vec<EgressDecision>,
-        withdrawn: Option<String>,
+        EndedCallFacts { egress, withdrawn, reply }: EndedCallFacts,
     ) {
         // Without the call's id, which is another one each time.
         let parts_of = to_body(&parts);
@@ -226,7 +242,7 @@ impl DecisionDraft {
         }
         let ended = matches!(status, CallStatus::Ok | CallStatus::Error);
         let result = ended.then(|| Digest::from_bytes(*blake3::hash(&parts_of).as_bytes()));
-        let finished = ToolFinished { call, status, egress, result, withdrawn };
+        let finished = ToolFinished { call, status, egress, result, withdrawn, reply };
         self.push_with(Entry::ToolFinished(finished), Some(body));
     }
 }

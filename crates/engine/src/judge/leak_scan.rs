@@ -1,8 +1,8 @@
 //! The check for secrets in what leaves: requests to models, and answers.
 
-use dromia_contracts::content::parts_text;
 use dromia_contracts::model::PreparedAttempt;
-use dromia_contracts::{ErrorCode, Fault};
+use dromia_contracts::vault::LeakDetector;
+use dromia_contracts::{ErrorCode, Fault, Scope};
 
 use super::CallJudge;
 use crate::owner::error::OwnershipError;
@@ -33,14 +33,13 @@ impl CallJudge<'_> {
             Err(fault) => Ok(Some(format!("failed to check whether the request contains a secret: {fault}"))),
         }
     }
+}
 
-    /// Returns why the answer may not leave, if it holds a secret or cannot be scanned.
-    pub(super) async fn leak_in_reply(&self) -> Option<String> {
-        let text = parts_text(&self.story.reply);
-        match self.core.ports.leaks.scan_text(&self.identity.scope, text.as_bytes()).await {
-            Ok(leaks) => leaks.first().map(|leak| answer_holds(&leak.secret)),
-            Err(fault) => Some(unseen_answer(&fault)),
-        }
+/// Returns why words for the session may not leave, if they hold a secret or cannot be scanned.
+pub(super) async fn leak_in_words(leaks: &dyn LeakDetector, scope: &Scope, text: &str) -> Option<String> {
+    match leaks.scan_text(scope, text.as_bytes()).await {
+        Ok(found) => found.first().map(|leak| answer_holds(&leak.secret)),
+        Err(fault) => Some(unseen_answer(&fault)),
     }
 }
 

@@ -5,18 +5,21 @@ use dromia_contracts::content::parts_text;
 use dromia_contracts::delivery::{ReplyData, ReplyEvent, SaidFailure};
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{DeliveryPrepare, WriteBatch};
+use dromia_contracts::{DeliveryId, ItemId};
+use jiff::Timestamp;
 
 use super::RunOwner;
+use super::identity::RunIdentity;
 use crate::outcome::answer_parts;
 
 /// What a batch must have left beside the message: entries' fields, the target, the rest of a row.
 const BESIDE: usize = 64 << 10;
 
 impl RunOwner {
-    /// Writes the message of a run whose last entries are about to become durable. `None` for a run that continues, and
-    /// for a session whose users wait for the answer or read it.
-    pub(crate) fn delivery_message(&self) -> Option<DeliveryPrepare> {
-        let target = self.identity.target.clone()?;
+    /// Writes the message of a run whose last entries are about to become durable, behind those that go with it. `None` for a
+    /// run that continues, and for a session whose users wait for the answer or read it.
+    pub(crate) fn answer_delivery(&self, ahead: &[DeliveryPrepare]) -> Option<DeliveryPrepare> {
+        let target = self.identity.target.as_ref()?;
         if !self.state.is_ended() {
             return None;
         }
@@ -25,24 +28,16 @@ impl RunOwner {
         let failure =
             self.state.failure_fault().map(|fault| SaidFailure { code: fault.code, message: fault.message });
         let replied = status == RunStatus::Completed;
+        let text = answer_parts(status, &self.story).map(parts_text).unwrap_or_default();
         let outgoing = ReplyEvent {
             kind: if replied { ReplyEvent::REPLIED } else { ReplyEvent::FAILED }.to_owned(),
             timestamp: at,
-            data: ReplyData {
-                agent: self.identity.agent.id,
-                session: self.identity.session,
-                run: self.identity.run,
-                status,
-                actor: self.identity.author.clone(),
-                items: self.state.taken_items(),
-                text: answer_parts(status, &self.story).map(parts_text).unwrap_or_default(),
-                truncated: false,
-                failure,
-            },
+            data: self.identity.reply_data(status, self.state.taken_items(), text, failure),
         };
         let beside =
             self.journal.pending.iter().filter_map(|new| new.body.as_ref()).map(Bytes::len).sum::<usize>()
-                + self.journal.sends.iter().map(|put| put.body.len()).sum::<usize>();
+                + self.journal.sends.iter().map(|put| put.body.len()).sum::<usize>()
+                + ahead.iter().map(|prepare| prepare.body.len()).sum::<usize>();
         let room = WriteBatch::BYTES_MAX.saturating_sub(beside).saturating_sub(BESIDE);
         let body = match outgoing.encode_within(room) {
             Ok(body) => Bytes::from(body),
@@ -52,15 +47,42 @@ impl RunOwner {
                 return None;
             }
         };
-        Some(DeliveryPrepare {
-            delivery: self.core.ports.runtime.delivery_id(),
-            target,
-            agent: self.identity.agent.id,
-            session: self.identity.session,
-            run: self.identity.run,
-            seq: self.state.seq,
-            at,
-            body,
-        })
+        let delivery = self.core.ports.runtime.delivery_id();
+        Some(self.identity.prepare_delivery(delivery, target, (self.state.seq, at), body))
+    }
+}
+
+impl RunIdentity {
+    /// What the run says to its actor.
+    pub(super) fn reply_data(
+        &self,
+        status: RunStatus,
+        items: Vec<ItemId>,
+        text: String,
+        failure: Option<SaidFailure>,
+    ) -> ReplyData {
+        ReplyData {
+            agent: self.agent.id,
+            session: self.session,
+            run: self.run,
+            status,
+            actor: self.author.clone(),
+            items,
+            text,
+            truncated: false,
+            failure,
+        }
+    }
+
+    /// Prepares a message with the entry that made it.
+    pub(super) fn prepare_delivery(
+        &self,
+        delivery: DeliveryId,
+        target: &str,
+        (seq, at): (u64, Timestamp),
+        body: Bytes,
+    ) -> DeliveryPrepare {
+        let (agent, session, run) = (self.agent.id, self.session, self.run);
+        DeliveryPrepare { delivery, target: target.to_owned(), agent, session, run, seq, at, body }
     }
 }

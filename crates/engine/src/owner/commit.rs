@@ -5,6 +5,7 @@ use dromia_contracts::content::ContentPart;
 use dromia_contracts::runs::RunOutcome;
 use dromia_contracts::store::CommitRefusal;
 
+use super::interim_replies::interim_deliveries;
 use super::journal::JournalAppend;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{CallJudgement, DecisionInput, FULL, NextAction};
@@ -33,12 +34,14 @@ impl RunOwner {
         if self.journal.is_durable() {
             return Ok(Ok(()));
         }
+        let mut messages = interim_deliveries(&self.identity, &self.journal, &self.state.taken_items());
+        messages.extend(self.answer_delivery(&messages));
         let append = JournalAppend {
             core: &self.core,
             identity: &self.identity,
             state: &self.state,
             payer: self.pending_payer(),
-            message: self.delivery_message(),
+            messages,
             wake: self.end_notice(),
         };
         let appended = self.journal.append_pending(append).await?;

@@ -59,8 +59,8 @@ pub(super) struct JournalAppend<'a> {
     pub(super) identity: &'a RunIdentity,
     pub(super) state: &'a RunState,
     pub(super) payer: BudgetPayer,
-    /// The run's answer, if a channel gets it.
-    pub(super) message: Option<DeliveryPrepare>,
+    /// What the run says, where a channel gets it, in order.
+    pub(super) messages: Vec<DeliveryPrepare>,
     /// The message to the session that waits for the end of the run, if it has ended.
     pub(super) wake: Option<InboxPut>,
 }
@@ -133,8 +133,8 @@ impl JournalWriter {
         &mut self,
         append: JournalAppend<'_>,
     ) -> Result<Result<CommitReceipt, CommitRefusal>, OwnershipError> {
-        let JournalAppend { core, identity, state, payer, message, mut wake } = append;
-        let rings = message.is_some();
+        let JournalAppend { core, identity, state, payer, messages, mut wake } = append;
+        let rings = !messages.is_empty();
         let (sends, opens) = (std::mem::take(&mut self.sends), std::mem::take(&mut self.opens));
         let asks = std::mem::take(&mut self.asks);
         let files = std::mem::take(&mut self.files);
@@ -142,7 +142,7 @@ impl JournalWriter {
         batch.payer = Some(payer);
         batch.mutations.extend(opens.iter().cloned().map(Mutation::SessionOpen));
         batch.mutations.extend(sends.iter().cloned().map(Mutation::InboxPut));
-        batch.mutations.extend(message.map(Mutation::DeliveryPrepare));
+        batch.mutations.extend(messages.into_iter().map(Mutation::DeliveryPrepare));
         batch.mutations.extend(wake.clone().map(Mutation::InboxPut));
         batch.mutations.extend(asks.iter().cloned().map(|ask| Mutation::ApprovalAsk(Box::new(ask))));
         if !files.is_empty() {

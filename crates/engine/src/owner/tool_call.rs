@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 
 use super::child_bounds::bound_children;
+use super::interim_replies::bound_replies;
 use super::live_text::LivePieces;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{DecisionInput, NextAction};
@@ -100,7 +101,7 @@ impl RunOwner {
         if transactional {
             let output =
                 bound_children(&*self.core.ports.gate, &self.identity.agent.catalogue, &grants, output);
-            return self.finish_transactional(id, output).await;
+            return self.finish_transactional(id, bound_replies(self.state.replies, output)).await;
         }
         // Its file labels become durable with its result, and are dropped with it.
         self.journal.files.extend(std::mem::take(&mut output.files));

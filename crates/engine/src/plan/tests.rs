@@ -161,7 +161,14 @@ fn ended(step: u32, index: u32, status: CallStatus, label: Label) -> (Entry, Vec
             opinion: None,
         })
     } else {
-        Entry::ToolFinished(ToolFinished { call, status, egress: vec![], result: None, withdrawn: None })
+        Entry::ToolFinished(ToolFinished {
+            call,
+            status,
+            egress: vec![],
+            result: None,
+            withdrawn: None,
+            reply: false,
+        })
     };
     (entry, serde_json::to_vec(&result).expect("it is JSON"))
 }

@@ -103,6 +103,7 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
             }
         }
         Entry::ToolFinished(finished) => {
+            state.replies = state.replies.saturating_add(finished.reply.into());
             let (mut unknown, mut signature) = (None, None);
             if let Some(call) = state.call_mut(finished.call) {
                 if let (CallStage::Started { action, .. }, CallStatus::Unknown) =

@@ -16,8 +16,8 @@ use super::programs::process_family;
 use super::workspaces::require_workspace;
 use super::{CallSite, Toolbox};
 use crate::arguments::{
-    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, MessageSend, PastRead,
-    ProgramExecute, ShellExecute, WorkerSpawn, parse_arguments,
+    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, InterimReply,
+    MessageSend, PastRead, ProgramExecute, ShellExecute, WorkerSpawn, parse_arguments,
 };
 use crate::catalogue::BuiltinTool;
 use crate::edit;
@@ -81,6 +81,12 @@ impl Toolbox {
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
             BuiltinTool::WorkerSpawn => self.spawn_worker(&context, &call).await,
+            // The engine sends it with the result, to whoever gets the answer.
+            BuiltinTool::Reply => {
+                let InterimReply { text } = parse_arguments(&call.arguments)?;
+                let parts = vec![ContentPart::new_text(text, context.label)];
+                Ok(ToolOutput { reply: true, ..done_output(parts) })
+            }
             BuiltinTool::PastRead => {
                 let arguments: PastRead = parse_arguments(&call.arguments)?;
                 past_read::read_past(&context.past, &arguments).map(done_output)

@@ -7,7 +7,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::redacted_history;
 use dromia_contracts::runtime::Clock as _;
-use dromia_contracts::tool::{EffectClass, PrepareError, ToolHost as _};
+use dromia_contracts::tool::{EffectClass, PrepareError, REPLY, ToolHost as _};
 use dromia_tools::Toolbox;
 use serde_json::json;
 
@@ -33,6 +33,7 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
             ("message.send", EffectClass::Transactional),
             ("past.read", EffectClass::Pure),
             ("plan.declare", EffectClass::Pure),
+            ("reply", EffectClass::Transactional),
             ("shell.execute", EffectClass::Unkeyed),
             ("worker.spawn", EffectClass::Transactional),
             ("time.now", EffectClass::Pure),
@@ -47,8 +48,8 @@ fn the_whole_tool_list_stays_under_5040_bytes() {
     let tools = bench.toolbox.shared_catalogue();
     let list: Vec<_> = tools
         .descriptors()
-        // Offered where there is something to read, so not to every turn.
-        .filter(|tool| tool.name != redacted_history::READ)
+        // Offered where there is something to read, or under a grant of its own, so not to every turn.
+        .filter(|tool| ![redacted_history::READ, REPLY].contains(&tool.name.as_str()))
         .map(
             |tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}),
         )

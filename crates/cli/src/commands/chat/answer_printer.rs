@@ -86,6 +86,24 @@ impl PrintedAnswer {
     }
 }
 
+/// Returns the interim reply that an entry is, as a paragraph, if it is one.
+pub(in crate::commands) fn interim_reply(entry: &JournalEntryResource) -> Outcome<Option<String>> {
+    let ToolFinishedFields { reply } = match entry.kind.as_str() {
+        "tool_finished" => parse_answer(entry.fields.get().as_bytes())?,
+        _ => return Ok(None),
+    };
+    let Some(body) = entry.body.as_ref().filter(|_| reply) else { return Ok(None) };
+    let said = parse_answer::<AssistantReplyBody>(body.get().as_bytes())?.joined_text();
+    Ok(Some(format!("{said}\n")))
+}
+
+/// What is read of the fields of a `tool_finished`.
+#[derive(Debug, Deserialize)]
+struct ToolFinishedFields {
+    #[serde(default)]
+    reply: bool,
+}
+
 /// What is read of the fields of a `model_replied`.
 #[derive(Debug, Deserialize)]
 struct ModelRepliedFields {
@@ -153,6 +171,16 @@ mod tests {
             );
             assert_eq!(out, screen, "{pieces:?}");
         }
+    }
+
+    #[test]
+    fn an_interim_reply_is_a_paragraph_and_another_result_is_none() {
+        let told =
+            |kind: &str, fields: serde_json::Value| interim_reply(&entry(kind, &fields, "On it.")).unwrap();
+        let sent = serde_json::json!({"call": "call_1_0", "status": "ok", "reply": true});
+        assert_eq!(told("tool_finished", sent.clone()).as_deref(), Some("On it.\n"));
+        assert_eq!(told("tool_finished", serde_json::json!({"call": "call_1_0", "status": "ok"})), None);
+        assert_eq!(told("model_replied", sent), None);
     }
 
     #[test]

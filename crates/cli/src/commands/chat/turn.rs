@@ -11,7 +11,7 @@ use dromia_api::run::StreamEnd;
 use dromia_api::{RunId, RunStatus, SessionId};
 use tokio::time::Instant;
 
-use super::answer_printer::PrintedAnswer;
+use super::answer_printer::{PrintedAnswer, interim_reply};
 use super::state::{AHEAD_MAX, ChatState};
 use crate::commands::activity::RunActivity;
 use crate::commands::answer_text::AnswerText;
@@ -88,6 +88,9 @@ pub(super) async fn show_turn(
                 failure = answer::failure_from_entry(&entry, failure)?;
                 let piece = screen.printed.text_before_entry(&entry)?;
                 screen.text.print_last_piece(&piece, output)?;
+                if let Some(reply) = interim_reply(&entry)? {
+                    screen.text.print_last_piece(&reply, output)?;
+                }
                 if screen.text.is_rendered() {
                     screen.tail.clear();
                     screen.show_aside(output);

@@ -37,6 +37,7 @@ struct CallEntryFields {
     tool: String,
     status: String,
     rule: Option<String>,
+    reply: bool,
 }
 
 /// What is read of a run's first entry.
@@ -126,11 +127,12 @@ fn model_words(kind: &str, facts: &ModelEntryFields) -> Option<String> {
 }
 
 fn call_words(kind: &str, facts: &CallEntryFields) -> Option<String> {
-    let CallEntryFields { call, tool, status, rule } = facts;
+    let CallEntryFields { call, tool, status, rule, reply } = facts;
     let rule = rule.as_ref().map(|rule| format!(", by {rule}")).unwrap_or_default();
     Some(match kind {
         "call_asked" | "tool_handed" => format!("{tool} {call}"),
         "tool_started" => format!("{tool} {call}{rule}"),
+        "tool_finished" if *reply => format!("{call}: interim reply"),
         "tool_finished" => format!("{call}: {status}"),
         "tool_refused" => format!("{tool} {call}: {status}{rule}"),
         _ => return None,
@@ -200,6 +202,7 @@ mod tests {
                 "exec call_1_0, by grant exec",
             ),
             ("tool_finished", r#"{"call":"call_1_0","status":"ok"}"#, "call_1_0: ok"),
+            ("tool_finished", r#"{"call":"call_1_0","status":"ok","reply":true}"#, "call_1_0: interim reply"),
             (
                 "tool_refused",
                 r#"{"call":"call_1_0","tool":"exec","status":"denied","rule":null}"#,

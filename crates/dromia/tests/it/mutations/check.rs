@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use dromia_contracts::content::{CallStatus, parts_text};
+use dromia_contracts::delivery::ReplyEvent;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, SessionRecord};
-use dromia_contracts::store::{PageRequest, RunFilter, Store as _, StoredEntry};
+use dromia_contracts::store::{DeliveryFilter, PageRequest, RunFilter, Store as _, StoredEntry};
 use dromia_contracts::{CallId, ItemId, RunId, Scope};
 use dromia_engine::RunState;
 
-use super::client::{Client, LINE, MESSAGE, STATE, Stop};
+use super::client::{ANSWER, Client, INTERIM, LINE, MESSAGE, REPLYING, STATE, Stop};
 use super::process::{TestProcess, words};
 
 type Finding<T = ()> = Result<T, String>;
@@ -44,6 +45,7 @@ pub(crate) async fn check(process: &TestProcess, client: &Client) -> Finding<Str
         inbox(process, &scope, client, session, &runs).await?;
     }
     appended(process, client, &runs)?;
+    delivered(process, &scope, client).await?;
     erased(process, &scope, client).await?;
     let session = client.acked_of("plain").map_err(said)?.session;
     let state = process.store.state_entry(&scope, session, STATE.0).await.map_err(words)?;
@@ -172,6 +174,28 @@ fn appended(process: &TestProcess, client: &Client, runs: &BTreeMap<RunId, Told>
         return Ok(());
     }
     Err(format!("{lines} lines of the call and {other} others; {ok} calls are ok and {unknown} unknown"))
+}
+
+/// The channel gets what the turn said before its answer, and then the answer, each once.
+async fn delivered(process: &TestProcess, scope: &Scope, client: &Client) -> Finding {
+    let session = client.acked_of(REPLYING).map_err(said)?.session;
+    let page = PageRequest::first_page(256);
+    let mut found = process.store.deliveries(scope, DeliveryFilter::default(), page).await.map_err(words)?;
+    found.retain(|delivery| delivery.source.session == session);
+    found.sort_by_key(|delivery| delivery.position);
+    let mut told = Vec::new();
+    for delivery in found {
+        let record = process.store.delivery_record(scope, delivery.id).await.map_err(words)?;
+        let record = record.ok_or_else(|| format!("{} is listed and not there", delivery.id))?;
+        let event: ReplyEvent = serde_json::from_slice(&record.body).map_err(words)?;
+        told.push((event.kind, event.data.text));
+    }
+    let expected = [(ReplyEvent::INTERIM, INTERIM), (ReplyEvent::REPLIED, ANSWER)];
+    same(
+        "the messages to the channel",
+        &told,
+        &expected.map(|(kind, text)| (kind.into(), text.into())).to_vec(),
+    )
 }
 
 /// Nothing is left of the agent that was deleted.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentState};
 use dromia_contracts::approval::{ApprovalRequest, ApprovalState};
+use dromia_contracts::channel::WEBHOOK;
 use dromia_contracts::client::ClientOptions;
 use dromia_contracts::content::ContentPart;
 use dromia_contracts::label::Label;
@@ -32,6 +33,10 @@ use crate::home::DEADLINE;
 
 /// The line that the unkeyed call appends.
 pub(crate) const LINE: &str = "a line of ada";
+/// What a turn of a channel says before its answer, its answer, and the key of its input.
+pub(crate) const INTERIM: &str = "looking";
+pub(crate) const ANSWER: &str = "found";
+pub(crate) const REPLYING: &str = "reply";
 /// The message that the transactional call sends.
 pub(crate) const MESSAGE: &str = "a message for bob";
 /// The custom state that is written once, in ada's session.
@@ -69,7 +74,7 @@ pub(crate) struct Client {
 
 type Done<T = ()> = Result<T, Stop>;
 
-const STEPS: usize = 19;
+const STEPS: usize = 20;
 
 impl Client {
     /// Goes through the scenario from where it stands.
@@ -100,8 +105,12 @@ impl Client {
                     format!("@tool file.append {{\"path\":\"log\",\"content\":\"{LINE}\\n\"}}\n@say kept");
                 self.turn(process, "append", "ada", &text).await
             }
-            8 => self.turn(process, "bob", "bob", "hello").await,
-            9 => {
+            8 => {
+                let text = format!("@tool reply {{\"text\":\"{INTERIM}\"}}\n@say {ANSWER}");
+                self.turn(process, REPLYING, "ada", &text).await
+            }
+            9 => self.turn(process, "bob", "bob", "hello").await,
+            10 => {
                 let bobs = self.acked_of("bob")?.session;
                 let text = format!(
                     "@tool message.send {{\"session\":\"{bobs}\",\"text\":\"{MESSAGE}\"}}\n@say sent"
@@ -109,17 +118,17 @@ impl Client {
                 self.turn(process, "send", "ada", &text).await?;
                 self.rest(process).await
             }
-            10 => {
+            11 => {
                 self.turn(process, "loop", "bob", "@loop time.now {}").await?;
                 self.resume(process).await
             }
-            11 => self.end(process, "slow", RunEndMode::Cancel).await,
-            12 => self.end(process, "slower", RunEndMode::Terminate).await,
-            13 => self.state(process).await,
-            14 => self.pause(process).await,
-            15 => self.asked(process).await,
-            16 => self.delayed(process).await,
-            17 => {
+            12 => self.end(process, "slow", RunEndMode::Cancel).await,
+            13 => self.end(process, "slower", RunEndMode::Terminate).await,
+            14 => self.state(process).await,
+            15 => self.pause(process).await,
+            16 => self.asked(process).await,
+            17 => self.delayed(process).await,
+            18 => {
                 let text = "@tool file.append {\"path\":\"log\",\"content\":\"a line of eve\\n\"}\n@say kept";
                 self.turn(process, "eve", "eve", text).await
             }
@@ -176,7 +185,9 @@ impl Client {
             config: AgentConfig {
                 model: "scripted".to_owned(),
                 instructions: String::new(),
-                grants: ["model", "reply", "file.*", "time.now", "message.send"].map(str::to_owned).to_vec(),
+                grants: ["model", "reply", "file.*", "time.now", "message.send", "tool:reply"]
+                    .map(str::to_owned)
+                    .to_vec(),
                 model_calls_max: calls,
                 description: String::new(),
                 workspace: None,
@@ -230,7 +241,8 @@ impl Client {
         }
         let (tenant, agent) = (self.tenant()?, self.agent(agent)?);
         let author = Actor::new("cli:person");
-        let session = SessionKey { platform: "cli".into(), channel: "main".into(), actor: author.clone() };
+        let platform = if key == REPLYING { WEBHOOK } else { "cli" };
+        let session = SessionKey { platform: platform.into(), channel: "main".into(), actor: author.clone() };
         let input = NewInput {
             target: InputTarget::Key { agent, key: session },
             author,

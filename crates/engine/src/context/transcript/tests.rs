@@ -211,6 +211,7 @@ fn a_call_by_hand_is_a_unit_and_replies_itself() {
         egress: vec![],
         result: None,
         withdrawn: None,
+        reply: false,
     });
     story.add_entry(&finished, Some(&body)).expect("it is readable");
     assert_eq!(parts_text(&story.reply), "two lines");
@@ -244,6 +245,7 @@ fn a_masked_call_is_not_judged_unlike_the_next() {
         egress: vec![],
         result: None,
         withdrawn: None,
+        reply: false,
     };
     story.add_entry(&Entry::ToolFinished(finished), Some(&refused)).expect("it is readable");
     let (entry, body) = answered(2, None, Vec::new());

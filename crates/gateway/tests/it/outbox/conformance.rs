@@ -183,7 +183,7 @@ const CLAIMS: [(&str, Claim, &str); 4] = [
     (
         "a_message_that_was_not_accepted_is_retried_after_the_whole_delay",
         waits_for_busy,
-        "a_refused_message_made_dead_is_caught",
+        "a_429_made_dead_is_caught",
     ),
     ("a_receipt_keeps_the_receivers_id", keeps_receiver_id, "a_receipt_without_the_receivers_id_is_caught"),
 ];
@@ -300,7 +300,7 @@ fn a_second_send_after_a_crash_is_caught() {
 
 /// Planted fault: an answer that names no acceptance is read as a refusal.
 #[test]
-fn a_refused_message_made_dead_is_caught() {
+fn a_429_made_dead_is_caught() {
     let found = waits_for_busy(Backend::PlainWebhook, Planted::UnsaidRefusal);
     assert!(found.as_ref().is_err_and(|problem| problem.contains("Dead")), "{found:?}");
 }

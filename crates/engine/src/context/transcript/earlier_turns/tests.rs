@@ -121,7 +121,8 @@ impl ConversationTranscript {
     /// A call that ends, whether or not it began.
     fn ends(&mut self, call: CallId, parts: Vec<ContentPart>) {
         let status = CallStatus::Ok;
-        let finished = ToolFinished { call, status, egress: vec![], result: None, withdrawn: None };
+        let finished =
+            ToolFinished { call, status, egress: vec![], result: None, withdrawn: None, reply: false };
         self.entry(&Entry::ToolFinished(finished), &ToolResult { call, status, parts });
     }
 

@@ -31,6 +31,9 @@ use crate::workspace::{RunWorkspace, WorkspaceReference};
 /// The built-in tool that sends a message to another session. It is offered where the context names one.
 pub const SEND: &str = "message.send";
 
+/// The built-in tool that begins a branch.
+pub const BRANCH: &str = "branch";
+
 /// The built-in tool that begins a worker.
 pub const SPAWN: &str = "worker.spawn";
 

@@ -181,6 +181,11 @@ impl Transcript {
         self.turns.push(TranscriptTurn::Unit(unit));
     }
 
+    /// Takes the last element away.
+    pub fn pop_turn(&mut self) {
+        self.turns.pop();
+    }
+
     /// Puts another unit in the place of one. Where none is, nothing changes.
     pub fn replace_unit(&mut self, at: usize, unit: AssistantUnit) {
         if let Some(TranscriptTurn::Unit(known)) = self.turns.get_mut(at) {

@@ -24,6 +24,7 @@ use crate::core::EngineCore;
 use crate::decide::NextAction;
 use crate::input_joining::{NextTurn, next_turn};
 use crate::journal_reads::read_run_start;
+use crate::mind_roles::MindRole;
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
 use crate::owner::identity::RunIdentity;
@@ -225,12 +226,18 @@ impl<'a> SessionClaimer<'a> {
                 }
             },
         };
+        let (mind, kind) = (
+            agent.config.mind.unwrap_or_default(),
+            RunPurpose::kind_of(approved.as_ref(), origin.as_deref(), after),
+        );
+        let role = MindRole::find_role(mind, kind, origin.as_deref());
         let identity = RunIdentity {
             scope: scope.clone(),
             author: item.author,
             agent: Arc::clone(agent)
                 .within_workspace(workspace.as_ref())
-                .within_origin(&*self.core.ports.gate, origin.as_deref()),
+                .within_origin(&*self.core.ports.gate, origin.as_deref())
+                .within_role(role),
             session,
             platform,
             target,
@@ -241,7 +248,7 @@ impl<'a> SessionClaimer<'a> {
         let active = ActiveRun::new(agent.id);
         let mut owner = RunOwner::new(self.core, identity, (RunState::default(), story), active, slot);
         let started = RunStarted {
-            kind: RunPurpose::kind_of(approved.as_ref(), origin.as_deref(), after),
+            kind,
             agent: agent.id,
             session,
             items: owner.identity.items.clone(),
@@ -251,8 +258,12 @@ impl<'a> SessionClaimer<'a> {
             origin,
             workspace,
             config: agent.revision,
-            prompt: agent.prompt.digest,
-            model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
+            prompt: owner.identity.agent.prompt.digest,
+            mind,
+            model_calls_max: MindRole::model_calls_max(
+                role,
+                agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
+            ),
         };
         // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
         let next = Box::pin(owner.begin_run(started)).await;

@@ -61,6 +61,8 @@ pub(crate) struct ConversationTranscript {
     place: u64,
     /// Whether anything was done since the newest item.
     goes_on: bool,
+    /// Whether the newest run concluded at its limit of model calls.
+    pub(crate) concluded: bool,
 }
 
 /// Stored content that cannot become part of a transcript.
@@ -95,6 +97,7 @@ impl ConversationTranscript {
             repairs: Vec::new(),
             place: 0,
             goes_on: false,
+            concluded: false,
         }
     }
 
@@ -348,6 +351,7 @@ impl ConversationTranscript {
                 self.taint.origin.vouched.push(handed.call);
             }
             (Entry::RunCompleted(_), _) => self.client.completed = true,
+            (Entry::RunYielded(yielded), _) => self.concluded = yielded.concluded.is_some(),
             _ => {}
         }
         Ok(())

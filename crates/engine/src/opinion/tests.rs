@@ -232,6 +232,7 @@ fn prepared() -> PreparedAttempt {
         left_out: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
+        concludes: false,
     };
     let body = bytes::Bytes::new();
     PreparedAttempt {

@@ -49,14 +49,16 @@ impl RunOwner {
         if let Some(asked) = self.story.asked.clone() {
             return DecisionInput::Asked(asked);
         }
-        let request = self.build_request();
+        let concludes = self.state.concludes_next();
+        let request = self.build_request(concludes);
         let prepared = self.core.ports.model.prepare_attempt(&request);
-        self.story.restore_transcript(request);
+        self.story.restore_transcript(request, concludes);
         let prepared = match prepared {
             Ok(mut prepared) => {
                 if self.story.has_past() {
                     prepared.wording.tainted_past = TaintedPast::Handle;
                 }
+                prepared.wording.concludes = concludes;
                 prepared
             }
             Err(error) => {
@@ -80,7 +82,7 @@ impl RunOwner {
         DecisionInput::Planned(plan)
     }
 
-    fn build_request(&mut self) -> ModelRequest {
+    fn build_request(&mut self, concludes: bool) -> ModelRequest {
         let step = match self.state.phase {
             RunPhase::StepDue { step, .. } | RunPhase::ModelOpen { step, .. } => step,
             _ => 0,
@@ -92,6 +94,7 @@ impl RunOwner {
             output_tokens_max: self.core.config().output_tokens_max,
             run: self.identity.run,
             step,
+            concludes,
         })
     }
 
@@ -167,7 +170,8 @@ impl RunOwner {
         prepared: &PreparedAttempt,
         told: Option<Arc<dyn SecretScanner>>,
     ) -> Result<DecisionInput, OwnershipError> {
-        let request = self.build_request();
+        let concludes = prepared.wording.concludes;
+        let request = self.build_request(concludes);
         let (step, attempt) = match self.state.phase {
             RunPhase::ModelOpen { step, attempt, .. } => (step, attempt),
             _ => (0, 0),
@@ -213,7 +217,7 @@ impl RunOwner {
         }
         self.begin_step().await;
         deltas.flush_held();
-        self.story.restore_transcript(request);
+        self.story.restore_transcript(request, concludes);
         match ended {
             Ok(result) => {
                 if others {

@@ -5,6 +5,7 @@ use dromia_contracts::content::CallStatus;
 use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, OpinionGiven, RunStarted};
 use dromia_contracts::label::Label;
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::{
     FinishReason, ModelReply, PreparedAttempt, ProposedCall, TokenUsage, UsageDetail,
 };
@@ -35,6 +36,7 @@ fn sent() -> SentEncoding {
         left_out: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
+        concludes: false,
     };
     SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }
@@ -108,6 +110,7 @@ impl Live {
             workspace: None,
             config: Digest::default(),
             prompt: Digest::default(),
+            mind: AgentMind::Solo,
             model_calls_max: 50,
         }));
         live.feed(DecisionInput::Planned(PlannedRequest {

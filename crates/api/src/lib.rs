@@ -43,6 +43,7 @@ pub use dromia_contracts::cost::{CURRENCY, ChargeBasis, CostTotals};
 pub use dromia_contracts::delivery::{AttemptOutcome, DeadReason, DeliveryState};
 pub use dromia_contracts::entry::repeated_text;
 pub use dromia_contracts::id_fragment::{IdFragment, IdKind};
+pub use dromia_contracts::mind::{AgentMind, UnknownMind};
 pub use dromia_contracts::model::TokenUsage;
 pub use dromia_contracts::opinion::ModelOpinion;
 pub use dromia_contracts::quantity;

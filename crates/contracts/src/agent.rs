@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::busy_policy::BusyPolicy;
 use crate::digest::Digest;
 use crate::id::{AgentId, TenantId};
+use crate::mind::AgentMind;
 use crate::workspace::WorkspaceReference;
 
 /// A name that people type: 1 to 64 of `a-z`, `0-9`, `-` and `_`, beginning with a letter or digit.
@@ -172,6 +173,10 @@ pub struct AgentConfig {
     /// or `interrupt`. Without it, `follow_up`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_busy: Option<BusyPolicy>,
+    /// How it divides its work: `solo`, where a turn does everything itself, or `branching`, where a turn answers soon and leaves
+    /// the work to branches and workers. Without it, `solo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mind: Option<AgentMind>,
 }
 
 /// One immutable configuration.

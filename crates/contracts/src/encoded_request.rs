@@ -46,6 +46,9 @@ pub struct RequestEncoding {
     /// Whether the form of the answer is sent in a field of its own, in addition to the words in the system text.
     #[serde(default, skip_serializing_if = "is_false")]
     pub answer_field: bool,
+    /// Whether it is the last request of its run: without tools, and with words that ask for a conclusion.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub concludes: bool,
 }
 
 /// How a model sees the untrusted content of earlier turns of its conversation.
@@ -172,6 +175,7 @@ mod tests {
             shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
+            concludes: false,
         };
         assert!(!wording("scripted/1").leaves_process());
         assert!(wording("chat/1").leaves_process() && wording("").leaves_process());
@@ -189,6 +193,7 @@ mod tests {
             shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
+            concludes: false,
         };
         let digest: BodyDigest = "00010203040506ff".parse().expect("16 digits");
         let short = SentEncoding { wording: usual.clone(), digest };

@@ -20,6 +20,7 @@ pub mod digest;
 pub mod file;
 pub mod label;
 pub mod lease;
+pub mod mind;
 pub mod revision;
 pub mod session;
 pub mod token;
@@ -48,7 +49,7 @@ pub mod encoded_request;
 pub mod entry;
 mod executable_files;
 pub mod run;
-mod run_origin;
+pub mod run_origin;
 pub mod store;
 pub mod task;
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::agent::AgentConfig;
 use crate::busy_policy::BusyPolicy;
 use crate::digest::Digest;
+use crate::mind::AgentMind;
 use crate::scope::Actor;
 use crate::workspace::WorkspaceReference;
 
@@ -42,6 +43,8 @@ pub enum AgentField {
     Workspace,
     /// What a message does while a turn runs.
     WhenBusy,
+    /// How it divides its work.
+    Mind,
     /// The name that people see.
     DisplayName,
     /// Free labels.
@@ -50,7 +53,7 @@ pub enum AgentField {
 
 impl AgentField {
     /// Every field, in the order in which changes list them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Model,
         Self::Instructions,
         Self::Grants,
@@ -58,6 +61,7 @@ impl AgentField {
         Self::Description,
         Self::Workspace,
         Self::WhenBusy,
+        Self::Mind,
         Self::DisplayName,
         Self::Labels,
     ];
@@ -72,6 +76,7 @@ impl AgentField {
             Self::Description => "description",
             Self::Workspace => "workspace",
             Self::WhenBusy => "when_busy",
+            Self::Mind => "mind",
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
         }
@@ -87,6 +92,7 @@ impl AgentField {
             Self::Description => before.description != after.description,
             Self::Workspace => before.workspace != after.workspace,
             Self::WhenBusy => before.when_busy != after.when_busy,
+            Self::Mind => before.mind != after.mind,
             Self::DisplayName | Self::Labels => false,
         };
         Self::ALL.into_iter().filter(differs).collect()
@@ -182,6 +188,9 @@ pub struct ConfigPatch {
     /// What a message does while a turn of its session runs, where it does not say; null is `follow_up`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_nullable")]
     pub when_busy: Option<Option<BusyPolicy>>,
+    /// How it divides its work; null is `solo`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_nullable")]
+    pub mind: Option<Option<AgentMind>>,
 }
 
 impl ConfigPatch {
@@ -200,6 +209,7 @@ impl ConfigPatch {
                 .map_or_else(|| before.description.clone(), Option::unwrap_or_default),
             workspace: patch.workspace.unwrap_or_else(|| before.workspace.clone()),
             when_busy: patch.when_busy.unwrap_or(before.when_busy),
+            mind: patch.mind.unwrap_or(before.mind),
         }
     }
 }
@@ -245,6 +255,7 @@ mod tests {
             description: "helps".to_owned(),
             workspace: "/srv/work:ro".parse().ok(),
             when_busy: Some(BusyPolicy::Steer),
+            mind: Some(AgentMind::Branching),
         };
         let read = |text: &str| serde_json::from_str::<AgentPatch>(text).expect("a patch");
         assert_eq!(read("{}").config.apply_to(&before), before);
@@ -257,6 +268,8 @@ mod tests {
         assert_eq!(AgentField::list_changed(&before, &own), [AgentField::Workspace]);
         let plain = read(r#"{"config":{"when_busy":null}}"#).config.apply_to(&before);
         assert_eq!(AgentField::list_changed(&before, &plain), [AgentField::WhenBusy]);
+        let alone = read(r#"{"config":{"mind":"solo"}}"#).config.apply_to(&before);
+        assert_eq!(AgentField::list_changed(&before, &alone), [AgentField::Mind]);
         let changed = AgentField::list_changed(&before, &after);
         assert_eq!(changed, [AgentField::Model, AgentField::Instructions, AgentField::ModelCallsMax]);
         for bad in [r#"{"config":{"model":null}}"#, r#"{"model":"b"}"#, r#"{"config":{"grants":"exec"}}"#] {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, CallId, RunId, SessionId};
+use crate::run::RunKind;
 
 /// Which call of which run a child is for, and what bounds the child by that.
 ///
@@ -13,6 +14,8 @@ pub struct RunOrigin {
     pub run: RunId,
     /// The parent's call.
     pub call: CallId,
+    /// What the child is.
+    pub kind: RunKind,
     /// The parent's session, which gets a message about the child's end.
     pub session: SessionId,
     /// The parent's agent.

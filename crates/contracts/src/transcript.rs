@@ -189,6 +189,11 @@ impl Transcript {
         self.turns.push(TranscriptTurn::Summary(parts));
     }
 
+    /// Takes the last element away.
+    pub fn pop_turn(&mut self) {
+        self.turns.pop();
+    }
+
     /// Puts another unit in the place of one. Where none is, nothing changes.
     pub fn replace_unit(&mut self, at: usize, unit: AssistantUnit) {
         if let Some(TranscriptTurn::Unit(known)) = self.turns.get_mut(at) {

@@ -294,6 +294,7 @@ async fn register_defaults(
             description: String::new(),
             workspace: None,
             when_busy: None,
+            mind: None,
         },
     };
     match services.engine.agent_create(scope, agent).await {

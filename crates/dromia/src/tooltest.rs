@@ -178,6 +178,7 @@ impl ToolTestBench {
             description: String::new(),
             workspace: None,
             when_busy: None,
+            mind: None,
         };
         let agent = NewAgent {
             handle: static_handle("tool-test"),

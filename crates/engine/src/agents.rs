@@ -13,13 +13,14 @@ use dromia_contracts::capability;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal, RightsHold, rights_word};
 use dromia_contracts::label::Label;
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::plan::PlanContext;
 use dromia_contracts::redacted_history;
 use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::task::RunOrigin;
-use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
+use dromia_contracts::tool::{BRANCH, EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference};
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::compaction;
 use crate::config::SNAPSHOTS_MAX;
 use crate::context::transcript::ConversationTranscript;
+use crate::mind_roles::{MindRole, granted_by_mind};
 use crate::ports::EnginePorts;
 
 /// An agent as a run sees it.
@@ -57,6 +59,8 @@ pub(crate) struct AgentSnapshot {
     pub(crate) catalogue: ToolCatalogue,
     /// System text and tools as they are pinned.
     pub(crate) prompt: TextPin,
+    /// The tools of a branching agent's workers, and how they are pinned.
+    worker: Option<Arc<(AgentTools, TextPin)>>,
     /// Whether the workspace in its configuration is the one that the run's input named.
     has_run_workspace: bool,
 }
@@ -82,8 +86,17 @@ impl AgentSnapshot {
     /// tools.
     pub(crate) fn within_compaction(self: &Arc<Self>) -> Arc<Self> {
         let mut reader = Self::clone(self);
-        (reader.system, reader.tools, reader.prompt) = make_prompt(compaction::SYSTEM, Arc::default());
+        reader.system = Arc::from(compaction::SYSTEM);
+        (reader.tools, reader.prompt) = make_prompt(compaction::SYSTEM, Arc::default());
         Arc::new(reader)
+    }
+
+    /// The agent as a run of this role sees it.
+    pub(crate) fn within_role(self: Arc<Self>, role: Option<MindRole>) -> Arc<Self> {
+        let Some((MindRole::Worker, worker)) = role.zip(self.worker.clone()) else { return self };
+        let mut alone = Self::clone(&self);
+        (alone.tools, alone.prompt) = (worker.0.clone(), worker.1.clone());
+        Arc::new(alone)
     }
 
     /// The agent as a run sees it whose input named a directory: it works there and not in the agent's workspace.
@@ -121,7 +134,8 @@ pub(crate) struct PinnedPrompt {
 }
 
 /// The tools of an agent. The tool that reads redacted history is offered if there is such history, and the tool that
-/// sends to other sessions if the request names one.
+/// sends to other sessions if the request names one. An agent that branches is always offered the same ones: a branch repeats the
+/// requests of its parent.
 #[derive(Debug, Clone)]
 pub(crate) struct AgentTools {
     all: Arc<[ToolDescriptor]>,
@@ -131,9 +145,10 @@ pub(crate) struct AgentTools {
 
 impl AgentTools {
     fn new(all: Arc<[ToolDescriptor]>) -> Self {
+        let has_branches = all.iter().any(|tool| tool.name == BRANCH);
         let without = |names: &[&str]| -> Arc<[ToolDescriptor]> {
             let is_left_out = |tool: &ToolDescriptor| names.contains(&tool.name.as_str());
-            if all.iter().any(is_left_out) {
+            if !has_branches && all.iter().any(is_left_out) {
                 all.iter().filter(|tool| !is_left_out(tool)).cloned().collect()
             } else {
                 Arc::clone(&all)
@@ -218,12 +233,21 @@ impl AgentDirectory {
         let is_suspended = tenant.is_some_and(|tenant| tenant.suspended_at.is_some());
         let rights = self.note_rights(scope.tenant(), &found, &revision.config);
         let operators = self.ports.terms.operator_grants(scope, agent).await.map_err(read_fault)?;
-        let added = [vec![rights_word(scope.tenant(), agent)], operators].concat();
+        let minds = granted_by_mind(&revision.config);
+        let added = [vec![rights_word(scope.tenant(), agent)], minds, operators].concat();
         let grants = [&revision.config.grants[..], &added[..]].concat();
         let catalogue = self.ports.tools.tool_catalogue(scope, Some(agent)).await.map_err(read_fault)?;
         let networks = self.tool_networks(scope, agent, &catalogue, &grants).await.map_err(read_fault)?;
         let visible = visible_tools(&*self.ports.gate, &catalogue, scope, &grants, &networks).await;
-        let (system, tools, prompt) = make_prompt(&revision.config.instructions, visible);
+        let mind = revision.config.mind.unwrap_or_default();
+        let system: Arc<str> = Arc::from(revision.config.instructions.as_str());
+        let (tools, prompt) = make_prompt(&system, tools_of_role(&visible, mind, MindRole::Turn));
+        let worker = match mind {
+            AgentMind::Solo => None,
+            AgentMind::Branching => {
+                Some(Arc::new(make_prompt(&system, tools_of_role(&visible, mind, MindRole::Worker))))
+            }
+        };
         let snapshot = AgentSnapshot {
             id: found.id,
             // Work of a suspended tenant rests as that of a paused agent does.
@@ -241,6 +265,7 @@ impl AgentDirectory {
             tools,
             catalogue,
             prompt,
+            worker,
             has_run_workspace: false,
         };
         let snapshot = Arc::new(snapshot);
@@ -275,6 +300,10 @@ impl AgentDirectory {
         if (now.revision, now.prompt.digest) == (started.config, started.prompt) {
             return Ok(now);
         }
+        let is_worker = now.worker.as_ref().is_some_and(|worker| worker.1.digest == started.prompt);
+        if is_worker && now.revision == started.config {
+            return Ok(now.within_role(Some(MindRole::Worker)));
+        }
         let store = &self.ports.store;
         let revision = store.agent_revision(scope, now.id, started.config).await?;
         let pin = store.pinned_text(scope, started.prompt).await?;
@@ -298,6 +327,7 @@ impl AgentDirectory {
             catalogue: now.catalogue.with_definitions(prompt.tools.all_descriptors()),
             tools: prompt.tools,
             prompt: TextPin { digest: started.prompt, bytes },
+            worker: None,
             has_run_workspace: false,
         }))
     }
@@ -349,14 +379,22 @@ impl AgentDirectory {
     }
 }
 
-/// Makes what a run is pinned to: the system text, the tools that the grants let it see, and both as they are pinned.
-fn make_prompt(system: &str, tools: Arc<[ToolDescriptor]>) -> (Arc<str>, AgentTools, TextPin) {
-    let system: Arc<str> = Arc::from(system);
-    let text = PromptText { version: PROMPT_VERSION, system: &system, tools: &tools };
+/// Returns those of the tools that requests of a role contain. Only a branching agent has branches.
+fn tools_of_role(visible: &Arc<[ToolDescriptor]>, mind: AgentMind, role: MindRole) -> Arc<[ToolDescriptor]> {
+    let is_sent = |tool: &&ToolDescriptor| match mind {
+        AgentMind::Solo => tool.name != BRANCH,
+        AgentMind::Branching => role.is_sent_tool(tool),
+    };
+    visible.iter().filter(is_sent).cloned().collect()
+}
+
+/// Makes what a run is pinned to: the tools that it has, and how they are pinned with the system text.
+fn make_prompt(system: &str, tools: Arc<[ToolDescriptor]>) -> (AgentTools, TextPin) {
+    let text = PromptText { version: PROMPT_VERSION, system, tools: &tools };
     // Strings and JSON values only: serialization has no failing case.
     let bytes = Bytes::from(serde_json::to_vec(&text).unwrap_or_default());
     let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
-    (system, AgentTools::new(tools), TextPin { digest, bytes })
+    (AgentTools::new(tools), TextPin { digest, bytes })
 }
 
 /// The network access of programs, by the tool that starts them.

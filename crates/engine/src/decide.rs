@@ -287,7 +287,14 @@ impl DecisionDraft {
             DecisionInput::JudgedAhead(call, asks) => self.judged_ahead(call, asks.map(|asks| *asks)),
             DecisionInput::OpinionResult(call, consulted) => self.record_opinion(call, consulted),
             DecisionInput::ReplyJudged(GateVerdict::Allow { rule, policy }) => {
-                self.push_entry(Entry::RunCompleted(RunCompleted { rule, policy }));
+                let allowed = RunCompleted { rule, policy };
+                let (model_calls, budget, repeated) = (self.state.model_calls, None, None);
+                self.push_entry(if self.state.has_concluded() {
+                    let concluded = Some(allowed);
+                    Entry::RunYielded(RunYielded { model_calls, budget, repeated, concluded })
+                } else {
+                    Entry::RunCompleted(allowed)
+                });
                 NextAction::Rest
             }
             DecisionInput::ReplyJudged(GateVerdict::Deny { rule, reason, .. })
@@ -335,6 +342,7 @@ impl DecisionDraft {
                         model_calls,
                         budget: None,
                         repeated: None,
+                        concluded: None,
                     }));
                     return NextAction::Rest;
                 }

@@ -71,6 +71,7 @@ impl<'a> SentRequestReader<'a> {
             output_tokens_max: called.output_tokens_max,
             run,
             step,
+            concludes: sent.wording.concludes,
         });
         let body = self.ports.model.encode_request(&sent.wording, &request);
         let body = body.map_err(|error| unavailable_fault(error.message))?;

@@ -14,6 +14,7 @@ pub(crate) mod gate_verdict;
 mod late_plan;
 pub(crate) mod leak_scan;
 mod masked_call;
+mod mind_role;
 mod network_access;
 mod provenance;
 mod quote_redaction;
@@ -141,7 +142,7 @@ impl CallJudge<'_> {
     }
 
     /// The checks of a call, in their order: leaks, what an erasure left, the client's tools, schema and canonical form,
-    /// whether the tool is still there, late plans, loops, then what the gate looks at, the gate, whether the run
+    /// whether the tool is still there and of the run's role, late plans, loops, then what the gate looks at, the gate, whether the run
     /// was offered the tool, what an answer passes where the call is an interim reply, a second opinion, and the person or
     /// the delay.
     async fn run_checks(&mut self, id: CallId) -> Result<JudgedCall, JudgementStop> {
@@ -150,6 +151,7 @@ impl CallJudge<'_> {
         self.check_client_tool(call)?;
         let call = self.check_arguments(call)?;
         self.check_right_to_tool(&call).await?;
+        self.check_role(&call)?;
         self.check_plan(&call)?;
         self.check_repetition(&call)?;
         let call = self.with_network(call).await?;

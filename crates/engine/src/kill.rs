@@ -217,6 +217,7 @@ impl<'a> RunTermination<'a> {
             summary: None,
             config: agent.revision,
             prompt: agent.prompt.digest,
+            mind: agent.config.mind.unwrap_or_default(),
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
         };
         let mut state = RunState::default();

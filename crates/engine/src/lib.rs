@@ -46,6 +46,7 @@ mod judge;
 mod kill;
 mod lease;
 mod live_redaction;
+mod mind_roles;
 mod model_request;
 mod notifications;
 mod opinion;

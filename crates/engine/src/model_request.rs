@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::content::ContentPart;
+use dromia_contracts::content::{ContentPart, InputMessage};
+use dromia_contracts::label::Label;
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::tool::ToolDescriptor;
 use dromia_contracts::transcript::TranscriptTurn;
-use dromia_contracts::{RunId, SessionId};
+use dromia_contracts::{Actor, RunId, SessionId};
 
 use crate::context::transcript::ConversationTranscript;
 
@@ -29,7 +30,13 @@ pub(crate) struct ModelRequestSpec<'a> {
     pub(crate) run: RunId,
     /// The model step.
     pub(crate) step: u32,
+    /// Whether it asks for a conclusion, without tools.
+    pub(crate) concludes: bool,
 }
+
+/// What asks for a conclusion at the last model call of a run.
+const CONCLUDE: &str = "[This is your last step: no tool can be called any more. Answer now with what you have, and say what is \
+                        still missing.]";
 
 impl ConversationTranscript {
     /// Returns whether the model can know a session to send to: the system text or the transcript contains the id of
@@ -50,21 +57,29 @@ impl ConversationTranscript {
 
     /// Lends the transcript to a request; [`ConversationTranscript::restore_transcript`] takes it back, so nothing is copied.
     pub(crate) fn build_model_request(&mut self, asking: ModelRequestSpec<'_>) -> ModelRequest {
-        let ModelRequestSpec { model, system, tools, output_tokens_max, run, step } = asking;
+        let ModelRequestSpec { model, system, tools, output_tokens_max, run, step, concludes } = asking;
+        if concludes {
+            let parts = vec![ContentPart::new_text(CONCLUDE, Label::PUBLIC_FACT)];
+            self.transcript.push_input(InputMessage { author: Actor::new("engine"), parts, hops: self.hops });
+        }
+        let tools = if concludes { Arc::default() } else { self.client.offered.join_agent_tools(tools) };
         ModelRequest {
             model: model.to_owned(),
             system: self.client.offered.extend_system(system),
             transcript: std::mem::take(&mut self.transcript),
-            tools: self.client.offered.join_agent_tools(tools),
+            tools,
             output_tokens_max: self.client.offered.output_tokens_max(output_tokens_max),
             wishes: self.client.offered.sampling_options(step),
             key: format!("{run}:{step}"),
         }
     }
 
-    /// Takes the transcript back.
-    pub(crate) fn restore_transcript(&mut self, request: ModelRequest) {
+    /// Takes the transcript back, without the words that only this request had.
+    pub(crate) fn restore_transcript(&mut self, request: ModelRequest, concludes: bool) {
         self.transcript = request.transcript;
+        if concludes {
+            self.transcript.pop_turn();
+        }
     }
 }
 

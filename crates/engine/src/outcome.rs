@@ -141,8 +141,13 @@ impl<'a> RunOutcomes<'a> {
     }
 }
 
-/// Returns the answer of a run for others: only a reply that the gate allowed. The last text of a run that ended in
-/// another way was refused or not judged; the journal keeps it.
+/// Returns the answer of a run for others: only a reply that the gate allowed, of a run that completed or concluded at its limit.
+/// The last text of a run that ended in another way was refused or not judged; the journal keeps it.
 pub(crate) fn answer_parts(status: RunStatus, story: &ConversationTranscript) -> Option<&[ContentPart]> {
-    (status == RunStatus::Completed).then_some(story.reply.as_slice())
+    let is_allowed = match status {
+        RunStatus::Completed => true,
+        RunStatus::Yielded => story.concluded,
+        _ => false,
+    };
+    is_allowed.then_some(story.reply.as_slice())
 }

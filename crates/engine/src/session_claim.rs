@@ -26,6 +26,7 @@ use crate::core::EngineCore;
 use crate::decide::NextAction;
 use crate::input_joining::{NextTurn, next_turn};
 use crate::journal_reads::read_run_start;
+use crate::mind_roles::MindRole;
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
 use crate::owner::identity::RunIdentity;
@@ -225,6 +226,11 @@ impl<'a> SessionClaimer<'a> {
                 }
             },
         };
+        let (mind, kind) = (
+            agent.config.mind.unwrap_or_default(),
+            RunPurpose::kind_of(&key.platform, approved.as_ref(), origin.as_deref(), after),
+        );
+        let role = MindRole::find_role(mind, kind, origin.as_deref());
         let identity = RunIdentity {
             scope: scope.clone(),
             author: item.author,
@@ -234,7 +240,8 @@ impl<'a> SessionClaimer<'a> {
                 Arc::clone(agent)
             }
             .within_workspace(workspace.as_ref())
-            .within_origin(&*self.core.ports.gate, origin.as_deref()),
+            .within_origin(&*self.core.ports.gate, origin.as_deref())
+            .within_role(role),
             session,
             target: target_of(&key),
             key,
@@ -242,7 +249,6 @@ impl<'a> SessionClaimer<'a> {
             epoch: 1,
             items: taken,
         };
-        let kind = RunPurpose::kind_of(&identity.key.platform, approved.as_ref(), origin.as_deref(), after);
         let agent = Arc::clone(&identity.agent);
         let summary = story.omitted.summary;
         let active = ActiveRun::new(agent.id);
@@ -259,8 +265,12 @@ impl<'a> SessionClaimer<'a> {
             workspace,
             summary,
             config: agent.revision,
-            prompt: agent.prompt.digest,
-            model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
+            prompt: owner.identity.agent.prompt.digest,
+            mind,
+            model_calls_max: MindRole::model_calls_max(
+                role,
+                agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
+            ),
         };
         // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
         let next = Box::pin(owner.begin_run(started)).await;

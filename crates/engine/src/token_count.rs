@@ -64,6 +64,7 @@ impl<'a> RequestTokenCount<'a> {
             output_tokens_max: self.config.output_tokens_max,
             run: runtime.run_id(),
             step: 1,
+            concludes: false,
         });
         let prepared = self.ports.model.prepare_attempt(&request);
         Ok(prepared.map_err(|error| Fault::new(error.code, error.message))?.input_tokens)

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
@@ -104,6 +105,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
             description: String::new(),
             workspace: None,
             when_busy: None,
+            mind: None,
         },
     };
     let batch = WriteBatch::new(TENANT)
@@ -177,6 +179,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         summary: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
+        mind: AgentMind::Solo,
         model_calls_max: 25,
     };
     let called = ModelCalled {
@@ -252,6 +255,7 @@ fn sent() -> SentEncoding {
         shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
+        concludes: false,
     };
     SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }

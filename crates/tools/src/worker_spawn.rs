@@ -12,6 +12,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::{ContentPart, InputMessage};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
+use dromia_contracts::run::RunKind;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::scope::Actor;
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
@@ -75,6 +76,7 @@ pub(crate) async fn prepare_worker(
     let origin = RunOrigin {
         run: context.run,
         call: call.id,
+        kind: RunKind::Worker,
         session: context.session,
         agent: context.agent,
         root: parent.map_or(context.run, |parent| parent.root),

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
-use dromia_api::{CapabilityId, HandleSlug, RunId, SessionId, TaskState, WorkspaceReference};
+use clap::{Args, Subcommand, ValueEnum};
+use dromia_api::{AgentMind, CapabilityId, HandleSlug, RunId, SessionId, TaskState, WorkspaceReference};
 
 use super::agent_change::{AgentHistory, ApplyAgents, DiffAgent, RenameAgent, RevertAgent, SetAgent};
 use super::ask::BusyPolicyChoice;
@@ -30,7 +30,7 @@ pub enum AgentCommand {
     Show(ShowAgent),
     /// Change an agent: its next revision counts for runs that begin afterwards
     #[command(
-        after_help = "Keys: model, instructions, grants, model_calls_max, description, workspace, when_busy, display_name, labels. A value that begins with @ names a file, whose content is read now; @@ is the sign itself. Grants that you take away count at once, also for runs that go on.\n\nExamples:\n  dromia agent set ops model=fast\n  dromia agent set ops instructions=@ops.md description=\"runs the servers\"\n  dromia agent set ops grants+=exec grants-=net:example.com\n  dromia agent set ops labels+=team=infra model_calls_max=\n  dromia agent set ops workspace=/srv/work/site:ro\n  dromia agent set ops workspace="
+        after_help = "Keys: model, instructions, grants, model_calls_max, description, workspace, when_busy, mind, display_name, labels. A value that begins with @ names a file, whose content is read now; @@ is the sign itself. Grants that you take away count at once, also for runs that go on.\n\nExamples:\n  dromia agent set ops model=fast\n  dromia agent set ops instructions=@ops.md description=\"runs the servers\"\n  dromia agent set ops grants+=exec grants-=net:example.com\n  dromia agent set ops labels+=team=infra model_calls_max=\n  dromia agent set ops workspace=/srv/work/site:ro\n  dromia agent set ops workspace="
     )]
     Set(SetAgent),
     /// Change an agent in your editor
@@ -132,6 +132,9 @@ pub struct CreateAgent {
     /// What a message does while a turn of its session runs, where the message does not say
     #[arg(long, value_name = "POLICY")]
     pub when_busy: Option<BusyPolicyChoice>,
+    /// How it divides its work between its runs
+    #[arg(long, value_name = "MIND")]
+    pub mind: Option<MindChoice>,
     /// Show people this name
     #[arg(long, value_name = "NAME")]
     pub display_name: Option<String>,
@@ -193,4 +196,22 @@ pub struct KillAgent {
 pub struct AgentName {
     /// Its handle or id
     pub name: String,
+}
+
+/// How an agent divides its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MindChoice {
+    /// A turn does everything itself
+    Solo,
+    /// A turn answers soon, and branches and workers do the rest
+    Branching,
+}
+
+impl From<MindChoice> for AgentMind {
+    fn from(choice: MindChoice) -> Self {
+        match choice {
+            MindChoice::Solo => Self::Solo,
+            MindChoice::Branching => Self::Branching,
+        }
+    }
 }

@@ -4,7 +4,7 @@ use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport};
 use dromia_api::list::LIMIT_MAX;
 use dromia_api::run::RunResource;
 use dromia_api::session::SessionResource;
-use dromia_api::{AgentConfig, AgentState, BusyPolicy, ErasureCounts, ListPage, RunStatus};
+use dromia_api::{AgentConfig, AgentMind, AgentState, BusyPolicy, ErasureCounts, ListPage, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -107,6 +107,7 @@ async fn create_agent(
         description: String::new(),
         workspace: new.workspace,
         when_busy: new.when_busy.map(BusyPolicy::from),
+        mind: new.mind.map(AgentMind::from),
     };
     let labels = new.labels.into_iter().collect();
     let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };
@@ -292,6 +293,7 @@ fn agent_text(agent: &AgentResource) -> String {
             "when busy",
             config.and_then(|config| config.when_busy).map(|policy| policy.to_string()).unwrap_or_default(),
         ),
+        ("mind", config.and_then(|config| config.mind).unwrap_or_default().to_string()),
         ("model calls", calls.unwrap_or_default()),
         ("instructions", config.map(|config| config.instructions.clone()).unwrap_or_default()),
     ])

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use dromia_api::agent::{AgentResource, ModelAlias, RenameAgent, RevertAgent, RevisionResource};
 use dromia_api::{
     AgentConfig, AgentField, AgentPatch, ErrorCode, ListPage, ParseWorkspaceError, UnknownBusyPolicy,
+    UnknownMind,
 };
 use hyper::Method;
 use schemars::JsonSchema;
@@ -71,6 +72,7 @@ fn changed_fields(before: &AgentResource, after: &AgentResource) -> Vec<AgentFie
         AgentField::Description => old.description != new.description,
         AgentField::Workspace => old.workspace != new.workspace,
         AgentField::WhenBusy => old.when_busy != new.when_busy,
+        AgentField::Mind => old.mind.unwrap_or_default() != new.mind.unwrap_or_default(),
         AgentField::DisplayName => before.display_name != after.display_name,
         AgentField::Labels => before.labels != after.labels,
     };
@@ -87,6 +89,7 @@ fn known_config(agent: &AgentResource) -> AgentConfig {
         description: String::new(),
         workspace: None,
         when_busy: None,
+        mind: None,
     })
 }
 
@@ -193,6 +196,11 @@ fn build_patch(before: &AgentResource, settings: &[AgentSetting]) -> Outcome<Age
                 patch.config.when_busy = Some(
                     policy.map_err(|error: UnknownBusyPolicy| Error::Usage(format!("when_busy: {error}")))?,
                 );
+            }
+            (AgentField::Mind, _) => {
+                let mind = (!value.is_empty()).then(|| value.parse()).transpose();
+                patch.config.mind =
+                    Some(mind.map_err(|error: UnknownMind| Error::Usage(format!("mind: {error}")))?);
             }
             (AgentField::DisplayName, _) => patch.display_name = Some(text),
             (AgentField::ModelCallsMax, _) => {

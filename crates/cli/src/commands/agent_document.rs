@@ -4,7 +4,7 @@
 //! Nothing is sent from here. What is written here is read here: a text that no plain form keeps is quoted.
 
 use dromia_api::agent::{AgentResource, CreateAgent};
-use dromia_api::{AgentConfig, AgentField, AgentPatch, BusyPolicy, ConfigPatch};
+use dromia_api::{AgentConfig, AgentField, AgentMind, AgentPatch, BusyPolicy, ConfigPatch};
 use serde_json::{Map, Value};
 
 use crate::args::agent_change::suggest_field;
@@ -53,6 +53,7 @@ impl AgentDocument {
                 .filter(Option::is_some),
             workspace: config.workspace.clone().map(Some),
             when_busy: config.when_busy.map(Some),
+            mind: config.mind.map(Some),
         };
         Self { name: None, patch: AgentPatch { config, ..AgentPatch::default() } }
     }
@@ -73,6 +74,7 @@ impl AgentDocument {
             description: patch.config.description.clone().flatten().unwrap_or_default(),
             workspace: patch.config.workspace.clone().flatten(),
             when_busy: patch.config.when_busy.flatten(),
+            mind: patch.config.mind.flatten(),
         };
         let labels = patch.labels.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         Ok(CreateAgent { handle, display_name: patch.display_name.clone(), labels: labels.collect(), config })
@@ -97,6 +99,7 @@ impl AgentDocument {
         config.description.get_or_insert(None);
         config.workspace.get_or_insert(None);
         config.when_busy.get_or_insert(None);
+        config.mind.get_or_insert(None);
         for name in before.labels.keys() {
             self.patch.labels.entry(name.clone()).or_insert(None);
         }
@@ -119,6 +122,7 @@ impl AgentDocument {
         let workspace = config.workspace.as_ref().and_then(Option::as_ref).map(ToString::to_string);
         line("workspace", workspace.as_deref());
         line("when_busy", config.when_busy.flatten().map(BusyPolicy::as_str));
+        line("mind", config.mind.flatten().map(AgentMind::as_str));
         if let Some(Some(most)) = config.model_calls_max {
             text.extend(["model_calls_max: ", &most.to_string(), "\n"]);
         }

@@ -89,7 +89,7 @@ pub(super) async fn follow_run(
         }
     };
     output.show_live(None)?;
-    if streams && end.status == RunStatus::Completed {
+    if streams && said.is_let_out(end.status) {
         let piece = printed.remaining_text();
         text.print_last_piece(&piece, output)?;
     }
@@ -102,7 +102,7 @@ pub(super) async fn follow_run(
         replayed: accepted.replayed,
         status: end.status,
         // The last words of any other run were refused, or never judged.
-        reply: (end.status == RunStatus::Completed).then_some(said.reply),
+        reply: said.is_let_out(end.status).then_some(said.reply),
         last_seq: end.last_seq,
         model_calls: end.model_calls,
         usage: end.usage,
@@ -117,6 +117,8 @@ pub(super) async fn follow_run(
 pub(super) struct AnswerCollector {
     reply: String,
     failure: Option<RunFailureDetails>,
+    /// Whether the run concluded at its limit of model calls.
+    concluded: bool,
 }
 
 /// What is read of the fields of a `run_yielded`.
@@ -128,13 +130,20 @@ struct RunYieldedFields {
     /// In how many steps the model was warned that it repeats calls, if that is why.
     #[serde(default)]
     repeated: Option<u32>,
+    /// How its conclusion was let out, if it gave one.
+    #[serde(default)]
+    concluded: Option<serde_json::Value>,
 }
 
 impl AnswerCollector {
     /// The answer of a run that ended so, if it gave one.
     pub(super) fn completed_answer(&self, status: RunStatus) -> Option<&str> {
-        let is_answer = status == RunStatus::Completed && !self.reply.is_empty();
-        is_answer.then_some(self.reply.as_str())
+        (self.is_let_out(status) && !self.reply.is_empty()).then_some(self.reply.as_str())
+    }
+
+    /// Returns whether the last words of a run that ended so are its answer.
+    fn is_let_out(&self, status: RunStatus) -> bool {
+        status == RunStatus::Completed || (status == RunStatus::Yielded && self.concluded)
     }
 
     /// Why the run failed, as far as its entries say so.
@@ -143,11 +152,11 @@ impl AnswerCollector {
     }
 
     pub(super) fn take_entry(&mut self, entry: &JournalEntryResource) -> Outcome {
-        match (entry.kind.as_str(), &entry.body) {
-            ("model_replied", Some(body)) => {
-                self.reply = parse_answer::<chat::AssistantReplyBody>(body.get().as_bytes())?.joined_text();
-            }
-            _ => self.failure = failure_from_entry(entry, self.failure.take())?,
+        if let ("model_replied", Some(body)) = (entry.kind.as_str(), &entry.body) {
+            self.reply = parse_answer::<chat::AssistantReplyBody>(body.get().as_bytes())?.joined_text();
+        } else {
+            self.concluded |= is_conclusion(entry)?;
+            self.failure = failure_from_entry(entry, self.failure.take())?;
         }
         Ok(())
     }
@@ -169,6 +178,15 @@ pub(super) fn failure_from_entry(
         }
         _ => before,
     })
+}
+
+/// Returns whether an entry ends a run that concluded at its limit of model calls: its last words are its answer.
+pub(super) fn is_conclusion(entry: &JournalEntryResource) -> Outcome<bool> {
+    if entry.kind != "run_yielded" {
+        return Ok(false);
+    }
+    let yielded: RunYieldedFields = parse_answer(entry.fields.get().as_bytes())?;
+    Ok(yielded.concluded.is_some())
 }
 
 /// Prints an entry as one line of JSON.

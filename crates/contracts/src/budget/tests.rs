@@ -131,6 +131,7 @@ fn opinion_called(seconds: i64) -> NewEntry {
         shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
+        concludes: false,
     };
     let entry = Entry::OpinionCalled(OpinionCalled {
         call: CallId { step: 1, index: 0 },

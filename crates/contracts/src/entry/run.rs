@@ -10,6 +10,7 @@ use crate::budget::BudgetExhaustion;
 use crate::digest::Digest;
 use crate::fault::ErrorCode;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId};
+use crate::mind::AgentMind;
 use crate::run::RunKind;
 use crate::run_origin::RunOrigin;
 use crate::scope::Actor;
@@ -49,6 +50,9 @@ pub struct RunStarted {
     pub config: Digest,
     /// The system text and the tools it is pinned to; a pin of the store.
     pub prompt: Digest,
+    /// How its agent divides its work. With `branching`, the last model call is asked to conclude.
+    #[serde(default, skip_serializing_if = "AgentMind::is_solo")]
+    pub mind: AgentMind,
     /// The most model calls it may begin.
     pub model_calls_max: u32,
 }
@@ -163,6 +167,9 @@ pub struct RunYielded {
     /// In how many steps the model was warned that it repeats a call, if it yielded because it went on with that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeated: Option<u32>,
+    /// How the gate let its conclusion out, if its last model call gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concluded: Option<RunCompleted>,
 }
 
 /// What people read of a run that yielded because its model went on to repeat calls after warnings in so many steps.

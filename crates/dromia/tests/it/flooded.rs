@@ -53,6 +53,7 @@ impl Party {
                 description: String::new(),
                 workspace: None,
                 when_busy: None,
+                mind: None,
             },
         };
         let agent = process.engine.agent_create(process.scope(tenant), new).await.expect("nothing fails").id;

@@ -60,6 +60,7 @@ mod large;
 mod live;
 mod live_keys;
 mod locks;
+mod minds;
 mod mistakes;
 mod model;
 mod mutations;

@@ -65,6 +65,7 @@ impl ErasureScene {
                 description: String::new(),
                 workspace: None,
                 when_busy: None,
+                mind: None,
             };
             let handle = name.parse().expect("a handle");
             let new = NewAgent { handle, display_name: name.to_owned(), labels: BTreeMap::new(), config };

@@ -55,6 +55,7 @@ impl SessionContext {
             output_tokens_max: core.config().output_tokens_max,
             run: core.ports.runtime.run_id(),
             step: 1,
+            concludes: false,
         });
         let prepared = prepare(core, &request)?;
         let used = WindowUse {

@@ -70,6 +70,8 @@ pub(crate) struct ConversationTranscript {
     pub(crate) omitted: OmittedPast,
     /// The session of which the newest input has a part summarized.
     pub(crate) compacted: Option<SessionId>,
+    /// Whether the newest run concluded at its limit of model calls.
+    pub(crate) concluded: bool,
 }
 
 /// What of a session's past is in no request of a run.
@@ -123,6 +125,7 @@ impl ConversationTranscript {
             item_places: Vec::new(),
             omitted: OmittedPast::default(),
             compacted: None,
+            concluded: false,
         }
     }
 
@@ -422,6 +425,7 @@ impl ConversationTranscript {
                 self.taint.origin.vouched.push(handed.call);
             }
             (Entry::RunCompleted(_), _) => self.client.completed = true,
+            (Entry::RunYielded(yielded), _) => self.concluded = yielded.concluded.is_some(),
             _ => {}
         }
         Ok(())

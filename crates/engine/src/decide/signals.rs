@@ -98,6 +98,7 @@ impl DecisionDraft {
             model_calls,
             budget: Some(exhausted),
             repeated: None,
+            concluded: None,
         }));
         NextAction::Rest
     }
@@ -107,7 +108,12 @@ impl DecisionDraft {
     pub(super) fn yield_at_repetition(&mut self, told: u32) -> NextAction {
         let RunPhase::StepDue { .. } = self.state.phase else { return self.go_on() };
         let model_calls = self.state.model_calls;
-        self.push_entry(Entry::RunYielded(RunYielded { model_calls, budget: None, repeated: Some(told) }));
+        self.push_entry(Entry::RunYielded(RunYielded {
+            model_calls,
+            budget: None,
+            repeated: Some(told),
+            concluded: None,
+        }));
         NextAction::Rest
     }
 

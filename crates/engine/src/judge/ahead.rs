@@ -26,7 +26,7 @@ impl CallJudge<'_> {
         }
         let Ok(call) = self.run_tools().prepare_call(call) else { return Ok(None) };
         // Such a call is refused in its turn.
-        if !self.has_tool(&call).await? || !self.is_offered(&call) {
+        if !self.has_tool(&call).await? || !self.is_offered(&call) || self.role_problem(&call).is_some() {
             return Ok(None);
         }
         let shown: usize = self.asks.iter().map(|ask| ask.judged.arguments.len()).sum();

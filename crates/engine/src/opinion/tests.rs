@@ -233,6 +233,7 @@ fn prepared() -> PreparedAttempt {
         shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
+        concludes: false,
     };
     let body = bytes::Bytes::new();
     PreparedAttempt {

@@ -50,19 +50,21 @@ impl RunOwner {
         if let Some(asked) = self.story.asked.clone() {
             return DecisionInput::Asked(asked);
         }
-        let mut prepared = self.prepare_request();
+        let concludes = self.state.concludes_next();
+        let mut prepared = self.prepare_request(concludes);
         if prepared.as_ref().is_ok_and(|prepared| prepared.wording.leaves_words_out())
             && !self.story.omitted.is_cut
         {
             // The model gets the tool that reads what is left out, so the request is another one.
             self.story.omitted.is_cut = true;
-            prepared = self.prepare_request();
+            prepared = self.prepare_request(concludes);
         }
         let prepared = match prepared {
             Ok(mut prepared) => {
                 if self.story.has_past() {
                     prepared.wording.tainted_past = TaintedPast::Handle;
                 }
+                prepared.wording.concludes = concludes;
                 prepared
             }
             Err(error) => {
@@ -91,14 +93,14 @@ impl RunOwner {
         DecisionInput::Planned(plan)
     }
 
-    fn prepare_request(&mut self) -> Result<PreparedAttempt, ModelError> {
-        let request = self.build_request();
+    fn prepare_request(&mut self, concludes: bool) -> Result<PreparedAttempt, ModelError> {
+        let request = self.build_request(concludes);
         let prepared = self.core.ports.model.prepare_attempt(&request);
-        self.story.restore_transcript(request);
+        self.story.restore_transcript(request, concludes);
         prepared
     }
 
-    fn build_request(&mut self) -> ModelRequest {
+    fn build_request(&mut self, concludes: bool) -> ModelRequest {
         let step = match self.state.phase {
             RunPhase::StepDue { step, .. } | RunPhase::ModelOpen { step, .. } => step,
             _ => 0,
@@ -110,6 +112,7 @@ impl RunOwner {
             output_tokens_max: self.core.config().output_tokens_max,
             run: self.identity.run,
             step,
+            concludes,
         })
     }
 
@@ -187,7 +190,8 @@ impl RunOwner {
         prepared: &PreparedAttempt,
         told: Option<Arc<dyn SecretScanner>>,
     ) -> Result<DecisionInput, OwnershipError> {
-        let request = self.build_request();
+        let concludes = prepared.wording.concludes;
+        let request = self.build_request(concludes);
         let (step, attempt) = match self.state.phase {
             RunPhase::ModelOpen { step, attempt, .. } => (step, attempt),
             _ => (0, 0),
@@ -233,7 +237,7 @@ impl RunOwner {
         }
         self.begin_step().await;
         deltas.flush_held();
-        self.story.restore_transcript(request);
+        self.story.restore_transcript(request, concludes);
         match ended {
             Ok(result) => {
                 if others {

@@ -12,6 +12,7 @@ use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncodin
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::input::ManualCall;
 use dromia_contracts::label::Label;
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::{FinishReason, ModelReply, ProposedCall, TokenUsage, UsageDetail};
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::{RunKind, RunStatus};
@@ -43,6 +44,7 @@ fn started(approved: Option<ApprovedCall>) -> RunStarted {
         summary: None,
         config: Digest::default(),
         prompt: Digest::default(),
+        mind: AgentMind::Solo,
         model_calls_max: 20,
     }
 }
@@ -166,6 +168,7 @@ impl Live {
             shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
+            concludes: false,
         };
         let sent = SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) };
         let (input_tokens, output_tokens_max, reserved_micros) = (1, 1, 7);

@@ -14,6 +14,7 @@ use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncodin
 use dromia_contracts::entry::{Entry, RunStarted};
 use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::label::Label;
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::{
     FinishReason, ModelError, ModelReply, PreparedAttempt, ProposedCall, TokenUsage, UsageDetail,
 };
@@ -49,6 +50,7 @@ fn started(model_calls_max: u32) -> RunStarted {
         summary: None,
         config: Digest::default(),
         prompt: Digest::default(),
+        mind: AgentMind::Solo,
         model_calls_max,
     }
 }
@@ -91,6 +93,7 @@ fn sent() -> SentEncoding {
         shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
+        concludes: false,
     };
     SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }

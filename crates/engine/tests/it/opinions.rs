@@ -5,6 +5,7 @@ use dromia_contracts::content::CallStatus;
 use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncoding, TaintedPast};
 use dromia_contracts::entry::{Entry, OpinionGiven, RunStarted};
 use dromia_contracts::label::Label;
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::{
     FinishReason, ModelReply, PreparedAttempt, ProposedCall, TokenUsage, UsageDetail,
 };
@@ -36,6 +37,7 @@ fn sent() -> SentEncoding {
         shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
+        concludes: false,
     };
     SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }
@@ -111,6 +113,7 @@ impl Live {
             summary: None,
             config: Digest::default(),
             prompt: Digest::default(),
+            mind: AgentMind::Solo,
             model_calls_max: 50,
         }));
         live.feed(DecisionInput::Planned(PlannedRequest {

@@ -186,6 +186,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         description: String::new(),
         workspace: None,
         when_busy: None,
+        mind: None,
     };
     inner.agents.push((house.tenant, agent, config));
     let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Calls, BudgetPeriod::Day);

@@ -154,6 +154,7 @@ fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         description: String::new(),
         workspace: None,
         when_busy: None,
+        mind: None,
     };
     Mutation::AgentCreate(AgentCreate {
         agent,

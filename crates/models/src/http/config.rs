@@ -99,6 +99,7 @@ impl HttpConfig {
             tainted_past: TaintedPast::Whole,
             answer_field: self.answer_schemas
                 && answer.is_some_and(|answer| self.format.enforces_answer(answer)),
+            concludes: false,
         }
     }
 

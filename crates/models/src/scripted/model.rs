@@ -117,6 +117,7 @@ impl LanguageModel for ScriptedModel {
             shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
+            concludes: false,
         };
         Ok(PreparedAttempt {
             body: encoded_request::encode_request(&wording, request, request.output_tokens_max)?,

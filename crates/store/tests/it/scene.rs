@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
@@ -128,6 +129,7 @@ pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         description: String::new(),
         workspace: None,
         when_busy: None,
+        mind: None,
     };
     let json = serde_json::to_vec(&config).expect("a configuration is JSON");
     Mutation::AgentCreate(AgentCreate {
@@ -184,6 +186,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         summary: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
+        mind: AgentMind::Solo,
         model_calls_max: 25,
     };
     let called = ModelCalled {

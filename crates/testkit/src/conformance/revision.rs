@@ -23,6 +23,7 @@ pub(super) fn agent_revise(agent: AgentId, after: u64, ms: i64, grants: &[&str])
         description: String::new(),
         workspace: None,
         when_busy: None,
+        mind: None,
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentRevise(Box::new(AgentRevise {

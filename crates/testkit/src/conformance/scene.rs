@@ -10,6 +10,7 @@ use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncodin
 use dromia_contracts::entry::{
     Entry, InputsTaken, ModelCalled, ModelReplied, RunCompleted, RunFailed, RunStarted, SignalTaken,
 };
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::runtime::IdSource as _;
@@ -239,6 +240,7 @@ pub(super) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         description: String::new(),
         workspace: None,
         when_busy: None,
+        mind: None,
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentCreate(AgentCreate {
@@ -308,6 +310,7 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
             summary: None,
             config: Digest::default(),
             prompt: Digest::default(),
+            mind: AgentMind::Solo,
             model_calls_max: 8,
         }),
     )
@@ -325,6 +328,7 @@ pub(super) fn sent_encoding(by: Option<&str>) -> SentEncoding {
         shortened: 0,
         tainted_past: TaintedPast::Whole,
         answer_field: false,
+        concludes: false,
     };
     SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) }
 }

@@ -23,6 +23,7 @@ fn run_origin(scene: &StoreScene, run: RunId) -> RunOrigin {
     RunOrigin {
         run,
         call: CallId { step: 1, index: 0 },
+        kind: RunKind::Worker,
         session: scene.session,
         agent: scene.agent,
         root: run,

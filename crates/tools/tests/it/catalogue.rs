@@ -35,8 +35,8 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
             ("plan.declare", EffectClass::Pure),
             ("reply", EffectClass::Transactional),
             ("shell.execute", EffectClass::Unkeyed),
-            ("worker.spawn", EffectClass::Transactional),
             ("time.now", EffectClass::Pure),
+            ("worker.spawn", EffectClass::Transactional),
         ]
     );
     assert_eq!(Toolbox::builtin_names().to_vec(), listed.iter().map(|(name, _)| *name).collect::<Vec<_>>());

@@ -149,6 +149,7 @@ fn agent_mutation(agent: AgentId, handle: &str) -> Mutation {
         description: String::new(),
         workspace: None,
         when_busy: None,
+        mind: None,
     };
     Mutation::AgentCreate(AgentCreate {
         agent,

@@ -82,6 +82,7 @@ fn agent_with(instructions: &str, grants: &[&str], label: &str) -> AgentResource
             description: instructions.to_owned(),
             workspace: None,
             when_busy: None,
+            mind: None,
         }),
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::client::parse_answer;
+use crate::commands::answer::is_conclusion;
 use crate::error::Outcome;
 
 /// The part of the current step that is on the screen.
@@ -50,7 +51,7 @@ impl PrintedAnswer {
         let stands = std::mem::take(&mut self.stands);
         let out = match entry.kind.as_str() {
             // The answer was refused, or never judged.
-            "run_failed" | "run_cancelled" | "run_yielded" => {
+            "run_failed" | "run_cancelled" | "run_yielded" if !is_conclusion(entry)? => {
                 self.rest.clear();
                 if stands { "\n".to_owned() } else { String::new() }
             }

@@ -192,6 +192,7 @@ impl Client {
                 description: String::new(),
                 workspace: None,
                 when_busy: None,
+                mind: None,
             },
         };
         let made = tried(process, || process.engine.agent_create(scope.clone(), new.clone())).await;

@@ -70,6 +70,7 @@ pub(crate) fn config(model_calls_max: u32) -> AgentConfig {
         description: String::new(),
         workspace: None,
         when_busy: None,
+        mind: None,
     }
 }
 
@@ -199,6 +200,7 @@ impl LanguageModel for Outside {
             shortened: 0,
             tainted_past: TaintedPast::Whole,
             answer_field: false,
+            concludes: false,
         };
         let body = self.encode_request(&wording, request)?;
         let output_tokens_max = request.output_tokens_max;

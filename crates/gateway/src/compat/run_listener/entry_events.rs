@@ -22,7 +22,7 @@ impl RunListener {
             .decode()
             .map_err(|error| ApiError::new(ErrorCode::JournalUnreadable, error.to_string()))?;
         (self.held, self.waits_for) = (None, None);
-        if matches!(entry, Entry::RunFailed(_) | Entry::RunCancelled(_) | Entry::RunYielded(_)) {
+        if ends_without_answer(&entry) {
             // What the last step said was refused, or was not judged.
             self.rest = None;
         } else {
@@ -47,7 +47,7 @@ impl RunListener {
             }
             Entry::ToolHanded(handed) => self.note_client_call(handed.call),
             Entry::RunHeld(held) => self.held = Some(held.detail),
-            Entry::RunCompleted(_) => {
+            Entry::RunCompleted(_) | Entry::RunYielded(RunYielded { concluded: Some(_), .. }) => {
                 self.ready.push_back(ListenerEvent::RunAnswer(Box::new(self.answered.clone())));
             }
             Entry::RunFailed(failed) => {
@@ -197,5 +197,13 @@ impl RunListener {
             self.push_text(text);
         }
         Ok(())
+    }
+}
+
+/// Returns whether an entry ends a run whose last text was not let out.
+fn ends_without_answer(entry: &Entry) -> bool {
+    match entry {
+        Entry::RunYielded(yielded) => yielded.concluded.is_none(),
+        entry => matches!(entry, Entry::RunFailed(_) | Entry::RunCancelled(_)),
     }
 }

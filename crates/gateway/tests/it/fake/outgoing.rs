@@ -8,6 +8,7 @@ use bytes::Bytes;
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::delivery::DeadReason;
 use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::TokenUsage;
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
 use dromia_contracts::runtime::Runtime;
@@ -124,6 +125,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         description: String::new(),
         workspace: None,
         when_busy: None,
+        mind: None,
     };
     let key = SessionKey { platform: "webhook".into(), channel: "orders".into(), actor: Actor::new("a") };
     let world = WriteBatch::new(house.tenant)
@@ -165,6 +167,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         summary: None,
         config: Digest::default(),
         prompt: Digest::default(),
+        mind: AgentMind::Solo,
         model_calls_max: 1,
     });
     let mut turn = WriteBatch::new(house.tenant)

@@ -11,6 +11,7 @@ use dromia_contracts::encoded_request::{BodyDigest, RequestEncoding, SentEncodin
 use dromia_contracts::entry::{Entry, ModelCalled, ModelReplied, RunCompleted, RunStarted};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
+use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
 use dromia_contracts::revision::AgentChange;
 use dromia_contracts::run::{RunHead, RunKind, RunRecord, RunStatus};
@@ -107,6 +108,7 @@ impl Inner {
             summary: None,
             config: Digest::default(),
             prompt: Digest::default(),
+            mind: AgentMind::Solo,
             model_calls_max: 50,
         };
         let called = ModelCalled {
@@ -313,6 +315,7 @@ impl EnginePort for Rooms {
                 shortened: 0,
                 tainted_past: TaintedPast::Whole,
                 answer_field: false,
+                concludes: false,
             };
             let sent = SentEncoding { wording, digest: BodyDigest::truncate_digest(&[7; 32]) };
             let attempt = attempt.unwrap_or(2);

@@ -7,7 +7,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::ApprovalState;
 use dromia_contracts::content::CallStatus;
 use dromia_contracts::delivery::{DeadReason, DeliveryState};
-use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::run::{RunKind, RunRecord, RunStatus};
 use dromia_contracts::store::{
     AgentStateSet, ApprovalRuleRemove, CursorMove, DeliveryDrop, DeliveryRedrive, FeedNumber, ItemKey,
     KeyLifetime, Mutation, SessionOpen, StatePut, TextPin, TokenCreate, TurnClaim, WriteBatch,
@@ -31,6 +31,7 @@ fn with_task(open: Mutation, parent: &RunRecord, depth: u32) -> Mutation {
     let task = RunOrigin {
         run: parent.id,
         call: CallId { step: 1, index: 0 },
+        kind: RunKind::Worker,
         session: parent.session,
         agent: parent.agent,
         root: parent.id,

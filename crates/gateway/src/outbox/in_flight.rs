@@ -57,6 +57,21 @@ impl InFlightDeliveries {
         Ok(InFlightPermit { flights: Arc::clone(this), place })
     }
 
+    /// Tells whether there is a place for one more message beside these, which have none yet.
+    pub(super) fn check_room(
+        &self,
+        tenant: TenantId,
+        of_tenant: usize,
+        of_node: usize,
+    ) -> Result<(), NoFlight> {
+        let aloft = self.lock_targets();
+        if aloft.targets.len().saturating_add(of_node) >= NODE_MAX {
+            return Err(NoFlight::OfNode);
+        }
+        let known = aloft.tenants.get(&tenant).copied().unwrap_or(0);
+        if known.saturating_add(of_tenant) >= TENANT_MAX { Err(NoFlight::OfTenant) } else { Ok(()) }
+    }
+
     /// Tells whether a target has a message at work.
     pub(super) fn has_target(&self, place: &(TenantId, String)) -> bool {
         self.lock_targets().targets.contains(place)

@@ -83,8 +83,8 @@ struct PumpState {
     scan_at: Option<Timestamp>,
     /// The targets whose first message waits for a time.
     waiting: BTreeSet<(Timestamp, Place)>,
-    /// The targets whose first message was due and found no flight.
-    unserved: BTreeSet<Place>,
+    /// The targets whose first message was due and found no flight, by tenant.
+    unserved: BTreeMap<TenantId, BTreeSet<String>>,
 }
 
 /// A tenant and one of its targets.
@@ -107,6 +107,22 @@ pub(super) enum CommitRetryLimit {
     UntilStopped,
     /// As long as the process lives: a message has left, and its outcome must not be lost.
     Endless,
+}
+
+impl PumpState {
+    /// Puts tenants, which come sorted, into the order in which they are served: first those after the one that was served last.
+    fn tenants_in_turn(&self, tenants: impl Iterator<Item = TenantId>) -> VecDeque<TenantId> {
+        let mut order: VecDeque<_> = tenants.collect();
+        let begin = self.last.map_or(0, |last| order.partition_point(|tenant| *tenant <= last));
+        order.rotate_left(begin);
+        order
+    }
+
+    fn forget_unserved(&mut self, (tenant, target): &Place) {
+        if let Some(targets) = self.unserved.get_mut(tenant) {
+            targets.remove(target);
+        }
+    }
 }
 
 impl OutboxPump {
@@ -151,21 +167,13 @@ impl OutboxPump {
             self.scan_targets(memory, &mut look).await?;
             memory.scan_at = Some(saturating_later(self.now(), LOOK));
         } else {
-            places.append(&mut memory.unserved);
             let now = self.now();
             while memory.waiting.first().is_some_and(|(due, _)| *due <= now) {
                 places.extend(memory.waiting.pop_first().map(|(_, place)| place));
             }
-            for (tenant, target) in places {
-                let first = self.ports.store.first_open_delivery(&self.operator, tenant, &target).await;
-                // Whatever cannot be read now is met by the next scan.
-                let first = first.inspect_err(|_| memory.scan_at = None)?;
-                if let Some(first) = first {
-                    self.look_at_target(memory, &mut look, first)
-                        .await
-                        .inspect_err(|_| memory.scan_at = None)?;
-                }
-            }
+            // Whatever cannot be read now is met by the next scan.
+            let looked = self.look_at_targets(memory, &mut look, places).await;
+            looked.inspect_err(|_| memory.scan_at = None)?;
         }
         self.dispatch_ready(memory, look.ready);
         let outdated = std::mem::take(&mut memory.outdated);
@@ -179,6 +187,47 @@ impl OutboxPump {
         }
         let scan_at = memory.scan_at.unwrap_or_else(|| self.now());
         Ok(memory.waiting.first().map_or(scan_at, |(due, _)| scan_at.min(*due)))
+    }
+
+    /// Looks at these targets, and at as many of those that found no flight as have one now: one of each tenant in turn.
+    async fn look_at_targets(
+        &self,
+        memory: &mut PumpState,
+        look: &mut TargetLook,
+        places: BTreeSet<Place>,
+    ) -> Result<(), ReadError> {
+        for place in places {
+            memory.forget_unserved(&place);
+            self.look_at_place(memory, look, place).await?;
+        }
+        let mut tenants = memory.tenants_in_turn(memory.unserved.keys().copied());
+        while let Some(tenant) = tenants.pop_front() {
+            let of_tenant = look.ready.get(&tenant).map_or(0, VecDeque::len);
+            match self.flights.check_room(tenant, of_tenant, look.ready.values().map(VecDeque::len).sum()) {
+                Ok(()) => {}
+                Err(NoFlight::OfTenant) => continue,
+                Err(NoFlight::OfNode) => break,
+            }
+            let Some(target) = memory.unserved.get_mut(&tenant).and_then(BTreeSet::pop_first) else {
+                memory.unserved.remove(&tenant);
+                continue;
+            };
+            self.look_at_place(memory, look, (tenant, target)).await?;
+            tenants.push_back(tenant);
+        }
+        Ok(())
+    }
+
+    async fn look_at_place(
+        &self,
+        memory: &mut PumpState,
+        look: &mut TargetLook,
+        (tenant, target): Place,
+    ) -> Result<(), ReadError> {
+        match self.ports.store.first_open_delivery(&self.operator, tenant, &target).await? {
+            Some(first) => self.look_at_target(memory, look, first).await,
+            None => Ok(()),
+        }
     }
 
     /// Looks at the first open message of every target.
@@ -314,12 +363,11 @@ impl OutboxPump {
     /// Gives flights to what is ready: one message of each tenant in turn, beginning after the one that was served
     /// last. What finds no flight is looked at again when one lands, which wakes the pump.
     fn dispatch_ready(self: &Arc<Self>, memory: &mut PumpState, mut ready: Ready) {
-        memory.unserved.extend(ready.iter().flat_map(|(tenant, queue)| {
-            queue.iter().map(|(delivery, _)| (*tenant, delivery.target.clone()))
-        }));
-        let mut order: Vec<_> = ready.keys().copied().collect();
-        let begin = memory.last.map_or(0, |last| order.partition_point(|tenant| *tenant <= last));
-        order.rotate_left(begin);
+        for (tenant, queue) in &ready {
+            let targets = queue.iter().map(|(delivery, _)| delivery.target.clone());
+            memory.unserved.entry(*tenant).or_default().extend(targets);
+        }
+        let order = memory.tenants_in_turn(ready.keys().copied());
         loop {
             let mut served = false;
             for tenant in &order {
@@ -331,7 +379,7 @@ impl OutboxPump {
                     Err(NoFlight::OfNode) => return,
                 };
                 if let Some((delivery, channel)) = queue.pop_front() {
-                    memory.unserved.remove(&(*tenant, delivery.target.clone()));
+                    memory.forget_unserved(&(*tenant, delivery.target.clone()));
                     let pump = Arc::clone(self);
                     let bring = pump.deliver_message(flight, *tenant, delivery, channel);
                     self.ports.runtime.spawn.spawn(Box::pin(bring));

@@ -156,6 +156,14 @@ impl ReferenceState {
         page_rows(heads, wanted, false)
     }
 
+    /// Finds the first open delivery of a target, however many targets there are.
+    pub(super) fn first_open_delivery(&self, tenant: TenantId, target: &str) -> Option<OpenDelivery> {
+        let rows = self.tenants.get(&tenant)?.outbox.rows.values().map(|row| &row.delivery);
+        let open = rows.filter(|delivery| delivery.target == target && delivery.state.is_open());
+        let delivery = open.min_by_key(|delivery| delivery.position)?.clone();
+        Some(OpenDelivery { tenant, delivery })
+    }
+
     /// Counts the open deliveries of a target.
     pub(super) fn outbox_waiting(&self, tenant: TenantId, target: &str) -> u64 {
         let rows = self.tenants.get(&tenant).into_iter().flat_map(|rows| rows.outbox.rows.values());

@@ -428,9 +428,7 @@ impl Store for ReferenceStore {
         tenant: TenantId,
         target: &'a str,
     ) -> Read<'a, Option<OpenDelivery>> {
-        let heads = self.lock_state().outbox_heads(PageRequest::first_page(usize::MAX));
-        let is_of_target = |open: &OpenDelivery| open.tenant == tenant && open.delivery.target == target;
-        ready_read(heads.into_iter().find(is_of_target))
+        ready_read(self.lock_state().first_open_delivery(tenant, target))
     }
 
     fn outbox_waiting<'a>(

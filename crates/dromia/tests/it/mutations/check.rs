@@ -41,11 +41,11 @@ pub(crate) async fn check(process: &TestProcess, client: &Client) -> Finding<Str
     for run in &rows {
         runs.insert(run.id, journal(process, &scope, run).await?);
     }
+    delivered(process, &scope, client).await?;
     for session in &sessions {
         inbox(process, &scope, client, session, &runs).await?;
     }
     appended(process, client, &runs)?;
-    delivered(process, &scope, client).await?;
     erased(process, &scope, client).await?;
     let session = client.acked_of("plain").map_err(said)?.session;
     let state = process.store.state_entry(&scope, session, STATE.0).await.map_err(words)?;

@@ -1,4 +1,4 @@
-//! A wake-up of the pump costs what is due, not what is open: the test counts the messages that it reads.
+//! A wake-up of the pump costs what is due, not what is open or found no slot: the tests count the messages that it reads.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -96,4 +96,56 @@ fn a_wake_up_reads_what_is_due_and_not_what_is_open() {
 #[test]
 fn a_wake_up_that_reads_every_target_is_caught() {
     assert!(heads_read_for_one_message(true) > WAITING);
+}
+
+/// Targets that are due at once; many more than there are slots.
+const DUE: usize = 400;
+/// Targets whose first message waits for a time meanwhile.
+const OPEN: usize = 400;
+
+/// Counts what is read while many messages are due, of targets among which as many wait; tells also how many attempts ended.
+fn heads_read_for_many_messages() -> (usize, usize) {
+    let mut sim = SimExecutor::new(1);
+    let runtime = sim.runtime();
+    let receivers = Receivers::new(&runtime);
+    let heads = Arc::new(AtomicUsize::new(0));
+    let counting = CountingStore { store: ReferenceStore::new(), heads: Arc::clone(&heads) };
+    let store: Arc<dyn Store> = Arc::new(counting);
+    let names = |kind: &str, count: usize| (0..count).map(|n| format!("{kind}{n}")).collect::<Vec<_>>();
+    let (busy, due) = (names("busy", OPEN), names("due", DUE));
+    let played = async {
+        let scene = StoreScene::open_scene(Arc::clone(&store), 1).await;
+        for name in &busy {
+            receivers.set(&url(name), Mood::Busy(Duration::from_hours(1)));
+        }
+        let said = |names: &[String]| names.iter().map(|name| format!("webhook:{name}")).collect::<Vec<_>>();
+        let waiting = say_to(&scene, &said(&busy)).await;
+        let channels = busy.iter().chain(&due).map(|name| of("t1", name));
+        let outbox = started(store.clone(), &receivers, &runtime, channels);
+        until(&runtime, "the busy ones wait", || async {
+            outbox.in_flight() == 0 && record(&scene, waiting[OPEN - 1]).await.delivery.attempts == 1
+        })
+        .await;
+        // A scan reads every target; the messages come right behind one.
+        let before = heads.load(Ordering::SeqCst);
+        until(&runtime, "the next scan", || async { heads.load(Ordering::SeqCst) >= before + OPEN }).await;
+        say_to(&scene, &said(&due)).await;
+        let before = heads.load(Ordering::SeqCst);
+        outbox.notify_delivery();
+        until(&runtime, "all the others", || async {
+            outbox.in_flight() == 0 && outbox.delivery_counts().delivered == DUE as u64
+        })
+        .await;
+        let delivered = usize::try_from(outbox.delivery_counts().delivered).unwrap();
+        (heads.load(Ordering::SeqCst) - before, delivered)
+    };
+    sim.block_on(played).unwrap()
+}
+
+#[test]
+fn a_wake_up_reads_no_due_target_without_a_slot() {
+    let (read, delivered) = heads_read_for_many_messages();
+    assert_eq!(delivered, DUE);
+    // Each once when it became due, once when a slot was free, and once when its attempt had ended.
+    assert!(read <= 3 * DUE + OPEN + DUE, "{read} first messages were read for {delivered}");
 }

@@ -85,6 +85,8 @@ pub(crate) enum BenchPhase {
     Edits,
     /// P17: a large catalogue of tools, of which an agent may use few.
     Tools,
+    /// P18: parked runs and their wake-ups, and spawned tasks.
+    Wakes,
 }
 
 impl BenchPhase {
@@ -103,6 +105,7 @@ impl BenchPhase {
             Self::Goodput => "R13",
             Self::Edits => "P16",
             Self::Tools => "P17",
+            Self::Wakes => "P18",
         }
     }
 }
@@ -225,6 +228,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Goodput => Box::pin(figures::goodput::measure_goodput(scene)).await,
         BenchPhase::Edits => Box::pin(figures::edits::measure_edits(scene)).await,
         BenchPhase::Tools => Box::pin(figures::tools::measure_tools(scene)).await,
+        BenchPhase::Wakes => Box::pin(figures::wakes::measure_wakes(scene)).await,
     }
 }
 

@@ -101,7 +101,7 @@ impl Default for EngineConfig {
             loop_same: 12,
             loop_window: 24,
             hops_max: 16,
-            context: TailLimits { items: 64, bytes: 48 * 1024 },
+            context: TailLimits { items: 64, bytes: 48 * 1024, until: None },
             tainted_past: TaintedPast::Handle,
             approvals: ApprovalsConfig::default(),
             second_opinion: None,

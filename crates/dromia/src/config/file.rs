@@ -245,7 +245,7 @@ pub(crate) struct WrittenContext {
 
 impl Default for WrittenContext {
     fn default() -> Self {
-        let TailLimits { items, bytes } = EngineConfig::default().context;
+        let TailLimits { items, bytes, .. } = EngineConfig::default().context;
         Self { items_max: items, bytes_max: bytes, tainted_past: WrittenTaintedPast::Handle }
     }
 }

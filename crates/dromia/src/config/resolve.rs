@@ -198,7 +198,11 @@ pub(crate) fn resolve_config(
             loop_same: written.engine.loop_same,
             loop_window: window,
             hops_max: written.tools.message_hops_max,
-            context: TailLimits { items: written.context.items_max, bytes: written.context.bytes_max },
+            context: TailLimits {
+                items: written.context.items_max,
+                bytes: written.context.bytes_max,
+                until: None,
+            },
             tainted_past: written.context.tainted_past.into(),
             approvals: approvals::resolve_approvals(&written.approvals, cooling, &external, &mut check),
             second_opinion,

@@ -19,6 +19,7 @@ pub(super) fn keep_if_parked(owner: &mut RunOwner) {
         author: identity.author.clone(),
         key: identity.key.clone(),
         state: owner.state.clone(),
+        marks: std::mem::take(&mut owner.journal.marks),
         story: std::mem::replace(&mut owner.story, ConversationTranscript::new(0)),
     };
     owner.core.caches.parked.keep_run(identity.scope.tenant(), identity.run, parked);

@@ -26,7 +26,7 @@ use crate::question::{read_question, read_questions};
 use crate::{transcript, wire};
 
 /// How much of a session's past a transcript shows.
-const TAIL: TailLimits = TailLimits { items: PageRequest::<()>::LIMIT_MAX, bytes: 4 << 20 };
+const TAIL: TailLimits = TailLimits { items: PageRequest::<()>::LIMIT_MAX, bytes: 4 << 20, until: None };
 
 /// How many state entries are read at a time; a value may be long, so pages are short.
 const STATE_READ: usize = 16;

@@ -45,7 +45,7 @@ pub(crate) struct MeasureArguments {
     /// The registered agents.
     #[arg(long, default_value_t = 1_000_000)]
     agents: u64,
-    /// The runs in flight at the kill.
+    /// The runs in flight at the kill, and those that rest in P18.
     #[arg(long, default_value_t = 10_000)]
     runs: u64,
     /// The edits of the configuration, over all edited servers.

@@ -17,8 +17,6 @@ use crate::run::PhaseContext;
 
 use super::{CONNECTIONS, MEGABYTE};
 
-/// The parked runs whose memory is measured.
-const PARKED: u64 = 10_000;
 /// The wake-ups of each kind.
 const SAMPLES: usize = 100;
 const PARK_TIME_MAX: Duration = Duration::from_mins(1);
@@ -43,7 +41,8 @@ async fn measure_parked(scene: &PhaseContext) -> anyhow::Result<Vec<BenchGoal>> 
     park_runs(&server, 500).await?;
     let before = server.child.resident_bytes()?;
     let first = list_parked(&server, SAMPLES).await?;
-    park_runs(&server, PARKED).await?;
+    let parked = scene.scale.runs;
+    park_runs(&server, parked).await?;
     let resident = count_as_f64(server.child.resident_bytes()?.saturating_sub(before)) / MEGABYTE;
     let (active, ready) = server.read_load().await?;
     let (kept_ms, kept_commits) = wake_runs(&server, list_parked(&server, SAMPLES).await?).await?;
@@ -71,7 +70,7 @@ async fn measure_parked(scene: &PhaseContext) -> anyhow::Result<Vec<BenchGoal>> 
             resident,
             "MB",
             format!(
-                "more resident with {PARKED} parked runs: < 20 MB, no task ({active} active, {ready} ready)"
+                "more resident with {parked} parked runs: < 20 MB, no task ({active} active, {ready} ready)"
             ),
             resident < 20.0 && (active, ready) == (0, 0),
         ),

@@ -12,6 +12,7 @@ pub(super) fn keep_if_parked(owner: &mut RunOwner) {
     if owner.state.status() != RunStatus::Parked || !owner.journal.is_durable() {
         return;
     }
+    owner.story.client.offered.forget_agent_tools();
     let identity = &owner.identity;
     let parked = ParkedRun {
         agent: identity.agent.id,

@@ -6,7 +6,7 @@ use dromia_contracts::id::{RunId, TenantId};
 use dromia_contracts::store::{FoldedState, RunCheckpoint};
 
 use super::journal::chain_at;
-use super::run::find_stored_run;
+use super::run::{find_stored_run, read_run_row};
 use super::{Found, ScopeView};
 use crate::chain;
 use crate::column_codes;
@@ -22,11 +22,7 @@ pub(crate) fn of_run(db: &Connection, view: ScopeView, run: RunId) -> Found<Opti
 }
 
 /// Reads the checkpoint of a run, and says that it is damaged if its digest, or its place in the journal, is another.
-pub(crate) fn read_checkpoint(
-    db: &Connection,
-    tenant: TenantId,
-    row: &StoredRun,
-) -> Found<Option<RunCheckpoint>> {
+fn read_checkpoint(db: &Connection, tenant: TenantId, row: &StoredRun) -> Found<Option<RunCheckpoint>> {
     let run = row.run.id;
     let found = db
         .prepare_cached(
@@ -52,4 +48,14 @@ pub(crate) fn read_checkpoint(
         return damaged("it does not match its digest".to_owned());
     }
     Ok(Some(checkpoint))
+}
+
+/// Reads the checkpoint of a run whose owner may be at work, and says what is wrong with it.
+pub(crate) fn recheck_checkpoint(db: &Connection, tenant: TenantId, run: RunId) -> Found<()> {
+    let check = || match read_run_row(db, tenant, run)? {
+        Some(row) => read_checkpoint(db, tenant, &row).map(drop),
+        None => Ok(()),
+    };
+    // The run may go on between two reads: a second look finds them together.
+    check().or_else(|_| check())
 }

@@ -20,7 +20,7 @@ macro_rules! there {
 }
 
 /// Reads a run's row, for a caller that has already found its agent.
-pub(crate) fn read_run_row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option<StoredRun>> {
+pub(super) fn read_run_row(db: &Connection, tenant: TenantId, run: RunId) -> Found<Option<StoredRun>> {
     let mut select =
         db.prepare_cached(concat!("SELECT ", run_columns!(), " FROM runs WHERE tenant = ?1 AND run = ?2"))?;
     let found = select

@@ -13,9 +13,8 @@ use super::seals::{ChainWalk, FindingLocation, TakenItems};
 use super::{AuditProblem, JournalFold};
 use crate::column_codes::{self, stored_counter};
 use crate::open_error::OpenError;
-use crate::read::checkpoint::read_checkpoint;
+use crate::read::checkpoint::recheck_checkpoint;
 use crate::read::journal::{BodyReader, CheckedJournal};
-use crate::read::run::read_run_row;
 use crate::reader::ReadFailure;
 use crate::row::{StoredRun, run_columns};
 
@@ -117,7 +116,19 @@ impl ChainWalk<'_> {
             self.check_signals(&row.run, &begun, signals)?;
             self.in_session(&row.run, &begun)?;
         }
-        self.check_checkpoint(run)?;
+        let run_id = RunId::from_bytes(run);
+        if let Err(failure) = recheck_checkpoint(self.db, self.tenant, run_id) {
+            let detail = match failure {
+                ReadFailure::Damaged { problem, .. } => problem,
+                ReadFailure::Sql(error) => unreadable_row(error)?,
+            };
+            self.found_row(
+                AuditProblem::RowChanged,
+                format!("the checkpoint of {run_id}"),
+                None,
+                Some(detail),
+            );
+        }
         self.check_removed_bodies(place, run)?;
         self.is_covered(place, run, journal.last_seq())
     }
@@ -230,30 +241,6 @@ impl ChainWalk<'_> {
             .optional()?;
         if let Some(seq) = erased {
             self.report_problem(AuditProblem::BodyRemoved, FindingLocation { seq: Some(seq), ..place });
-        }
-        Ok(())
-    }
-
-    /// Compares the checkpoint of a run with its digest and its journal.
-    fn check_checkpoint(&mut self, run: [u8; 16]) -> Result<(), OpenError> {
-        let mut damage = None;
-        // Both may have moved since the journal was read, and between two reads: a second look tells.
-        for _ in 0..2 {
-            let found = match read_run_row(self.db, self.tenant, RunId::from_bytes(run)) {
-                Ok(Some(row)) => read_checkpoint(self.db, self.tenant, &row).map(drop),
-                other => other.map(drop),
-            };
-            match found {
-                Ok(()) => return Ok(()),
-                Err(ReadFailure::Sql(error)) => {
-                    let place = format!("the checkpoint of {}", RunId::from_bytes(run));
-                    damage = Some((place, unreadable_row(error)?));
-                }
-                Err(ReadFailure::Damaged { place, problem }) => damage = Some((place, problem)),
-            }
-        }
-        if let Some((row, problem)) = damage {
-            self.found_row(AuditProblem::RowChanged, row, None, Some(problem));
         }
         Ok(())
     }

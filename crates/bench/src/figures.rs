@@ -15,6 +15,7 @@ pub(crate) mod start;
 pub(crate) mod starvation;
 pub(crate) mod tools;
 pub(crate) mod turns;
+pub(crate) mod wakes;
 pub(crate) mod window;
 
 /// A million bytes, in which memory is stated.

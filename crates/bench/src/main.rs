@@ -43,6 +43,9 @@ enum BenchCommand {
         /// The wait before each answer, in milliseconds.
         #[arg(long, default_value_t = 0)]
         delay_ms: u64,
+        /// Refuses every call, and asks to be asked again after so many seconds.
+        #[arg(long)]
+        refuse_seconds: Option<u64>,
     },
     /// Serves the bare program: HTTP in, a commit, a model call, a commit, HTTP out.
     Probe {
@@ -65,8 +68,9 @@ fn main() -> anyhow::Result<ExitCode> {
     match BenchArguments::parse().command {
         BenchCommand::Run(arguments) => return client_runtime()?.block_on(run::run_phases(arguments)),
         BenchCommand::Echo => serve::server_runtime()?.block_on(serve::echo::serve_echo()),
-        BenchCommand::Model { delay_ms } => {
-            serve::server_runtime()?.block_on(serve::model::serve_model(Duration::from_millis(delay_ms)))
+        BenchCommand::Model { delay_ms, refuse_seconds } => {
+            let delay = Duration::from_millis(delay_ms);
+            serve::server_runtime()?.block_on(serve::model::serve_model(delay, refuse_seconds))
         }
         BenchCommand::Probe { model, database } => {
             serve::server_runtime()?.block_on(serve::probe::serve_probe(model, database))

@@ -45,7 +45,7 @@ pub(crate) struct MeasureArguments {
     /// The registered agents.
     #[arg(long, default_value_t = 1_000_000)]
     agents: u64,
-    /// The runs in flight at the kill.
+    /// The runs in flight at the kill, and those that rest in P18.
     #[arg(long, default_value_t = 10_000)]
     runs: u64,
     /// The edits of the configuration, over all edited servers.
@@ -87,6 +87,8 @@ pub(crate) enum BenchPhase {
     Edits,
     /// P17: a large catalogue of tools, of which an agent may use few.
     Tools,
+    /// P18: parked runs and their wake-ups, and spawned tasks.
+    Wakes,
 }
 
 impl BenchPhase {
@@ -106,6 +108,7 @@ impl BenchPhase {
             Self::Goodput => "R13",
             Self::Edits => "P16",
             Self::Tools => "P17",
+            Self::Wakes => "P18",
         }
     }
 }
@@ -229,6 +232,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Goodput => Box::pin(figures::goodput::measure_goodput(scene)).await,
         BenchPhase::Edits => Box::pin(figures::edits::measure_edits(scene)).await,
         BenchPhase::Tools => Box::pin(figures::tools::measure_tools(scene)).await,
+        BenchPhase::Wakes => Box::pin(figures::wakes::measure_wakes(scene)).await,
     }
 }
 

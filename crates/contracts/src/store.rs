@@ -33,8 +33,8 @@ pub use row::{
     StoredEntry, TailLimits, TokenOwner, WORKING_LOOKS_MAX,
 };
 pub use turn::{
-    InboxPut, ItemKey, KeyLifetime, NewEntry, RunAppend, RunTakeover, SessionOpen, StatePut, TextPin,
-    TurnClaim,
+    FoldedState, InboxPut, ItemKey, KeyLifetime, NewEntry, RunAppend, RunCheckpoint, RunTakeover,
+    SessionOpen, StatePut, TextPin, TurnClaim,
 };
 pub use wrapper::StoreWrapper;
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// Counts the bytes of a value as JSON.
-pub(crate) fn count_bytes(value: &(impl Serialize + ?Sized)) -> usize {
+pub(crate) fn count_bytes(value: &impl Serialize) -> usize {
     struct ByteCount(usize);
     impl std::io::Write for ByteCount {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -67,7 +67,7 @@ pub(crate) fn compaction_author() -> Actor {
 /// stored form of a message is longer than its text.
 pub(crate) fn past_limits(window_tokens: u32, after: u64) -> TailLimits {
     let bytes = (window_tokens as usize).saturating_mul(6).clamp(16 << 10, PAST_BYTES_MAX);
-    TailLimits { after, items: PAST_ITEMS_MAX, bytes }
+    TailLimits { after, items: PAST_ITEMS_MAX, bytes, until: None }
 }
 
 /// How full the window was at the last request of a run.
@@ -205,7 +205,7 @@ impl CompactedSession {
         }
         let after = earlier.as_ref().map_or(0, |summary| summary.upto());
         // The whole of what a request may hold, and not only what fits this model: a part that does not fit is summarized too.
-        let limits = TailLimits { after, items: PAST_ITEMS_MAX, bytes: PAST_BYTES_MAX };
+        let limits = TailLimits { after, items: PAST_ITEMS_MAX, bytes: PAST_BYTES_MAX, until: None };
         let tail = store.session_tail(scope, self.session, limits).await.map_err(read_fault)?;
         let Some(tail) = tail else { return Ok(Some(CompactionPlan { place, chosen: None })) };
         let share = if self.used.percent() >= HASTEN_PERCENT && !by_hand { (3, 4) } else { (1, 2) };

@@ -33,6 +33,24 @@ pub(crate) async fn read_journal(
     }
 }
 
+/// Reads the entries of a journal after one, up to the last one that is wanted, page by page.
+pub(crate) async fn read_entries(
+    store: &dyn Store,
+    scope: &Scope,
+    run: RunId,
+    (mut after, last): (u64, u64),
+) -> Result<Vec<StoredEntry>, ReadError> {
+    let mut all = Vec::new();
+    while after < last {
+        let limit = usize::try_from(last - after).unwrap_or(usize::MAX).min(PageRequest::<RunId>::LIMIT_MAX);
+        let page = store.journal_entries(scope, run, after, limit).await?;
+        let Some(end) = page.last() else { break };
+        after = end.seq;
+        all.extend(page);
+    }
+    Ok(all)
+}
+
 /// Reads how a run began; `None` where its journal cannot be read.
 pub(crate) async fn read_run_start(
     store: &dyn Store,

@@ -26,6 +26,7 @@ mod approvals;
 mod budgets;
 mod byte_count;
 mod call_metrics;
+mod checkpoint;
 mod client_tools;
 mod compaction;
 mod context;

@@ -283,6 +283,7 @@ impl RunOwner {
         note(&mut decision.entries);
         for new in &decision.entries {
             apply_entry(&mut self.state, &new.entry);
+            self.journal.marks.note_entry(self.state.seq, &new.entry);
             // The body was made by the decision itself, so it is readable.
             if let Err(error) = self.story.add_entry(&new.entry, new.body.as_deref()) {
                 tracing::error!(run = %self.identity.run, %error, "a body just written cannot be read");

@@ -15,6 +15,7 @@ use dromia_contracts::session::SessionKey;
 use dromia_contracts::{Actor, AgentId, RunId, TenantId};
 
 use crate::byte_count::count_bytes;
+use crate::checkpoint::CheckpointMarks;
 use crate::context::transcript::ConversationTranscript;
 use crate::state::RunState;
 
@@ -38,6 +39,7 @@ pub(crate) struct ParkedRun {
     /// The key of its session.
     pub(crate) key: SessionKey,
     pub(crate) state: RunState,
+    pub(crate) marks: CheckpointMarks,
     pub(crate) story: ConversationTranscript,
 }
 
@@ -51,8 +53,8 @@ impl ParkedRun {
 
     /// Returns about how many bytes it holds, as it would be written.
     fn held_bytes(&self) -> usize {
-        let written = count_bytes(&self.state) + count_bytes(&self.key) + self.story.held_bytes();
-        written + size_of::<Self>()
+        let written = count_bytes(&self.state) + count_bytes(&self.marks) + count_bytes(&self.key);
+        written + self.story.held_bytes() + size_of::<Self>()
     }
 }
 

@@ -140,7 +140,7 @@ async fn take_over(
         items: folded.state.taken_items(),
     };
     let mut owner = RunOwner::new(core, identity, (folded.state, folded.story), active, slot);
-    owner.journal.takeover = takeover;
+    (owner.journal.takeover, owner.journal.marks) = (takeover, folded.marks);
     let mut next = NextAction::Rest;
     for signal in signals {
         next = owner.decide_next(DecisionInput::Signal(signal));
@@ -223,9 +223,9 @@ async fn wake_kept_run(
     kept: ParkedRun,
     agent: Arc<AgentSnapshot>,
 ) -> Option<FoldedRun> {
-    let ParkedRun { agent: _, epoch: _, author, key, state, story } = kept;
+    let ParkedRun { agent: _, epoch: _, author, key, state, marks, story } = kept;
     let agent = find_run_agent(core, scope, agent, &state, &key).await.ok()?;
-    Some(FoldedRun { state, story, key, author: Some(author), agent })
+    Some(FoldedRun { state, marks, story, key, author: Some(author), agent })
 }
 
 /// Returns whether a run is parked by the pause of its agent and has no open signal. A takeover would count as a claim
@@ -254,6 +254,7 @@ async fn hold_run(
             body: None,
         }],
         head: dromia_contracts::run::RunHead { status: RunStatus::Held, wake_at: None, ..run.head },
+        checkpoint: None,
     };
     let answer = core
         .ports

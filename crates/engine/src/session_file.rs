@@ -335,7 +335,7 @@ impl<'a> SessionArchive<'a> {
                 });
                 batch
             } else {
-                let append = RunAppend { run, epoch: 1, after: from, entries: chunk, head };
+                let append = RunAppend { run, epoch: 1, after: from, entries: chunk, head, checkpoint: None };
                 bulk_batch(scope).with_mutation(Mutation::RunAppend(append))
             };
             self.import_commit(batch).await?;

@@ -16,14 +16,14 @@ use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::run::{RunHead, RunStatus};
 use dromia_contracts::{ApprovalId, CallId, Digest, ErrorCode, Fault, ItemId};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::call::{CallStage, CallState, OpinionState};
 pub use self::fold::apply_entry;
 pub use self::repetition::RepetitionNotices;
 
 /// Everything that deciding needs to know of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunState {
     /// The number of the last entry folded.
     pub seq: u64,
@@ -48,23 +48,23 @@ pub struct RunState {
     /// Why it failed, if it did.
     pub failure: Option<FailureReason>,
     /// Whether it is one manual call, without a model.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
     /// Actions that wait for an approval without this run, at most
     /// [`WAITING_MAX`](dromia_contracts::approval::WAITING_MAX).
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub awaiting: BTreeSet<Digest>,
     /// The signatures of the last calls, at most [`RECENT_MAX`].
-    #[serde(skip_serializing_if = "VecDeque::is_empty")]
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub recent: VecDeque<CallSignature>,
     /// The inputs that it took after it began, in order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<ItemId>,
     /// The notices to the model that it repeats a call.
-    #[serde(skip_serializing_if = "RepetitionNotices::is_none")]
+    #[serde(default, skip_serializing_if = "RepetitionNotices::is_none")]
     pub circle: RepetitionNotices,
     /// How often an answer was asked for again because it did not satisfy its schema.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub repairs: u32,
     /// The interim replies that it sent.
     #[serde(skip_serializing_if = "is_zero")]
@@ -80,7 +80,7 @@ fn is_zero(count: &u32) -> bool {
 pub const RECENT_MAX: usize = 64;
 
 /// The action and the result of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallSignature {
     /// The digest of its action.
     pub action: Digest,
@@ -89,7 +89,7 @@ pub struct CallSignature {
 }
 
 /// The phase of a run in its loop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RunPhase {
     /// It has no entry yet.
     New,
@@ -130,7 +130,7 @@ pub enum RunPhase {
 }
 
 /// Why a run rests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RestReason {
     /// It waits for a time or for its agent.
     Parked(ParkReason),
@@ -142,7 +142,7 @@ pub enum RestReason {
 }
 
 /// Why a run failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailureReason {
     /// The code.
     pub code: ErrorCode,

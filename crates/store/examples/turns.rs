@@ -143,7 +143,9 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
     let (session, run, item) = (session_id(session), RunId::from_bytes(mint()), ItemId::from_bytes(mint()));
     let scope = ScopeAuthority::claim().issue_scope(TENANT, Actor::new("api:load"));
     let begun = Instant::now();
-    let tail = store.session_tail(&scope, session, TailLimits { after: 0, items: 20, bytes: 64 << 10 }).await;
+    let tail = store
+        .session_tail(&scope, session, TailLimits { after: 0, items: 20, bytes: 64 << 10, until: None })
+        .await;
     reading.fetch_add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     assert_eq!(tail.expect("a read").expect("a session").session.head.taken, after);
 
@@ -233,6 +235,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
             entry(Entry::RunCompleted(completed), None),
         ],
         head: head(RunStatus::Completed),
+        checkpoint: None,
     };
     let ended = store.commit(WriteBatch::new(TENANT).with_mutation(Mutation::RunAppend(end))).await;
     assert!(matches!(ended, CommitOutcome::Done(_)), "the turn did not end: {ended:?}");

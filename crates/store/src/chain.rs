@@ -44,6 +44,14 @@ pub(crate) fn next(previous: &[u8; 32], link: &ChainLink<'_>) -> [u8; 32] {
     *blake3::hash(&bytes).as_bytes()
 }
 
+/// Returns the digest of a checkpoint behind the entry that ends with this chain: of the journal up to there, and of the state
+/// with the version of its fold.
+pub(crate) fn checkpoint_digest(chain: &[u8; 32], version: u32, state: &[u8]) -> [u8; 32] {
+    let mut digest = blake3::Hasher::new_derive_key("dromia run checkpoint 1");
+    digest.update(chain).update(&version.to_be_bytes()).update(state);
+    *digest.finalize().as_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

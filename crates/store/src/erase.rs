@@ -236,6 +236,11 @@ impl ErasurePage<'_> {
              (SELECT tenant, run, epoch FROM claims WHERE tenant = ?1 AND run = ?2 LIMIT ?3)",
             run,
         )?;
+        self.delete_rows(
+            "DELETE FROM run_checkpoints WHERE (tenant, run) IN \
+             (SELECT tenant, run FROM run_checkpoints WHERE tenant = ?1 AND run = ?2 LIMIT ?3)",
+            run,
+        )?;
         if self.left == 0 {
             return Ok(false);
         }

@@ -6,6 +6,7 @@ pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod budget;
 pub(crate) mod capability;
+pub(crate) mod checkpoint;
 pub(crate) mod cost;
 pub(crate) mod delivery;
 pub(crate) mod file;
@@ -44,6 +45,7 @@ pub(crate) mod answers {
     };
     pub(crate) use super::budget::list_budgets as budgets;
     pub(crate) use super::capability::list_capabilities as capabilities;
+    pub(crate) use super::checkpoint::of_run as run_checkpoint;
     pub(crate) use super::cost::{list_spending as run_spending, sum_since as spending_since};
     pub(crate) use super::delivery::{
         by_id as delivery_record, count_waiting as outbox_waiting, feed_state,

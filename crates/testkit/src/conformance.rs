@@ -14,6 +14,7 @@ pub mod tenants;
 mod approval;
 mod budget;
 mod capability;
+mod checkpoint;
 mod claim;
 mod commit;
 mod cost;
@@ -104,6 +105,10 @@ claims! {
     journal::an_ended_run_takes_no_signal,
     journal::a_run_that_has_not_ended_is_open,
     journal::runs_that_time_wakes_are_listed_by_their_time_in_pages_and_none_of_what_is_erased,
+    checkpoint::a_checkpoint_is_stored_with_its_entries,
+    checkpoint::a_checkpoint_is_bounded_and_erased_with_its_run,
+    checkpoint::a_takeover_and_its_first_entries_are_one_commit,
+    checkpoint::a_tail_ends_where_it_is_asked_to,
     lease::a_takeover_is_refused_while_another_holder_lives,
     lease::a_run_that_rests_has_no_holder,
     lease::a_settlement_is_refused_while_another_holder_lives,

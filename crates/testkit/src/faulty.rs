@@ -261,7 +261,10 @@ fn line_of(batch: &WriteBatch) -> String {
     let mutation = |mutation: &Mutation| match mutation {
         Mutation::AgentStateSet(set) => format!("agent_state_set {}", set.to.as_str()),
         Mutation::InboxPut(put) => format!("inbox_put {:?}", put.kind).to_lowercase(),
-        Mutation::RunAppend(append) => format!("run_append [{}]", entries(&append.entries)),
+        Mutation::RunAppend(append) => {
+            let with = if append.checkpoint.is_some() { " with checkpoint" } else { "" };
+            format!("run_append [{}]{with}", entries(&append.entries))
+        }
         Mutation::DeliveryStart(start) => format!("delivery_start {}", start.attempt),
         Mutation::DeliverySettle(settle) => format!("delivery_settle {}", settle.state.as_str()),
         Mutation::DeliveryDrop(drop) => format!("delivery_drop {}", drop.reason.as_str()),

@@ -32,10 +32,37 @@ struct CompletionMessage {
 }
 
 /// Serves for ever.
-pub(crate) async fn serve_model(delay: Duration) -> anyhow::Result<()> {
+pub(crate) async fn serve_model(delay: Duration, refuse_seconds: Option<u64>) -> anyhow::Result<()> {
     let listener = super::listen_on_loopback().await?;
     let counters = Arc::new(ModelCounters::default());
-    let answer: Arc<[u8]> = encode_response(
+    let answer: Arc<[u8]> = match refuse_seconds {
+        Some(seconds) => encode_refusal(seconds).into(),
+        None => scripted_answer().into(),
+    };
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let (counters, answer) = (Arc::clone(&counters), Arc::clone(&answer));
+        tokio::spawn(async move {
+            // A client that breaks the protocol ends its own connection only.
+            let _ended = serve_connection(HttpConnection::new(stream)?, &counters, &answer, delay).await;
+            std::io::Result::Ok(())
+        });
+    }
+}
+
+/// What a provider says that has too many requests.
+fn encode_refusal(seconds: u64) -> Vec<u8> {
+    let body = json!({"error": {"message": "too many requests", "type": "rate_limit_error"}}).to_string();
+    let length = body.len();
+    format!(
+        "HTTP/1.1 429 Too Many Requests\r\nretry-after: {seconds}\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+fn scripted_answer() -> Vec<u8> {
+    encode_response(
         json!({
             "id": "scripted",
             "object": "chat.completion",
@@ -51,16 +78,6 @@ pub(crate) async fn serve_model(delay: Duration) -> anyhow::Result<()> {
         .to_string()
         .as_bytes(),
     )
-    .into();
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let (counters, answer) = (Arc::clone(&counters), Arc::clone(&answer));
-        tokio::spawn(async move {
-            // A client that breaks the protocol ends its own connection only.
-            let _ended = serve_connection(HttpConnection::new(stream)?, &counters, &answer, delay).await;
-            std::io::Result::Ok(())
-        });
-    }
 }
 
 async fn serve_connection(

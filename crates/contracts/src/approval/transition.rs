@@ -203,7 +203,7 @@ mod tests {
             new(refused(CallStatus::Denied, Some(ID))),
             new(refused(CallStatus::Awaiting, Some(ApprovalId::from_bytes([5; 16])))),
         ];
-        let append = RunAppend { run, epoch: 1, after: 4, entries: entries.clone(), head };
+        let append = RunAppend { run, epoch: 1, after: 4, entries: entries.clone(), head, checkpoint: None };
         let mut batch =
             WriteBatch::new(TenantId::from_bytes([6; 16])).with_mutation(Mutation::RunAppend(append));
         let written = |batch: &WriteBatch, run| -> Vec<u64> {

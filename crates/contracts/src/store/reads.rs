@@ -228,6 +228,9 @@ macro_rules! replay_store_reads {
                 limit: usize
             ) -> Vec<$crate::store::StoredEntry>;
 
+            /// Finds the last checkpoint of a run.
+            fn run_checkpoint(scope: Scope, run: $crate::id::RunId) -> Option<$crate::store::RunCheckpoint>;
+
             /// Reads an inbox after a position.
             fn inbox_items(
                 scope: Scope,

@@ -75,6 +75,9 @@ pub struct TailLimits {
     pub items: usize,
     /// The most bytes of item and entry bodies; the newest whole items that fit.
     pub bytes: usize,
+    /// The position of the last item of the tail, where it does not end with the newest: what came later is left out, and so
+    /// is what waits.
+    pub until: Option<u64>,
 }
 
 /// A journal entry, as it is stored.

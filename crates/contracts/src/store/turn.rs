@@ -128,6 +128,34 @@ pub struct RunAppend {
     pub entries: Vec<NewEntry>,
     /// What the run's row says from now on.
     pub head: RunHead,
+    /// The state to which the journal folds with these entries, where it is stored as a checkpoint. It takes the place of the
+    /// run's older one. Refused with [`CommitRefusal::Malformed`](super::CommitRefusal::Malformed) beyond
+    /// [`FoldedState::BYTES_MAX`].
+    pub checkpoint: Option<FoldedState>,
+}
+
+/// The folded state of a run, as its engine writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoldedState {
+    /// The version of the fold. An engine with another one folds the journal anew.
+    pub version: u32,
+    /// The state.
+    pub bytes: Bytes,
+}
+
+impl FoldedState {
+    /// The most bytes of a state.
+    pub const BYTES_MAX: usize = 256 << 10;
+}
+
+/// The last checkpoint of a run. A store that keeps digests refuses to show one that does not match its own, which is that of
+/// the state and of the journal up to the entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunCheckpoint {
+    /// The number of the last entry that is folded into it.
+    pub seq: u64,
+    /// The state.
+    pub folded: FoldedState,
 }
 
 /// Takes over a run: raises its epoch by one. Refused unless `from_epoch` is the run's, or the run has ended; and with

@@ -44,9 +44,14 @@ impl ClientToolset {
         Self { offer: Arc::new(offer), joined: None }
     }
 
-    /// Returns about how many bytes it holds, with the agent's tools once they are joined.
+    /// Returns about how many bytes it holds, without the agent's tools.
     pub(crate) fn held_bytes(&self) -> usize {
-        count_bytes(&*self.offer) + self.joined.as_ref().map_or(0, |joined| count_bytes(&**joined))
+        count_bytes(&*self.offer)
+    }
+
+    /// Forgets the agent's tools, which the next owner of the run joins again.
+    pub(crate) fn forget_agent_tools(&mut self) {
+        self.joined = None;
     }
 
     /// Tells whether a name is that of a client's tool, and not of one of the agent's own.

@@ -15,6 +15,7 @@ use dromia_contracts::store::{
 
 use super::error::OwnershipError;
 use super::identity::RunIdentity;
+use crate::checkpoint::CheckpointMarks;
 use crate::core::EngineCore;
 use crate::decide::RunDecision;
 use crate::scheduler::ReadyWork;
@@ -41,6 +42,8 @@ pub(crate) struct JournalWriter {
     pub(crate) sends: Vec<InboxPut>,
     /// Sessions that are opened before these items are put.
     pub(crate) opens: Vec<SessionOpen>,
+    /// What a checkpoint needs beside the state.
+    pub(crate) marks: CheckpointMarks,
     /// What a person is asked with the pending entries.
     pub(crate) asks: Vec<ApprovalRequest>,
     /// How many bytes were scanned for secrets to quote them in the pending requests.
@@ -152,12 +155,21 @@ impl JournalWriter {
         batch.mutations.extend(self.takeover.clone().map(Mutation::RunTakeover));
         // A takeover without an entry is a claim that counts, so that a run which is woken in vain is held some day.
         if !self.pending.is_empty() {
+            let bodies = self
+                .pending
+                .iter()
+                .filter_map(|new| new.body.as_ref())
+                .chain(sends.iter().map(|put| &put.body));
+            // The next commit may have the room.
+            let has_room = bodies.map(bytes::Bytes::len).sum::<usize>() <= WriteBatch::BYTES_MAX / 2;
+            let checkpoint = self.marks.write_if_due(state).filter(|_| has_room);
             batch.mutations.push(Mutation::RunAppend(RunAppend {
                 run: identity.run,
                 epoch: identity.epoch,
                 after: self.durable,
                 entries: std::mem::take(&mut self.pending),
                 head: state.run_head(),
+                checkpoint,
             }));
         }
         for _ in 0..OVERLOAD_TRIES {
@@ -166,6 +178,9 @@ impl JournalWriter {
                     (self.durable, self.takeover) = (state.seq, None);
                     let (seq, status) = (self.durable, state.status());
                     if let Some(Mutation::RunAppend(append)) = batch.mutations.last() {
+                        if append.checkpoint.is_some() {
+                            self.marks.last = seq;
+                        }
                         core.activity.counts.count_rest(status);
                         core.activity.counts.count_usage(&append.entries);
                         let whose = (identity.scope.tenant(), identity.agent.id);

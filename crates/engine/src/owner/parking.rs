@@ -12,6 +12,7 @@ pub(super) fn keep_if_parked(owner: &mut RunOwner) {
     if owner.state.status() != RunStatus::Parked || !owner.journal.is_durable() {
         return;
     }
+    owner.story.client.offered.forget_agent_tools();
     let identity = &owner.identity;
     let parked = ParkedRun {
         agent: identity.agent.id,
@@ -19,6 +20,7 @@ pub(super) fn keep_if_parked(owner: &mut RunOwner) {
         author: identity.author.clone(),
         key: identity.key.clone(),
         state: owner.state.clone(),
+        marks: std::mem::take(&mut owner.journal.marks),
         story: std::mem::replace(&mut owner.story, ConversationTranscript::new(0)),
     };
     owner.core.caches.parked.keep_run(identity.scope.tenant(), identity.run, parked);

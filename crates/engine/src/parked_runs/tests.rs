@@ -32,6 +32,7 @@ fn parked(bytes: usize) -> ParkedRun {
         author,
         key,
         state: RunState { seq: 9, ..RunState::default() },
+        marks: CheckpointMarks::default(),
         story,
     }
 }

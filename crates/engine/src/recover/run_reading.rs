@@ -2,24 +2,25 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::encoded_request::TaintedPast;
-use dromia_contracts::entry::{Entry, HoldReason};
+use dromia_contracts::entry::HoldReason;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey};
-use dromia_contracts::store::{PageRequest, ReadError, TailLimits};
+use dromia_contracts::store::{PageRequest, ReadError, StoredEntry, TailLimits};
 use dromia_contracts::{Actor, ItemId, Scope};
 
 use crate::agents::AgentSnapshot;
+use crate::checkpoint::{CheckpointMarks, ENTRIES_BETWEEN, read_checkpoint};
 use crate::client_tools::ClientToolAdmission;
 use crate::compaction::{ConversationSummary, past_limits};
 use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
-use crate::journal_reads::read_journal;
-use crate::state::RunState;
+use crate::journal_reads::read_entries;
+use crate::state::{RunState, apply_entry};
 
 /// A run as its next owner begins with it.
 pub(super) struct FoldedRun {
     pub(super) state: RunState,
+    pub(super) marks: CheckpointMarks,
     pub(super) story: ConversationTranscript,
     /// The key of its session.
     pub(super) key: SessionKey,
@@ -53,38 +54,27 @@ pub(super) async fn read_run_state(
     run: &RunRecord,
     agent: Arc<AgentSnapshot>,
 ) -> Result<FoldedRun, JournalReadError> {
-    let journal = read_journal(&*core.ports.store, scope, run.id).await?;
-    let mut entries = Vec::with_capacity(journal.len());
-    for stored in &journal {
-        let entry = stored.decode();
-        entries.push(entry.map_err(|error| {
-            JournalReadError::Hold(HoldReason::Unreadable, format!("entry {}: {error}", stored.seq))
-        })?);
-    }
-    let state = RunState::fold(&entries);
-    let (summary, limits) = pinned_past(core, scope, &state, &entries, &agent).await?;
-    let tail = core.ports.store.session_tail(scope, run.session, limits).await?;
-    let Some(mut tail) = tail else {
+    let FoldedJournal { state, marks, entries } = fold_journal(core, scope, run).await?;
+    let after = state.started.as_ref().map_or(0, |started| started.after);
+    let (summary, limits) = pinned_past(core, scope, &state, &marks, &agent).await?;
+    // The limits apply to the past. The run's own items and entries are read in full, as the live run had them.
+    let limits = TailLimits { until: Some(after), ..limits };
+    let Some(mut tail) = core.ports.store.session_tail(scope, run.session, limits).await? else {
         return Err(JournalReadError::Hold(HoldReason::Damaged, format!("{} is gone", run.session)));
     };
-    // The limits apply to the past. The run's own items and entries are read in full, as the live run had them: a tail
-    // leaves the run out if it alone exceeds them.
-    let after = state.started.as_ref().map_or(0, |started| started.after);
     let own = read_own_inputs(core, scope, run, (after, state.inputs_end())).await?;
     let author = own.first().map(|item| item.author.clone());
-    tail.items.retain(|item| item.position <= after);
-    tail.runs.retain(|(id, _)| *id != run.id);
     if let Some(first) = own.first() {
         ClientToolAdmission::new(core).add_answered(scope, &mut tail, after, first).await?;
     }
     tail.items.extend(own);
-    tail.runs.push((run.id, journal.into()));
+    tail.runs.push((run.id, entries.into()));
     let agent = find_run_agent(core, scope, agent, &state, &tail.session.key).await?;
     let unreadable = |error: StoryError| JournalReadError::Hold(HoldReason::Unreadable, error.to_string());
-    let tainted_past = tainted_past(&entries).unwrap_or(core.config().tainted_past);
+    let tainted_past = marks.tainted_past.unwrap_or(core.config().tainted_past);
     let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past, summary.as_deref())
         .map_err(unreadable)?;
-    Ok(FoldedRun { state, story, key: tail.session.key, author, agent })
+    Ok(FoldedRun { state, marks, story, key: tail.session.key, author, agent })
 }
 
 /// Returns the summary that a run began with, and how much of its session's past its requests hold. A run that has called its
@@ -93,19 +83,15 @@ async fn pinned_past(
     core: &EngineCore,
     scope: &Scope,
     state: &RunState,
-    entries: &[Entry],
+    marks: &CheckpointMarks,
     agent: &AgentSnapshot,
 ) -> Result<(Option<Arc<ConversationSummary>>, TailLimits), ReadError> {
     let summary = match state.started.as_ref().and_then(|started| started.summary) {
         Some(run) => ConversationSummary::read_run(&*core.ports.store, scope, run).await?,
         None => None,
     };
-    let called = entries.iter().find_map(|entry| match entry {
-        Entry::ModelCalled(called) => Some(called.history_from),
-        _ => None,
-    });
-    let limits = if let Some(from) = called {
-        TailLimits { after: from.saturating_sub(1), items: usize::MAX, bytes: usize::MAX }
+    let limits = if let Some(from) = marks.history_from {
+        TailLimits { after: from.saturating_sub(1), items: usize::MAX, bytes: usize::MAX, until: None }
     } else {
         let after = summary.as_ref().map_or(0, |summary| summary.upto());
         past_limits(core.window_tokens(&agent.config.model), after)
@@ -146,11 +132,56 @@ async fn read_own_inputs(
     Ok(own)
 }
 
-/// How a run got the untrusted parts of earlier turns, if its model was called: this stays so to its end, even if the
-/// configuration changes.
-fn tainted_past(entries: &[Entry]) -> Option<TaintedPast> {
-    entries.iter().rev().find_map(|entry| match entry {
-        Entry::ModelCalled(called) => Some(called.sent.wording.tainted_past),
-        _ => None,
-    })
+/// A journal, folded.
+struct FoldedJournal {
+    state: RunState,
+    marks: CheckpointMarks,
+    /// The entries that the transcript needs, in order.
+    entries: Vec<StoredEntry>,
+}
+
+/// Folds a journal: from its checkpoint, if it has one that can be used, or from the first entry.
+async fn fold_journal(
+    core: &EngineCore,
+    scope: &Scope,
+    run: &RunRecord,
+) -> Result<FoldedJournal, JournalReadError> {
+    let store = &*core.ports.store;
+    let (mut state, mut marks) = find_checkpoint(core, scope, run).await?.unwrap_or_default();
+    let mut entries = Vec::new();
+    for (first, last) in marks.content.list_ranges() {
+        entries.extend(read_entries(store, scope, run.id, (first.saturating_sub(1), last)).await?);
+    }
+    let rest = read_entries(store, scope, run.id, (state.seq, run.last_seq)).await?;
+    for stored in &rest {
+        let entry = stored.decode().map_err(|error| {
+            JournalReadError::Hold(HoldReason::Unreadable, format!("entry {}: {error}", stored.seq))
+        })?;
+        apply_entry(&mut state, &entry);
+        marks.note_entry(state.seq, &entry);
+    }
+    entries.extend(rest);
+    Ok(FoldedJournal { state, marks, entries })
+}
+
+/// Reads the checkpoint of a run. One that cannot be used costs a warning, and the journal is folded from its first entry.
+async fn find_checkpoint(
+    core: &EngineCore,
+    scope: &Scope,
+    run: &RunRecord,
+) -> Result<Option<(RunState, CheckpointMarks)>, JournalReadError> {
+    if run.last_seq < ENTRIES_BETWEEN {
+        return Ok(None);
+    }
+    let problem = match core.ports.store.run_checkpoint(scope, run.id).await {
+        Ok(None) => return Ok(None),
+        Ok(Some(checkpoint)) => match read_checkpoint(&checkpoint, run.last_seq) {
+            Ok(found) => return Ok(Some(found)),
+            Err(problem) => problem,
+        },
+        Err(ReadError::Damaged { problem, .. }) => problem,
+        Err(error @ ReadError::Unavailable { .. }) => return Err(error.into()),
+    };
+    tracing::warn!(run = %run.id, %problem, "the checkpoint of a run is not used; its whole journal is folded");
+    Ok(None)
 }

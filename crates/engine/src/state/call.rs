@@ -7,17 +7,17 @@ use dromia_contracts::opinion::ModelOpinion;
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{ApprovalId, Digest};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The state of one call of an open unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallState {
     /// The tool as the model named it.
     pub tool: String,
     /// How far it has come.
     pub progress: CallStage,
     /// The second opinion about it, if one was requested.
-    #[serde(skip_serializing_if = "OpinionState::is_unasked")]
+    #[serde(default, skip_serializing_if = "OpinionState::is_unasked")]
     pub opined: OpinionState,
 }
 
@@ -29,7 +29,7 @@ impl CallState {
 }
 
 /// How far a call has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallStage {
     /// The gate has not seen it.
     Waiting,
@@ -44,12 +44,12 @@ pub enum CallStage {
         /// Until when the run waits.
         until: Timestamp,
         /// The time from which it is allowed, if it is delayed.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         cools_until: Option<Timestamp>,
         /// The answer: whether it may begin.
         answer: Option<bool>,
         /// Whether its approval was requested before its turn, and it was not judged since.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         ahead: bool,
     },
     /// It began and has no result.
@@ -78,9 +78,10 @@ impl CallStage {
 }
 
 /// The state of the second opinion about a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum OpinionState {
     /// No model was asked.
+    #[default]
     Unasked,
     /// A model was asked and has not answered.
     Open {

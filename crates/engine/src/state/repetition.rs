@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::CallSignature;
 
@@ -21,7 +21,7 @@ pub(crate) const RULE: &str = "loop";
 pub(crate) const TOLD_MAX: u32 = 3;
 
 /// In how many steps the model got a notice that it repeats a call, since its last new call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RepetitionNotices {
     told: u32,
     step: u32,

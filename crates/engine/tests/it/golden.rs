@@ -95,6 +95,25 @@ fn golden_journals_fold_to_their_golden_states() {
     }
 }
 
+/// A checkpoint is a state that was written. A change of these bytes, or of a golden state, is another fold: it raises
+/// `FOLD_VERSION` in `checkpoint.rs`.
+#[test]
+fn a_state_that_was_written_is_read_as_it_was() {
+    let mut written = 0;
+    for journal in files().iter().flat_map(|file| &file.journals) {
+        let entries = journal.stored().iter().map(StoredEntry::decode).collect::<Result<Vec<_>, _>>();
+        let entries = entries.expect("every released kind is read for ever");
+        for upto in 0..=entries.len() {
+            let state = RunState::fold(&entries[..upto]);
+            let bytes = serde_json::to_vec(&state).expect("a state is data");
+            let read: RunState = serde_json::from_slice(&bytes).expect("it is read again");
+            assert_eq!(read, state, "{}, {upto} entries", journal.name);
+            written += 1;
+        }
+    }
+    assert!(written > 50, "{written}");
+}
+
 #[test]
 fn every_kind_that_is_written_has_a_golden_entry() {
     let files = files();

@@ -25,6 +25,7 @@
 //! | signals | a run learns of a signal whose notification is lost | `a_signal_told_by_memory_alone_is_caught` in `signals.rs` |
 //! | holders | of two engines on one store none takes what the other works on, and each finds what a dead one left | `an_engine_that_takes_living_runs_is_caught` in `two_nodes.rs` |
 //! | wake-ups | a parked run is woken in one commit, which a store with a newer row refuses | `a_wake_up_of_an_old_row_is_caught` in `wake_commits.rs` |
+//! | checkpoints | a takeover folds what follows the checkpoint, and the whole journal where that is not its own | `a_checkpoint_of_another_fold_is_caught`, `a_checkpoint_with_one_bit_off_is_caught` in `checkpoints.rs` |
 //! | workspaces | a run works where its input says, before a crash and after it | `a_run_that_forgets_its_directory_is_caught` in `workspaces.rs` |
 //! | S2 (policies) | an input joins a turn of its own author, before a model call, with all that waits before it | `a_join_of_another_persons_input_is_caught` |
 //! | E7, E8, D1 | every attempt is charged, held only after losses, answers are what the store holds | |
@@ -35,6 +36,7 @@ mod answers;
 mod approvals;
 mod budgets;
 mod check;
+mod checkpoints;
 mod clients;
 mod hang_ups;
 mod hours;

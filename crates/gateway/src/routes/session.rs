@@ -27,7 +27,8 @@ use crate::session_range::{INPUTS_MAX, read_session_range};
 use crate::{transcript, wire};
 
 /// How much of a session's past a transcript shows.
-const TAIL: TailLimits = TailLimits { after: 0, items: PageRequest::<()>::LIMIT_MAX, bytes: 4 << 20 };
+const TAIL: TailLimits =
+    TailLimits { after: 0, items: PageRequest::<()>::LIMIT_MAX, bytes: 4 << 20, until: None };
 
 /// How many state entries are read at a time; a value may be long, so pages are short.
 const STATE_READ: usize = 16;

@@ -3,7 +3,7 @@
 use dromia_contracts::entry::{Entry, InputsTaken};
 use dromia_contracts::id::{RunId, SessionId};
 use dromia_contracts::run::RunKind;
-use dromia_contracts::store::{CommitRefusal, NewEntry, RunAppend};
+use dromia_contracts::store::{CommitRefusal, FoldedState, NewEntry, RunAppend};
 
 use super::budget::ChargedRun;
 use super::{BatchDraft, Checked};
@@ -14,6 +14,10 @@ impl<'b> BatchDraft<'b> {
         let Some(last) = append.entries.last() else {
             return Err(CommitRefusal::Malformed("an append has at least one entry".into()).into());
         };
+        if append.checkpoint.as_ref().is_some_and(|folded| folded.bytes.len() > FoldedState::BYTES_MAX) {
+            let text = format!("a checkpoint has at most {} bytes", FoldedState::BYTES_MAX);
+            return Err(CommitRefusal::Malformed(text).into());
+        }
         let Some(before) = self.runs.check_append(db, append)? else {
             let session = self.runs.find_run(db, append.run)?.session;
             return self.note_waiting(append, session);

@@ -10,7 +10,7 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::id::{AgentId, ItemId, RunId, SessionId};
 use dromia_contracts::run::{RunHead, RunKind, RunStatus};
-use dromia_contracts::store::{CommitRefusal, NewEntry, RunAppend, RunTakeover};
+use dromia_contracts::store::{CommitRefusal, FoldedState, NewEntry, RunAppend, RunTakeover};
 
 use super::{Checked, TenantDb};
 use crate::body;
@@ -51,6 +51,15 @@ pub(super) struct ClaimDraft {
     at: Timestamp,
 }
 
+/// A checkpoint behind the last entry of an append.
+#[derive(Debug)]
+pub(super) struct CheckpointDraft<'b> {
+    run: RunId,
+    seq: u64,
+    folded: &'b FoldedState,
+    digest: [u8; 32],
+}
+
 /// A signal that an entry of the batch took.
 #[derive(Debug)]
 pub(super) struct SignalDraft {
@@ -80,6 +89,7 @@ pub(super) struct RunDrafts<'b> {
     claims: Vec<ClaimDraft>,
     signals: Vec<SignalDraft>,
     entries: Vec<EntryDraft<'b>>,
+    checkpoints: Vec<CheckpointDraft<'b>>,
 }
 
 impl<'b> RunDrafts<'b> {
@@ -171,12 +181,19 @@ impl<'b> RunDrafts<'b> {
         draft.entry_epoch = append.epoch;
         draft.chain = chain;
         draft.changed = true;
+        let checkpoint = append.checkpoint.as_ref().map(|folded| CheckpointDraft {
+            run: append.run,
+            seq: draft.last_seq,
+            folded,
+            digest: chain::checkpoint_digest(&chain, folded.version, &folded.bytes),
+        });
         for new in &append.entries {
             if let Entry::SignalTaken(taken) = &new.entry {
                 draft.signals_taken = draft.signals_taken.max(taken.position);
             }
         }
         self.entries.extend(entries);
+        self.checkpoints.extend(checkpoint);
         let signals = append.entries.iter().filter_map(|new| match &new.entry {
             Entry::SignalTaken(taken) => {
                 Some(SignalDraft { run: append.run, item: taken.item, position: taken.position })

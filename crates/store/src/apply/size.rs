@@ -53,7 +53,11 @@ impl BatchSize {
                     size.bytes += put.key.as_ref().map_or(0, |key| key.key.len());
                 }
                 Mutation::PinPut(pin) => size.bytes += pin.bytes.len(),
-                Mutation::RunAppend(append) => size.add_entries(&append.entries),
+                Mutation::RunAppend(append) => {
+                    size.add_entries(&append.entries);
+                    size.rows += usize::from(append.checkpoint.is_some());
+                    size.bytes += append.checkpoint.as_ref().map_or(0, |folded| folded.bytes.len());
+                }
                 Mutation::StatePut(put) => size.bytes += put.name.len() + put.value.len(),
                 Mutation::FileLabelsPut(put) => {
                     size.rows += put.said.files.len();
@@ -227,7 +231,7 @@ mod tests {
             ("import_end", (1, 0)),
             ("inbox_put", (121, 2216)),
             ("pin_put", (34, 34)),
-            ("run_append", (33, 11850)),
+            ("run_append", (37, 12966)),
             ("run_takeover", (1, 0)),
             ("session_open", (204, 2449)),
             ("state_put", (34, 102)),

@@ -39,6 +39,7 @@ const TABLES: &[(&str, &str)] = &[
     ("inbox", "tenant, owner, position"),
     ("entries", "tenant, run, seq"),
     ("claims", "tenant, run, epoch"),
+    ("run_checkpoints", "tenant, run"),
     ("runs", "tenant, run"),
     ("body_refs", "tenant, hash, owner, inbox, seq"),
     ("bodies", "tenant, hash"),

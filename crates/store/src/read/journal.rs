@@ -230,7 +230,7 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
     })
 }
 
-fn chain_at(db: &Connection, tenant: TenantId, run: RunId, seq: u64) -> Found<Option<[u8; 32]>> {
+pub(super) fn chain_at(db: &Connection, tenant: TenantId, run: RunId, seq: u64) -> Found<Option<[u8; 32]>> {
     let mut select =
         db.prepare_cached("SELECT chain FROM entries WHERE tenant = ?1 AND run = ?2 AND seq = ?3")?;
     let chain = select.query_row(params![tenant.as_bytes(), run.as_bytes(), stored_counter(seq)], |row| {

@@ -35,7 +35,7 @@ pub(crate) fn read_tail(
 
     let mut left = limits;
     let mut groups = Vec::new();
-    let mut upto = session.head.taken;
+    let mut upto = limits.until.map_or(session.head.taken, |until| until.min(session.head.taken));
     while upto > limits.after {
         let place = (view.tenant, session.id, upto);
         let group = if let Some(group) = recent.get(&place) {
@@ -61,7 +61,9 @@ pub(crate) fn read_tail(
         runs.push((group.run, Arc::clone(&group.entries)));
         items.extend(group.items.iter().cloned());
     }
-    items.extend(waiting_items(db, &bodies, &session)?);
+    if limits.until.is_none() {
+        items.extend(waiting_items(db, &bodies, &session)?);
+    }
     Ok(Some(SessionTail { session, items, runs }))
 }
 

@@ -173,6 +173,18 @@ CREATE TABLE claims (
     PRIMARY KEY (tenant, run, epoch)
 ) STRICT, WITHOUT ROWID;
 
+-- The folded state of a run behind the entry seq, so that a takeover folds only what comes after it. The digest is that of the
+-- journal up to there, of version and state. An engine whose fold has another version does not use it.
+CREATE TABLE run_checkpoints (
+    tenant  BLOB NOT NULL,
+    run     BLOB NOT NULL,
+    seq     INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    state   BLOB NOT NULL,
+    digest  BLOB NOT NULL,
+    PRIMARY KEY (tenant, run)
+) STRICT, WITHOUT ROWID;
+
 -- Fields that can be packed are in packed, and fields is empty; others are in fields.
 CREATE TABLE entries (
     tenant    BLOB NOT NULL,

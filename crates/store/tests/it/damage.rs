@@ -1,14 +1,18 @@
 //! Damaged rows are named and never given out, and never look like an empty list.
 
+use bytes::Bytes;
+use dromia_contracts::run::RunStatus;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    CommitOutcome, CommitRefusal, Mutation, ReadError, Store as _, TailLimits, TenantCreate, WriteBatch,
+    CommitOutcome, CommitRefusal, FoldedState, Mutation, ReadError, RunAppend, Store as _, TailLimits,
+    TenantCreate, WriteBatch,
 };
-use dromia_contracts::{AgentId, ItemId, SessionId, TenantId};
+use dromia_contracts::{AgentId, ItemId, RunId, SessionId, TenantId};
 
-use crate::scene::{SESSION, Scene, TENANT, agent_create, at, put, session_open};
+use crate::rights::check;
+use crate::scene::{SESSION, Scene, TENANT, agent_create, at, head, put, replied, session_open};
 
-const LIMITS: TailLimits = TailLimits { after: 0, items: 100, bytes: 1 << 20 };
+const LIMITS: TailLimits = TailLimits { after: 0, items: 100, bytes: 1 << 20, until: None };
 
 /// Plays two turns, damages the file by SQL and tells what the reads of the journal and of the tail say.
 async fn damaged_by(sql: &str, reply: &str) -> [String; 2] {
@@ -245,4 +249,53 @@ async fn a_damaged_page_refuses_only_the_writes_needing_it() {
     );
     let session = scene.store.session(&Scene::scope(), SESSION).await.expect("reads go on");
     assert_eq!(session.map(|session| session.head.last), Some(41), "what was refused left no row");
+}
+
+/// A run with a checkpoint behind its third entry.
+async fn with_checkpoint(scene: &Scene) -> RunId {
+    let (run, begin, _) = scene.turn(SESSION, 0, "hi");
+    assert!(scene.done(begin).await.claimed);
+    let folded = FoldedState { version: 1, bytes: Bytes::from_static(b"folded") };
+    let append = RunAppend {
+        run,
+        epoch: 1,
+        after: 2,
+        entries: vec![replied("hi")],
+        head: head(RunStatus::Running),
+        checkpoint: Some(folded),
+    };
+    scene.done(WriteBatch::new(TENANT).with_mutation(Mutation::RunAppend(append))).await;
+    run
+}
+
+#[tokio::test]
+async fn a_checkpoint_with_one_bit_off_is_caught_by_reads_and_audit() {
+    for (change, problem) in [
+        ("state = x'666f6c646564' WHERE seq = 3", None),
+        ("state = x'666f6c646565' WHERE seq = 3", Some("does not match its digest")),
+        ("version = 2", Some("does not match its digest")),
+        ("digest = zeroblob(32)", Some("does not match its digest")),
+        ("seq = 2", Some("does not match its digest")),
+        ("seq = 4", Some("the journal ends at 3")),
+    ] {
+        let scene = Scene::open().await;
+        let run = with_checkpoint(&scene).await;
+        let scene = scene.reopen(|dir| {
+            let changed = Scene::sql(dir).execute(&format!("UPDATE run_checkpoints SET {change}"), []);
+            assert_eq!(changed.expect("the statement runs"), 1);
+            let findings = check(dir).findings;
+            assert_eq!(findings.len(), usize::from(problem.is_some()), "{change}: {findings:?}");
+        });
+        let read = scene.store.run_checkpoint(&Scene::scope(), run).await;
+        let Some(problem) = problem else {
+            assert_eq!(read.expect("a read").map(|checkpoint| checkpoint.seq), Some(3));
+            continue;
+        };
+        let Err(ReadError::Damaged { place, problem: found }) = read else { panic!("{change}: {read:?}") };
+        assert_eq!(place, format!("the checkpoint of {run}"), "{change}");
+        assert!(found.contains(problem), "{change}: {found}");
+        assert!(scene.store.store_health().damaged.is_some(), "{change}: it is not remembered");
+        let journal = scene.store.journal_entries(&Scene::scope(), run, 0, 9).await.expect("a journal");
+        assert_eq!(journal.len(), 3, "{change}: the journal is read all the same");
+    }
 }

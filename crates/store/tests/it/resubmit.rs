@@ -126,7 +126,14 @@ impl Script {
                 entries.extend(end.then(completed));
                 self.run = (!end).then_some((run, epoch, after + 1));
                 let head = head(if end { RunStatus::Completed } else { RunStatus::Running });
-                batch.with_mutation(Mutation::RunAppend(RunAppend { run, epoch, after, entries, head }))
+                batch.with_mutation(Mutation::RunAppend(RunAppend {
+                    run,
+                    epoch,
+                    after,
+                    entries,
+                    head,
+                    checkpoint: None,
+                }))
             }
             Step::Takeover => {
                 let (run, epoch, after) = self.run?;

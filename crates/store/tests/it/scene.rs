@@ -92,6 +92,7 @@ impl Scene {
             after: 2,
             entries: vec![replied(reply), completed()],
             head: head(RunStatus::Completed),
+            checkpoint: None,
         };
         (run, begin, WriteBatch::new(TENANT).with_mutation(Mutation::RunAppend(end)))
     }

@@ -296,7 +296,7 @@ async fn rebuilt_projections_equal_the_ones_that_grew() {
 #[tokio::test]
 async fn a_tail_costs_the_same_at_turns_ten_and_500() {
     let scene = Scene::open().await;
-    let limits = TailLimits { after: 0, items: 8, bytes: 64 << 10 };
+    let limits = TailLimits { after: 0, items: 8, bytes: 64 << 10, until: None };
     let mut shapes = Vec::new();
     for after in 0..500 {
         scene.turn_done(SESSION, after, "r".repeat(500)).await;
@@ -318,7 +318,7 @@ async fn a_tail_keeps_within_its_bytes_and_tears_no_run() {
     }
     // "hello" and the reply are 1,005 bytes a turn.
     for (bytes, runs) in [(0, 0), (1_004, 0), (1_005, 1), (3_014, 2), (3_015, 3), (1 << 20, 6)] {
-        let limits = TailLimits { after: 0, items: 100, bytes };
+        let limits = TailLimits { after: 0, items: 100, bytes, until: None };
         let tail = scene.store.session_tail(&Scene::scope(), SESSION, limits).await;
         let tail = tail.expect("a read").expect("a session");
         assert_eq!((tail.items.len(), tail.runs.len()), (runs, runs), "{bytes} bytes");

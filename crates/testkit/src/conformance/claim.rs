@@ -253,7 +253,7 @@ pub(super) async fn a_tail_holds_whole_runs_and_what_waits(store: Arc<dyn Store>
     assert_eq!(tail.items[3].taken_by, None);
 
     for (items, expected) in [(1, vec![3, 4]), (2, vec![3, 4]), (3, vec![1, 2, 3, 4])] {
-        let limits = TailLimits { after: 0, items, bytes: 1 << 20 };
+        let limits = TailLimits { after: 0, items, bytes: 1 << 20, until: None };
         let cut = scene.store.session_tail(&scene.tenant_scope(), scene.session, limits).await;
         let cut = cut.expect("a read").expect("a session");
         assert_eq!(positions(&cut.items), expected, "at most {items} items, and no run torn");

@@ -145,7 +145,9 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
             let filter = RunFilter { session: Some(session.id), ..RunFilter::default() };
             same!(s => s.runs(&scope, filter, PageRequest::first_page(256)));
             for items in [0, 1, 2, 3, 256] {
-                let limits = TailLimits { after: 0, items, bytes: 1 << 20 };
+                let limits = TailLimits { after: 0, items, bytes: 1 << 20, until: None };
+                same!(s => s.session_tail(&scope, session.id, limits));
+                let limits = TailLimits { until: Some(1), ..limits };
                 same!(s => s.session_tail(&scope, session.id, limits));
             }
         }
@@ -214,6 +216,8 @@ async fn equal_runs(a: &Arc<dyn Store>, b: &Arc<dyn Store>, scope: &Scope) -> Re
             );
             equal("journal of", &run.id, from_a, from_b)?;
         }
+        let (from_a, from_b) = (a.run_checkpoint(scope, run.id).await, b.run_checkpoint(scope, run.id).await);
+        equal("checkpoint of", &run.id, from_a, from_b)?;
         let filter = RunFilter { status: Some(run.head.status), agent: Some(run.agent), session: None };
         let (from_a, from_b) = (
             a.runs(scope, filter, PageRequest::first_page(9)).await,

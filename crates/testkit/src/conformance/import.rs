@@ -86,7 +86,8 @@ impl ImportedSession {
     async fn visible_reads(&self) -> Vec<&'static str> {
         let Self { scene, session, run, .. } = self;
         let (store, scope, operator) = (&scene.store, scene.tenant_scope(), StoreScene::node_operator());
-        let (key, limits) = (session_key(CHANNEL), TailLimits { after: 0, items: 9, bytes: 1 << 20 });
+        let (key, limits) =
+            (session_key(CHANNEL), TailLimits { after: 0, items: 9, bytes: 1 << 20, until: None });
         let mut shown = Vec::new();
         let mut note = |read, is_shown: bool| shown.extend(is_shown.then_some(read));
         note("session", store.session(&scope, *session).await.expect("a read").is_some());

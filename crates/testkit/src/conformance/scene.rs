@@ -412,7 +412,7 @@ pub(super) fn run_append(
     entries: Vec<NewEntry>,
     status: RunStatus,
 ) -> RunAppend {
-    RunAppend { run, epoch, after, entries, head: run_head(status) }
+    RunAppend { run, epoch, after, entries, head: run_head(status), checkpoint: None }
 }
 
 /// Begins an attempt, by one of several lives.
@@ -459,7 +459,7 @@ pub(super) fn settle_delivery_by(
 
 /// Reads a session's tail without limits.
 pub(super) async fn all_of(store: &Arc<dyn Store>, scope: &Scope, session: SessionId) -> Option<SessionTail> {
-    let limits = TailLimits { after: 0, items: usize::MAX >> 1, bytes: usize::MAX >> 1 };
+    let limits = TailLimits { after: 0, items: usize::MAX >> 1, bytes: usize::MAX >> 1, until: None };
     store.session_tail(scope, session, limits).await.expect("a read")
 }
 

@@ -76,7 +76,7 @@ pub(super) async fn a_stranger_finds_nothing(store: Arc<dyn Store>) {
     .await;
     let theirs = StoreScene::open_scene(Arc::clone(&mine.store), 2).await;
     let (store, stranger) = (&mine.store, theirs.tenant_scope());
-    let limits = TailLimits { after: 0, items: 9, bytes: 1 << 20 };
+    let limits = TailLimits { after: 0, items: 9, bytes: 1 << 20, until: None };
     let ada = "ada".parse().expect("a handle");
     let revision =
         store.agent(&mine.tenant_scope(), mine.agent).await.expect("a read").expect("an agent").revision;

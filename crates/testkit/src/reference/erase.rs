@@ -32,6 +32,7 @@ impl TenantRows {
             erased.entries += journal.len() as u64;
             erased.bodies += journal.iter().filter(|entry| entry.body.is_some()).count() as u64;
             self.runs.rows.remove(run);
+            self.runs.checkpoints.remove(run);
             self.runs.takeovers.retain(|(of, _), _| of != run);
             self.budgets.forget_run(*run);
         }

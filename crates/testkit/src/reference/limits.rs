@@ -4,7 +4,7 @@ use bytes::Bytes;
 use dromia_contracts::CapabilityId;
 use dromia_contracts::entry::Entry;
 use dromia_contracts::file::FILE_PATH_BYTES_MAX;
-use dromia_contracts::store::{CommitRefusal, Mutation, NewEntry, SecretErase, WriteBatch};
+use dromia_contracts::store::{CommitRefusal, FoldedState, Mutation, NewEntry, SecretErase, WriteBatch};
 use dromia_contracts::vault::SealedSecret;
 
 /// Counts the rows of a batch and refuses one that is too large or contradicts itself.
@@ -24,7 +24,14 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
             Mutation::RunAppend(append) if append.entries.is_empty() => {
                 return malformed("an append holds at least one entry");
             }
-            Mutation::RunAppend(append) => entries(&append.entries),
+            Mutation::RunAppend(append) => {
+                let folded = append.checkpoint.as_ref().map_or(0, |folded| folded.bytes.len());
+                if folded > FoldedState::BYTES_MAX {
+                    return malformed("a checkpoint has at most 262144 bytes");
+                }
+                let (rows, bytes) = entries(&append.entries);
+                (rows + usize::from(append.checkpoint.is_some()), bytes + folded)
+            }
             Mutation::InboxPut(put) => {
                 if put.key.as_ref().is_some_and(|key| key.key.len() > 512) {
                     return malformed("an item's key has at most 512 bytes");

@@ -26,8 +26,8 @@ use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord
 use dromia_contracts::store::KeyedItem;
 use dromia_contracts::store::{
     AnswerPut, ApprovalFilter, CommitOutcome, CoolingApproval, DeliveryFilter, OpenRun, PageRequest,
-    PendingSession, Read, RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, Store, StoreHealth,
-    StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
+    PendingSession, Read, RunCheckpoint, RunFilter, RunSpending, SessionTail, SpendingSum, StateEntry, Store,
+    StoreHealth, StoreStats, StoredEntry, TailLimits, TokenOwner, WriteBatch,
 };
 use dromia_contracts::task::ChildSession;
 use dromia_contracts::token::TokenRecord;
@@ -455,6 +455,12 @@ impl Store for ReferenceStore {
 
     fn kept_answer<'a>(&'a self, scope: &'a Scope, key: Digest) -> Read<'a, Option<AnswerPut>> {
         self.read_rows(scope, |rows| rows.answers.get(&key).filter(|_| scope.agent().is_none()).cloned())
+    }
+
+    fn run_checkpoint<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<RunCheckpoint>> {
+        self.read_rows(scope, |rows| {
+            rows.seen_run(scope, run).and_then(|run| rows.runs.checkpoints.get(&run.id)).cloned()
+        })
     }
 
     fn vault_key<'a>(&'a self, scope: &'a Scope) -> Read<'a, Option<Bytes>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dromia_contracts::cost::{CostLedger, CostTotals};
 use dromia_contracts::run::RunRecord;
-use dromia_contracts::store::{CommitRefusal, NewEntry, RunTakeover, StoredEntry};
+use dromia_contracts::store::{CommitRefusal, NewEntry, RunCheckpoint, RunTakeover, StoredEntry};
 use dromia_contracts::{Digest, RunId};
 
 use super::lease::LeaseRows;
@@ -16,6 +16,7 @@ pub(super) struct RunRows {
     /// Who raised a run to an epoch.
     pub(super) takeovers: BTreeMap<(RunId, u64), Digest>,
     pub(super) journals: BTreeMap<RunId, Vec<StoredEntry>>,
+    pub(super) checkpoints: BTreeMap<RunId, RunCheckpoint>,
 }
 
 impl RunRows {

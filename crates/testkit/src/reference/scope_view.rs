@@ -40,8 +40,8 @@ impl TenantRows {
     ) -> Option<SessionTail> {
         let session = self.sessions.seen_session(scope, &self.agents, id)?.clone();
         let inbox = self.inbox.list_items(InboxOwner::Session(id));
-        let (taken, waiting) =
-            inbox.split_at(inbox.partition_point(|item| item.position <= session.head.taken));
+        let upto = limits.until.map_or(session.head.taken, |until| until.min(session.head.taken));
+        let (taken, waiting) = inbox.split_at(inbox.partition_point(|item| item.position <= upto));
         let (mut items_left, mut bytes_left) = (limits.items, limits.bytes);
         let mut from = taken.len();
         // From the newest run to older ones, whole runs only.
@@ -67,7 +67,8 @@ impl TenantRows {
         let runs = runs
             .filter_map(|group| group[0].taken_by)
             .map(|run| (run, self.runs.journal_entries(run).to_vec().into()));
-        let waiting = waiting.iter().take(PageRequest::<SessionId>::LIMIT_MAX);
+        let waiting =
+            waiting.iter().filter(|_| limits.until.is_none()).take(PageRequest::<SessionId>::LIMIT_MAX);
         Some(SessionTail {
             runs: runs.collect(),
             items: taken[from..].iter().chain(waiting).cloned().collect(),

@@ -7,7 +7,9 @@ use dromia_contracts::budget::BudgetPayer;
 use dromia_contracts::entry::{Entry, InputsTaken, RunStarted};
 use dromia_contracts::run::{RunHead, RunRecord, RunStatus};
 use dromia_contracts::session::{InboxItem, InboxOwner};
-use dromia_contracts::store::{CommitRefusal, InboxPut, NewEntry, RunAppend, StoredEntry, TurnClaim};
+use dromia_contracts::store::{
+    CommitRefusal, InboxPut, NewEntry, RunAppend, RunCheckpoint, StoredEntry, TurnClaim,
+};
 use dromia_contracts::{Digest, RunId, SessionId};
 
 use super::chain::chain_digest;
@@ -78,7 +80,7 @@ impl TenantRows {
         append: &RunAppend,
         payer: Option<&BudgetPayer>,
     ) -> Result<(), CommitRefusal> {
-        let RunAppend { run: id, epoch, after, entries, head } = append;
+        let RunAppend { run: id, epoch, after, entries, head, checkpoint } = append;
         let run = self.runs.rows.get(id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
         if self.runs.entries_stand(*id, *epoch, *after, entries) {
             return Ok(());
@@ -101,6 +103,10 @@ impl TenantRows {
         self.append_entries(*id, *epoch, entries);
         self.take_upto(*id, place.1, takes);
         self.head_set(*id, *epoch, entries, *head);
+        if let Some(folded) = checkpoint {
+            let seq = after + entries.len() as u64;
+            self.runs.checkpoints.insert(*id, RunCheckpoint { seq, folded: folded.clone() });
+        }
         Ok(())
     }
 

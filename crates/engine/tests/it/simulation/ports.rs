@@ -27,7 +27,7 @@ use dromia_contracts::runs::HomeDirectories;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::sandbox::ProcessLimits;
 use dromia_contracts::session::{InboxOwner, ItemKind};
-use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _};
+use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, Store as _, StoredEntry};
 use dromia_contracts::tool::{
     ArgumentRole, CallProgressSink, EffectClass, EffectSink, LIVE_PIECE_BYTES_MAX, PrepareError,
     PreparedCall, Sensitivity, ToolContext, ToolDescriptor, ToolHost, ToolOutput,
@@ -120,8 +120,15 @@ impl Outside {
 
     fn journal(&self, tenant: TenantId, run: RunId) -> Vec<Entry> {
         let scope = super::world::scope_of(tenant);
-        let stored = at_once(self.truth.journal_entries(&scope, run, 0, 256)).expect("it reads");
-        stored.iter().filter_map(|entry| entry.decode().ok()).collect()
+        let mut stored = Vec::new();
+        loop {
+            let after = stored.len() as u64;
+            let page = at_once(self.truth.journal_entries(&scope, run, after, 256)).expect("it reads");
+            if page.is_empty() {
+                return stored.iter().filter_map(|entry: &StoredEntry| entry.decode().ok()).collect();
+            }
+            stored.extend(page);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Below it is a `FaultyStore` over the reference store. Without a storm and without a lie it changes nothing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dromia_contracts::agent::ErasureCounts;
@@ -14,8 +14,8 @@ use dromia_contracts::run::RunRecord;
 use dromia_contracts::runtime::Clock as _;
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{
-    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, OpenRun, PageRequest, Read, ReadError, RunFilter,
-    SessionTail, Store, StoreWrapper, StoredEntry, TailLimits, WriteBatch,
+    CommitOutcome, CommitReceipt, CommitRefusal, Mutation, OpenRun, PageRequest, Read, ReadError,
+    RunCheckpoint, RunFilter, SessionTail, Store, StoreWrapper, StoredEntry, TailLimits, WriteBatch,
 };
 use dromia_contracts::tool::EffectClass;
 use dromia_contracts::{
@@ -60,6 +60,19 @@ pub(crate) struct Weather {
     journal_panics: AtomicBool,
     /// What the next read of a run shows, though the run has gone on.
     old_row: Mutex<Option<RunRecord>>,
+    /// How many entries were read of journals.
+    entries_read: AtomicUsize,
+    /// What is wrong with each checkpoint that is read.
+    checkpoint_fault: Mutex<Option<CheckpointFault>>,
+}
+
+/// What is wrong with a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckpointFault {
+    /// An engine with another fold wrote it.
+    OtherFold,
+    /// The store found that it does not match its digest.
+    Damaged,
 }
 
 impl Weather {
@@ -91,6 +104,8 @@ impl Weather {
             read_panics: AtomicBool::new(false),
             journal_panics: AtomicBool::new(false),
             old_row: Mutex::default(),
+            entries_read: AtomicUsize::new(0),
+            checkpoint_fault: Mutex::default(),
         })
     }
 
@@ -102,6 +117,16 @@ impl Weather {
     /// Tells whether a commit took the process with it.
     pub(crate) fn is_dead(&self) -> bool {
         self.below.is_dead()
+    }
+
+    /// Returns how many entries of journals were read in this life.
+    pub(crate) fn entries_read(&self) -> usize {
+        self.entries_read.load(Ordering::SeqCst)
+    }
+
+    /// Shows each checkpoint with a fault from now on.
+    pub(crate) fn spoil_checkpoints(&self, fault: CheckpointFault) {
+        *self.checkpoint_fault.lock().expect("no test panics in here") = Some(fault);
     }
 
     /// Shows a run once as it was.
@@ -511,6 +536,27 @@ impl StoreWrapper for Weather {
         }
     }
 
+    fn run_checkpoint<'a>(&'a self, scope: &'a Scope, run: RunId) -> Read<'a, Option<RunCheckpoint>> {
+        let fault = *self.checkpoint_fault.lock().expect("no test panics in here");
+        Box::pin(async move {
+            let read = self.wrap_read(move || self.wrapped_store().run_checkpoint(scope, run));
+            let mut found = read.await?;
+            if let (Some(RunCheckpoint { folded, .. }), Some(fault)) = (&mut found, fault) {
+                let spoiled = |from: &[u8]| from.iter().map(|byte| byte ^ u8::from(*byte == b'1')).collect();
+                match fault {
+                    CheckpointFault::OtherFold => {
+                        (folded.version, folded.bytes) = (folded.version + 1, spoiled(&folded.bytes));
+                    }
+                    CheckpointFault::Damaged => {
+                        let (place, problem) = ("a checkpoint".to_owned(), "another digest".to_owned());
+                        return Err(ReadError::Damaged { place, problem });
+                    }
+                }
+            }
+            Ok(found)
+        })
+    }
+
     fn session_tail<'a>(
         &'a self,
         scope: &'a Scope,
@@ -545,6 +591,7 @@ impl StoreWrapper for Weather {
             self.delay().await;
             assert!(!self.journal_panics.load(Ordering::SeqCst), "planted");
             let mut entries = self.wrapped_store().journal_entries(scope, run, after, limit).await?;
+            self.entries_read.fetch_add(entries.len(), Ordering::SeqCst);
             self.translate(&mut entries);
             self.delay().await;
             Ok(entries)

@@ -19,6 +19,7 @@ impl TableDraft for RunDrafts<'_> {
         self.write_runs(db)?;
         self.write_claims(db)?;
         self.write_entries(db)?;
+        self.write_checkpoints(db)?;
         self.write_signals(db)
     }
 }
@@ -99,6 +100,24 @@ impl RunDrafts<'_> {
                 stored_counter(claim.epoch),
                 claim.holder.as_bytes(),
                 claim.at.as_millisecond(),
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn write_checkpoints(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
+        for checkpoint in &self.checkpoints {
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO run_checkpoints (tenant, run, seq, version, state, digest) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                db.tenant.as_bytes(),
+                checkpoint.run.as_bytes(),
+                stored_counter(checkpoint.seq),
+                checkpoint.folded.version,
+                &checkpoint.folded.bytes[..],
+                checkpoint.digest,
             ])?;
         }
         Ok(())

@@ -5,6 +5,7 @@
 use rusqlite::{OptionalExtension as _, params};
 
 use dromia_contracts::entry::{Entry, RunStarted};
+use dromia_contracts::id::RunId;
 use dromia_contracts::run::{RunHead, RunRecord, RunStatus};
 use dromia_contracts::store::StoredEntry;
 
@@ -12,6 +13,7 @@ use super::seals::{ChainWalk, FindingLocation, TakenItems};
 use super::{AuditProblem, JournalFold};
 use crate::column_codes::{self, stored_counter};
 use crate::open_error::OpenError;
+use crate::read::checkpoint::recheck_checkpoint;
 use crate::read::journal::{BodyReader, CheckedJournal};
 use crate::reader::ReadFailure;
 use crate::row::{StoredRun, run_columns};
@@ -113,6 +115,19 @@ impl ChainWalk<'_> {
             self.check_taken_items(&row.run, &begun)?;
             self.check_signals(&row.run, &begun, signals)?;
             self.in_session(&row.run, &begun)?;
+        }
+        let run_id = RunId::from_bytes(run);
+        if let Err(failure) = recheck_checkpoint(self.db, self.tenant, run_id) {
+            let detail = match failure {
+                ReadFailure::Damaged { problem, .. } => problem,
+                ReadFailure::Sql(error) => unreadable_row(error)?,
+            };
+            self.found_row(
+                AuditProblem::RowChanged,
+                format!("the checkpoint of {run_id}"),
+                None,
+                Some(detail),
+            );
         }
         self.check_removed_bodies(place, run)?;
         self.is_covered(place, run, journal.last_seq())

@@ -50,7 +50,14 @@ pub(crate) fn batches() -> Vec<WriteBatch> {
     let mut begin = WriteBatch::new(TENANT).with_mutation(input(3));
     begin.claim = Some(claim(SESSION, RUN, 0, &[item(1), item(2), item(3)]));
     let entries = vec![replied("r".repeat(2_000)), completed()];
-    let end = RunAppend { run: RUN, epoch: 1, after: 2, entries, head: head(RunStatus::Completed) };
+    let end = RunAppend {
+        run: RUN,
+        epoch: 1,
+        after: 2,
+        entries,
+        head: head(RunStatus::Completed),
+        checkpoint: None,
+    };
     let by = Actor::new("token:ops");
     let set = Mutation::BudgetSet(BudgetSet { budget: budget() });
     let remove = Mutation::BudgetRemove(BudgetRemove { name: budget().name });

@@ -16,7 +16,8 @@ use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
     AnswerPut, BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, DeliveryPrepare, FileLabelsPut,
-    Mutation, NewEntry, ReadError, RunTakeover, Store, TenantCreate, TokenRevoke, WriteBatch,
+    FoldedState, Mutation, NewEntry, ReadError, RunAppend, RunTakeover, Store, TenantCreate, TokenRevoke,
+    WriteBatch,
 };
 use dromia_contracts::{Actor, CapabilityId, DeliveryId, Digest, ItemId};
 
@@ -114,13 +115,14 @@ impl BatchWriter {
                 // An offset of 2 is the past: one number too few.
                 let after =
                     if after_off == 2 { run.last_seq - 1 } else { run.last_seq + u64::from(after_off) };
-                WriteBatch::new(place.tenant_id()).with_mutation(Mutation::RunAppend(run_append(
-                    run.id,
-                    epoch,
-                    after,
-                    vec![entry],
-                    status,
-                )))
+                // Every third append has a checkpoint, of one fold or another.
+                let checkpoint = (size % 3 == 0).then(|| FoldedState {
+                    version: u32::from(size % 2),
+                    bytes: vec![b'f'; size.into()].into(),
+                });
+                let append = run_append(run.id, epoch, after, vec![entry], status);
+                let append = Mutation::RunAppend(RunAppend { checkpoint, ..append });
+                WriteBatch::new(place.tenant_id()).with_mutation(append)
             }
             StoreOp::Takeover { place, back, epoch_off, holder } => {
                 let run = self.find_run(place, back)?;

@@ -49,6 +49,7 @@ pub const READS: &[&str] = &[
     "run_spending",
     "child_sessions",
     "journal_entries",
+    "run_checkpoint",
     "inbox_items",
     "opening_inputs",
     "find_keyed_item",
@@ -230,7 +231,7 @@ impl StoreQuestion {
                 answer_text(store.sessions(scope, agent, self.page_after(self.session)).await)
             }
             "session_tail" => {
-                let limits = TailLimits { after: 0, items: self.limit, bytes: 1 << 20 };
+                let limits = TailLimits { after: 0, items: self.limit, bytes: 1 << 20, until: None };
                 answer_text(store.session_tail(scope, self.session, limits).await)
             }
             "ids_like" => {
@@ -254,6 +255,7 @@ impl StoreQuestion {
             "journal_entries" => {
                 answer_text(store.journal_entries(scope, self.run, self.after_position(), self.limit).await)
             }
+            "run_checkpoint" => answer_text(store.run_checkpoint(scope, self.run).await),
             "inbox_items" => {
                 let owner = if self.name == 0 {
                     InboxOwner::Run(self.run)

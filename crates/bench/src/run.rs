@@ -69,7 +69,7 @@ pub(crate) enum BenchPhase {
     Person,
     /// P6: a long conversation.
     Conversation,
-    /// P18: a conversation that is several windows long.
+    /// P19: a conversation that is several windows long.
     Window,
     /// P5: many agents.
     Agents,
@@ -99,7 +99,7 @@ impl BenchPhase {
             Self::Turns => "P4 P6 P14 P15",
             Self::Person => "P13",
             Self::Conversation => "P6",
-            Self::Window => "P18",
+            Self::Window => "P19",
             Self::Agents => "P5",
             Self::Sandbox => "P7",
             Self::Restart => "P8",

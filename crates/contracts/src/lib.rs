@@ -49,6 +49,7 @@ pub mod encoded_request;
 pub mod entry;
 mod executable_files;
 pub mod run;
+mod run_kind;
 pub mod run_origin;
 pub mod store;
 pub mod task;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AgentId, CallId, RunId, SessionId};
-use crate::run::RunKind;
+use crate::run_kind::RunKind;
 
 /// Which call of which run a child is for, and what bounds the child by that.
 ///

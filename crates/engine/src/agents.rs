@@ -28,11 +28,13 @@ use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantI
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use crate::compaction;
 use crate::config::SNAPSHOTS_MAX;
 use crate::context::transcript::ConversationTranscript;
 use crate::mind_roles::{MindRole, granted_by_mind};
 use crate::ports::EnginePorts;
+
+/// The system text of a compaction.
+const COMPACTION_SYSTEM: &str = include_str!("agents/compaction.md");
 
 /// An agent as a run sees it.
 #[derive(Debug, Clone)]
@@ -86,8 +88,8 @@ impl AgentSnapshot {
     /// tools.
     pub(crate) fn within_compaction(self: &Arc<Self>) -> Arc<Self> {
         let mut reader = Self::clone(self);
-        reader.system = Arc::from(compaction::SYSTEM);
-        (reader.tools, reader.prompt) = make_prompt(compaction::SYSTEM, Arc::default());
+        reader.system = Arc::from(COMPACTION_SYSTEM);
+        (reader.tools, reader.prompt) = make_prompt(COMPACTION_SYSTEM, Arc::default());
         Arc::new(reader)
     }
 

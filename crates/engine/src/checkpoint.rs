@@ -108,7 +108,7 @@ pub(crate) fn read_checkpoint(
     Ok((state, marks))
 }
 
-/// Returns whether a transcript is made of an entry, or of what is told about it.
+/// Returns whether a transcript is made of an entry, or of what is said about it.
 fn has_content(entry: &Entry) -> bool {
     match entry {
         Entry::RunStarted(_)

@@ -11,34 +11,30 @@
 mod context_use;
 mod material;
 mod range;
-mod summary;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dromia_contracts::compaction::{CompactionAnswer, CompactionRange, PLATFORM, SECTIONS_MAX};
+use dromia_contracts::compaction::{CompactionAnswer, CompactionRange, SECTIONS_MAX};
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::{RunRecord, RunStatus};
-use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey, SessionRecord};
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionRecord};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, ItemKey, KeyLifetime, Mutation, PageRequest, RunFilter,
     SessionOpen, TailLimits, WriteBatch,
 };
-use dromia_contracts::{Actor, Digest, ErrorCode, Fault, Scope, SessionId};
+use dromia_contracts::{Digest, ErrorCode, Fault, Scope, SessionId};
 
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
 use crate::refusal::commit_fault;
 use crate::scheduler::ReadyWork;
-use crate::submit::encode_input;
+use crate::summary_reads::{compaction_author, compaction_key, read_newest_summary, read_range};
+use crate::window_use::{PAST_BYTES_MAX, PAST_ITEMS_MAX, WindowUse};
 
 pub(crate) use self::context_use::SessionContext;
-pub(crate) use self::summary::{ConversationSummary, SummaryCache};
-
-/// How full a window is when the oldest half is summarized, in percent.
-const BEGIN_PERCENT: u32 = 80;
 
 /// From here on the oldest three quarters are.
 const HASTEN_PERCENT: u32 = 85;
@@ -49,63 +45,12 @@ const FAILURES_MAX: usize = 3;
 /// See [`FAILURES_MAX`].
 const REST_PERCENT: u32 = 10;
 
-/// The system text of a compaction.
-pub(crate) const SYSTEM: &str = include_str!("compaction/system.md");
-
-/// The most inputs of a session's past that a request holds.
-const PAST_ITEMS_MAX: usize = 4_096;
-
-/// The most bytes of a session's past that are read for a request, whatever the window.
-const PAST_BYTES_MAX: usize = 4 << 20;
-
-/// The author of the input of a compaction.
-pub(crate) fn compaction_author() -> Actor {
-    Actor::new("engine:compaction")
-}
-
-/// How much of a session's past is read for a request to a model with this window: what fits it, and some more, because the
-/// stored form of a message is longer than its text.
-pub(crate) fn past_limits(window_tokens: u32, after: u64) -> TailLimits {
-    let bytes = (window_tokens as usize).saturating_mul(6).clamp(16 << 10, PAST_BYTES_MAX);
-    TailLimits { after, items: PAST_ITEMS_MAX, bytes, until: None }
-}
-
-/// How full the window was at the last request of a run.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct WindowUse {
-    /// Tokens of the request, as they were counted or as the provider reported them, whichever is more.
-    pub(crate) input_tokens: u32,
-    /// The most tokens of the answer.
-    pub(crate) output_tokens_max: u32,
-    /// The window.
-    pub(crate) window: u32,
-}
-
-impl WindowUse {
-    /// Returns how full it was, in percent.
-    fn percent(self) -> u32 {
-        let used = u64::from(self.input_tokens) + u64::from(self.output_tokens_max);
-        let percent = used.saturating_mul(100).checked_div(u64::from(self.window)).unwrap_or_default();
-        u32::try_from(percent).unwrap_or(u32::MAX)
-    }
-
-    /// Returns whether a part of the conversation should be summarized.
-    pub(crate) fn wants_compaction(self) -> bool {
-        self.percent() >= BEGIN_PERCENT
-    }
-}
-
 /// A session whose oldest part may be summarized.
 pub(crate) struct CompactedSession {
     pub(crate) scope: Scope,
     pub(crate) agent: Arc<AgentSnapshot>,
     pub(crate) session: SessionId,
     pub(crate) used: WindowUse,
-}
-
-/// The key of the session in which another one is summarized.
-pub(crate) fn compaction_key(session: SessionId) -> SessionKey {
-    SessionKey { platform: PLATFORM.to_owned(), channel: session.to_string(), actor: compaction_author() }
 }
 
 impl CompactedSession {
@@ -195,8 +140,7 @@ impl CompactedSession {
         if place.as_ref().is_some_and(|it| it.head.active.is_some() || it.head.last > it.head.taken) {
             return Ok(None);
         }
-        let earlier =
-            ConversationSummary::read_newest(store, scope, agent, self.session).await.map_err(read_fault)?;
+        let earlier = read_newest_summary(store, scope, agent, self.session).await.map_err(read_fault)?;
         core.caches.summaries.put(scope.tenant(), self.session, earlier.clone());
         if let (Some(place), false) = (&place, by_hand)
             && self.rests_after_failures(core, place).await?
@@ -236,7 +180,8 @@ impl CompactedSession {
         let message = InputMessage { author: compaction_author(), parts: material, hops: 0 };
         let body =
             InputBody { compaction: Some(Box::new(range.clone())), ..InputBody::from_message(message) };
-        let body = encode_input(&body)?;
+        let body = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
+        let body = Bytes::from(body);
         Ok(Some(CompactionPlan { place, chosen: Some((range, body)) }))
     }
 
@@ -253,8 +198,7 @@ impl CompactedSession {
         if runs.len() < FAILURES_MAX || runs.iter().any(|run| run.head.status == RunStatus::Completed) {
             return Ok(false);
         }
-        let last =
-            ConversationSummary::read_range(store, &self.scope, runs[0].id).await.map_err(read_fault)?;
+        let last = read_range(store, &self.scope, runs[0].id).await.map_err(read_fault)?;
         let percent = last.map_or(0, |range| range.percent);
         Ok(self.used.percent() < percent.saturating_add(REST_PERCENT))
     }

@@ -15,7 +15,6 @@ use tokio::sync::Notify;
 use crate::agents::AgentDirectory;
 use crate::call_metrics::CallMetrics;
 use crate::collected_sessions::CollectedSessions;
-use crate::compaction::SummaryCache;
 use crate::config::{EngineConfig, SESSION_KEYS_MAX, SNAPSHOTS_MAX, STEPS_ALONE, STEPS_SHARED};
 use crate::counters::EngineCounters;
 use crate::delayed_calls::schedule::DelaySchedule;
@@ -26,6 +25,7 @@ use crate::parked_runs::ParkedRunCache;
 use crate::ports::EnginePorts;
 use crate::scheduler::{ReadyWork, Scheduler, TaskSlot};
 use crate::steps::{StepKind, StepPool, StepWait};
+use crate::summary_reads::SummaryCache;
 use crate::usage::UsageMeter;
 
 /// The time from a panic, or a failed erasure, to the next scan: work that fails at each scan, such as an unreadable

@@ -16,12 +16,12 @@ use dromia_contracts::store::{PageRequest, SessionTail, StoredEntry};
 use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::{PinnedPrompt, read_fault};
-use crate::compaction::ConversationSummary;
 use crate::context::transcript::ConversationTranscript;
 use crate::journal_reads::{find_run, inputs_end, read_journal};
 use crate::model_request::ModelRequestSpec;
 use crate::ports::EnginePorts;
 use crate::refusal::session_not_found;
+use crate::summary_reads::read_summary;
 
 /// Writes sent requests again.
 pub(crate) struct SentRequestReader<'a> {
@@ -54,7 +54,7 @@ impl<'a> SentRequestReader<'a> {
         let past = self.read_session_past(scope, &row, &started, called.history_from, own).await?;
         let summary = match started.summary {
             Some(summary) => {
-                let found = ConversationSummary::read_run(&*self.ports.store, scope, summary).await;
+                let found = read_summary(&*self.ports.store, scope, summary).await;
                 let found = found.map_err(read_fault)?;
                 Some(found.ok_or_else(|| unavailable_fault(format!("the summary of {summary} was erased")))?)
             }

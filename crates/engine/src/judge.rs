@@ -151,7 +151,7 @@ impl CallJudge<'_> {
         self.check_client_tool(call)?;
         let call = self.check_arguments(call)?;
         self.check_right_to_tool(&call).await?;
-        self.check_role(&call)?;
+        mind_role::check_role(self, &call)?;
         self.check_plan(&call)?;
         self.check_repetition(&call)?;
         let call = self.with_network(call).await?;

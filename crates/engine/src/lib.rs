@@ -72,9 +72,11 @@ mod session_claim;
 mod session_file;
 mod signalled_runs;
 mod submit;
+mod summary_reads;
 mod token_count;
 mod tokens;
 mod usage;
+mod window_use;
 
 pub use crate::approval_binding::ApprovalBinding;
 pub use crate::config::{ApprovalsConfig, EngineConfig, ObjectionAction, SecondOpinion};

@@ -21,18 +21,17 @@ mod reply_redaction;
 mod session_notice;
 mod step;
 mod tool_call;
+mod window;
 
 use std::sync::Arc;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::budget::{BudgetExhaustion, BudgetPayer};
-use dromia_contracts::compaction;
 use dromia_contracts::entry::{ParkReason, RunStarted};
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::{NewEntry, PageRequest};
 use dromia_contracts::{CallId, ItemId};
 
-use crate::compaction::CompactedSession;
 use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::{CallJudgement, DecisionInput, NextAction, decide};
@@ -46,6 +45,7 @@ use self::identity::RunIdentity;
 use self::journal::JournalWriter;
 use self::parking::keep_if_parked;
 use self::step::RequestStep;
+use self::window::look_at_window;
 use crate::judge::{CallJudge, JudgedCall};
 
 /// A run in the hands of its one writer.
@@ -120,7 +120,7 @@ impl RunOwner {
                 if waiting {
                     self.core.scheduler.push_ready(self.identity.scope.tenant(), session);
                 }
-                self.look_at_window();
+                look_at_window(&self);
                 if self.state.rest.is_some() {
                     self.core.note_rest(self.state.run_head().wake_at);
                 }
@@ -140,28 +140,6 @@ impl RunOwner {
         let core = Arc::clone(&self.core);
         drop(self);
         core.dispatch_ready();
-    }
-
-    /// Has the oldest part of the session summarized if the run has ended and its last request nearly filled the window, and
-    /// has the session that a compaction was for look for its summary.
-    fn look_at_window(&self) {
-        if !self.state.is_ended() {
-            return;
-        }
-        if self.identity.key.platform == compaction::PLATFORM {
-            if let Some(session) = self.story.compacted {
-                self.core.caches.summaries.forget(self.identity.scope.tenant(), session);
-            }
-        } else if self.step.used.wants_compaction() {
-            let session = CompactedSession {
-                scope: self.core.recovery_scope(self.identity.scope.tenant()),
-                agent: Arc::clone(&self.identity.agent),
-                session: self.identity.session,
-                used: self.step.used,
-            };
-            let core = Arc::clone(&self.core);
-            self.core.ports.runtime.spawn.spawn(Box::pin(async move { session.compact_if_due(&core).await }));
-        }
     }
 
     /// Begins a step, in the tenant's turn: whatever the run does but wait for a model or a tool.

@@ -20,7 +20,7 @@ use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::client_tools::ClientToolAdmission;
-use crate::compaction::{ConversationSummary, past_limits};
+use crate::context::summary::ConversationSummary;
 use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::NextAction;
@@ -36,6 +36,7 @@ use crate::run_kinds::RunPurpose;
 use crate::scheduler::{ReadyWork, TaskSlot};
 use crate::state::RunState;
 use crate::steps::StepPermit;
+use crate::window_use::past_limits;
 
 /// A session as admission finds it.
 pub(crate) enum SessionLookup {

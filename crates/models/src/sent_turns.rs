@@ -5,16 +5,13 @@
 
 use std::borrow::Cow;
 
-use dromia_contracts::content::{ContentPart, ToolCall, ToolResult};
+use dromia_contracts::content::{ContentPart, ToolCall};
 use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::label::Label;
 use dromia_contracts::redacted_history::{READ, turn_handle};
 use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 
 use crate::tokens;
-
-/// The most bytes of a result that is never replaced by a handle; the text of the handle is shorter.
-pub(crate) const RESULT_BYTES_KEPT: usize = 512;
 
 /// Counts the turns in front of a conversation that are always sent: what the runtime says of what came before.
 pub(crate) fn count_head(turns: &[TranscriptTurn]) -> usize {
@@ -63,7 +60,7 @@ fn left_out_notice(head: usize, left_out: usize) -> ContentPart {
 fn shortened_unit(unit: &AssistantUnit) -> AssistantUnit {
     let call = |call: &ToolCall| (call.tool.clone(), call.arguments.clone());
     unit.map_content(unit.message().parts.clone(), call, |result| {
-        if !is_long(result) {
+        if !tokens::is_long(result) {
             return result.parts.clone();
         }
         let bytes: usize = result.parts.iter().map(ContentPart::byte_count).sum();
@@ -73,11 +70,6 @@ fn shortened_unit(unit: &AssistantUnit) -> AssistantUnit {
         );
         vec![ContentPart::new_text(text, Label::PUBLIC_FACT)]
     })
-}
-
-/// Returns whether a handle takes less room than a result.
-pub(crate) fn is_long(result: &ToolResult) -> bool {
-    tokens::result_bytes(result) > RESULT_BYTES_KEPT
 }
 
 fn has_calls(turn: &TranscriptTurn) -> bool {

@@ -8,10 +8,13 @@ use dromia_contracts::content::{ContentPart, ToolResult};
 use dromia_contracts::model::ModelRequest;
 use dromia_contracts::transcript::TranscriptTurn;
 
-use crate::{image, sent_turns};
+use crate::image;
 
 /// Bytes of wire framing around one message, call or tool; an upper bound for the formats spoken here.
 const FRAME_BYTES: usize = 64;
+
+/// The most bytes of a result that is never replaced by a handle; the text of the handle is shorter.
+const RESULT_BYTES_KEPT: usize = 512;
 
 /// The most bytes of the text in the place of a long result.
 const HANDLE_BYTES: usize = 160;
@@ -65,7 +68,7 @@ pub(crate) fn turn_bytes(turn: &TranscriptTurn) -> usize {
 pub(crate) fn shortened_turn_bytes(turn: &TranscriptTurn) -> usize {
     let whole = turn_bytes(turn);
     let TranscriptTurn::Unit(unit) = turn else { return whole };
-    let saved = unit.results().iter().filter(|result| sent_turns::is_long(result));
+    let saved = unit.results().iter().filter(|result| is_long(result));
     whole - saved.map(|result| result_bytes(result).saturating_sub(HANDLE_BYTES)).sum::<usize>()
 }
 
@@ -93,6 +96,11 @@ fn turn_text_bytes(turn: &TranscriptTurn) -> usize {
 /// Counts the text of a result.
 pub(crate) fn result_bytes(result: &ToolResult) -> usize {
     result.parts.iter().map(part_bytes).sum()
+}
+
+/// Returns whether a handle takes less room than a result.
+pub(crate) fn is_long(result: &ToolResult) -> bool {
+    result_bytes(result) > RESULT_BYTES_KEPT
 }
 
 /// Counts a part as text. A picture is charged by its size on the screen and not by its bytes; the dearest way in which

@@ -1,4 +1,4 @@
-//! P18: a conversation that is several windows long. Its requests stay as large and as alike as one window allows, a late turn
+//! P19: a conversation that is several windows long. Its requests stay as large and as alike as one window allows, a late turn
 //! costs about what an early one does, and every fact of it is still read word for word.
 
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(crate) async fn measure_window(scene: &PhaseContext) -> anyhow::Result<Vec<B
     let (larger, slower) = (ratio_or_zero(late_tokens, early_tokens), ratio_or_zero(late, early));
     Ok(vec![
         BenchGoal::with_target(
-            "P18.tokens",
+            "P19.tokens",
             late_tokens,
             "tokens",
             format!("of the requests of turns 901-1,000 in a window of {WINDOW}, over those of turns 101-200: <= 1.2"),
@@ -73,7 +73,7 @@ pub(crate) async fn measure_window(scene: &PhaseContext) -> anyhow::Result<Vec<B
         )
         .with_ratio(larger),
         BenchGoal::with_target(
-            "P18.late",
+            "P19.late",
             late,
             "ms",
             "the last turns end to end, over the tenth: <= 2",
@@ -81,14 +81,14 @@ pub(crate) async fn measure_window(scene: &PhaseContext) -> anyhow::Result<Vec<B
         )
         .with_ratio(slower),
         BenchGoal::with_target(
-            "P18.prefix",
+            "P19.prefix",
             prefix,
             "share",
             "of a request that repeats the beginning of the one before, median of turns 800-1,000: >= 0.9",
             prefix >= 0.9,
         ),
         BenchGoal::with_target(
-            "P18.facts",
+            "P19.facts",
             count_as_f64(found),
             "facts",
             format!("of {asked} that were said in the conversation are read word for word with past.read"),

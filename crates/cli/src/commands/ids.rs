@@ -25,7 +25,7 @@ struct ListedRow {
 }
 
 impl ListedRow {
-    /// Returns whether the server made it to summarize a session; nobody means it by "the newest".
+    /// Returns whether the server made it to summarize a session: a person does not mean it by "the newest".
     fn is_compaction(&self) -> bool {
         [&self.kind, &self.platform].into_iter().flatten().any(|word| word == COMPACTION)
     }

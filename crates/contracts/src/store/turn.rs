@@ -137,7 +137,7 @@ pub struct RunAppend {
 /// The folded state of a run, as its engine writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoldedState {
-    /// The version of the fold. An engine with another one folds the journal anew.
+    /// The version of the fold. An engine with another one folds the journal again from its first entry.
     pub version: u32,
     /// The state.
     pub bytes: Bytes,

@@ -224,7 +224,7 @@ fn a_crash_between_spawn_and_end_loses_neither() {
     verify(&spawning.home);
 }
 
-/// What is wrong with the ends of workers: each spawn that succeeded has one worker, and each end is told once.
+/// What is wrong with the ends of workers: each spawn that succeeded has one worker, and each end is reported once.
 fn wrong_ends(spawned: &[String], tasks: &[String], inputs: &[String]) -> Vec<String> {
     let mut wrong = Vec::new();
     for session in spawned {

@@ -7,12 +7,15 @@ use dromia_contracts::model::{ModelRequest, PreparedAttempt};
 use dromia_contracts::transcript::{Transcript, TranscriptTurn};
 use dromia_contracts::{Fault, Scope, SessionId};
 
-use super::{BEGIN_PERCENT, CompactedSession, ConversationSummary, WindowUse, past_limits};
+use super::CompactedSession;
 use crate::agents::{AgentSnapshot, read_fault};
+use crate::context::summary::ConversationSummary;
 use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::model_request::ModelRequestSpec;
 use crate::refusal::session_not_found;
+use crate::summary_reads::read_newest_summary;
+use crate::window_use::{BEGIN_PERCENT, WindowUse, past_limits};
 
 /// A session with the request that its next input would be added to.
 pub(crate) struct SessionContext {
@@ -36,8 +39,7 @@ impl SessionContext {
         let found = found.ok_or_else(|| session_not_found(session))?;
         let agent: Arc<AgentSnapshot> = core.caches.agents.agent_snapshot(scope, found.agent).await?;
         let agent = agent.within_session(scope.tenant(), &found.key);
-        let summary =
-            ConversationSummary::read_newest(store, scope, agent.id, session).await.map_err(read_fault)?;
+        let summary = read_newest_summary(store, scope, agent.id, session).await.map_err(read_fault)?;
         let after = summary.as_ref().map_or(0, |summary| summary.upto());
         let limits = past_limits(core.window_tokens(&agent.config.model), after);
         let tail = store.session_tail(scope, session, limits).await.map_err(read_fault)?;

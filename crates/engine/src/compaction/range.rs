@@ -3,7 +3,7 @@
 use dromia_contracts::store::SessionTail;
 use dromia_contracts::{Digest, RunId};
 
-use super::WindowUse;
+use crate::window_use::WindowUse;
 
 /// The most bytes of a conversation that one compaction reads.
 const MATERIAL_BYTES_MAX: usize = 256 << 10;

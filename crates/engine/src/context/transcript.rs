@@ -24,7 +24,7 @@ use dromia_contracts::{CallId, RunId, SessionId};
 
 use super::client_tools::{self as client, ClientToolState, ClientToolset};
 use super::taint::TaintTracker;
-use crate::compaction::ConversationSummary;
+use crate::context::summary::ConversationSummary;
 use joined_inputs::{JoinedInputs, inputs_of_entry};
 
 /// The transcript of a run so far.

@@ -16,13 +16,13 @@ use futures_util::future::{Either, select};
 use super::live_text::LiveDeltas;
 use super::{OwnershipError, RunOwner};
 use crate::answer_check::AnswerCheck;
-use crate::compaction::WindowUse;
 use crate::decide::{DecisionInput, NextAction, PlannedRequest};
 use crate::encoded_request::body_digest;
 use crate::judge::gate_verdict::judged_by;
 use crate::judge::leak_scan::LEAK_SCAN;
 use crate::model_request::ModelRequestSpec;
 use crate::state::RunPhase;
+use crate::window_use::WindowUse;
 
 impl RunOwner {
     /// Plans the next step, has the gate judge its request, and decides. A provider is a sink like any other: the entry
@@ -51,13 +51,13 @@ impl RunOwner {
             return DecisionInput::Asked(asked);
         }
         let concludes = self.state.concludes_next();
-        let mut prepared = self.prepare_request(concludes);
+        let mut prepared = prepare_request(self, concludes);
         if prepared.as_ref().is_ok_and(|prepared| prepared.wording.leaves_words_out())
             && !self.story.omitted.is_cut
         {
             // The model gets the tool that reads what is left out, so the request is another one.
             self.story.omitted.is_cut = true;
-            prepared = self.prepare_request(concludes);
+            prepared = prepare_request(self, concludes);
         }
         let prepared = match prepared {
             Ok(mut prepared) => {
@@ -91,13 +91,6 @@ impl RunOwner {
         };
         self.step.prepared = Some(prepared);
         DecisionInput::Planned(plan)
-    }
-
-    fn prepare_request(&mut self, concludes: bool) -> Result<PreparedAttempt, ModelError> {
-        let request = self.build_request(concludes);
-        let prepared = self.core.ports.model.prepare_attempt(&request);
-        self.story.restore_transcript(request, concludes);
-        prepared
     }
 
     fn build_request(&mut self, concludes: bool) -> ModelRequest {
@@ -274,6 +267,14 @@ impl RunOwner {
         }
         Err(OwnershipError::Store)
     }
+}
+
+/// Chooses who is asked and writes the request.
+fn prepare_request(owner: &mut RunOwner, concludes: bool) -> Result<PreparedAttempt, ModelError> {
+    let request = owner.build_request(concludes);
+    let prepared = owner.core.ports.model.prepare_attempt(&request);
+    owner.story.restore_transcript(request, concludes);
+    prepared
 }
 
 fn ends_a_run(kind: ItemKind) -> bool {

@@ -32,14 +32,17 @@ enum PastPart {
     Call(CallId),
 }
 
-impl RunOwner {
+/// The past of a run, as a call of it may read it.
+pub(super) struct PastWords<'a>(pub(super) &'a RunOwner);
+
+impl PastWords<'_> {
     /// Returns what a call may read of the past: the contents behind the handles of the run's requests, and what the call's
     /// own handle names.
-    pub(super) async fn readable_past(
+    pub(super) async fn read_for_call(
         &self,
         call: &PreparedCall,
     ) -> Result<Arc<RedactedHistory>, OwnershipError> {
-        let past = &self.story.taint.past;
+        let past = &self.0.story.taint.past;
         let arguments = serde_json::from_str::<serde_json::Value>(&call.arguments).ok();
         let handle = arguments.as_ref().filter(|_| call.tool == READ).and_then(|it| it["handle"].as_str());
         let Some(handle) = handle.filter(|handle| past.find_content(handle).is_none()) else {
@@ -57,7 +60,7 @@ impl RunOwner {
 
     /// Returns a turn of the conversation, or a result under the name that a request gives its call.
     fn turn_content(&self, handle: &str) -> Option<Vec<ContentPart>> {
-        let turns = self.story.transcript.turns();
+        let turns = self.0.story.transcript.turns();
         let turn = |place: usize| turns.get(place.checked_sub(1)?);
         if let Some(place) = turn_of_handle(handle) {
             return Some(match turn(place)? {
@@ -76,11 +79,11 @@ impl RunOwner {
     /// Reads what a handle names by a position in the inbox of the run's session.
     async fn session_content(&self, handle: &str) -> Result<Option<Vec<ContentPart>>, OwnershipError> {
         let Some((position, part)) = parse_position(handle) else { return Ok(None) };
-        if position == 0 || position > self.state.inputs_end() {
+        if position == 0 || position > self.0.state.inputs_end() {
             return Ok(None);
         }
-        let (store, scope) = (&*self.core.ports.store, &self.identity.scope);
-        let owner = InboxOwner::Session(self.identity.session);
+        let (store, scope) = (&*self.0.core.ports.store, &self.0.identity.scope);
+        let owner = InboxOwner::Session(self.0.identity.session);
         let items = store.inbox_items(scope, owner, position - 1, 1).await;
         let items = items.map_err(|_| OwnershipError::Store)?;
         let Some(item) = items.first().filter(|item| item.position == position) else { return Ok(None) };
@@ -88,7 +91,7 @@ impl RunOwner {
             return Ok(input_parts(item));
         }
         // The current run's own words are in its requests.
-        let Some(run) = item.taken_by.filter(|run| *run != self.identity.run) else { return Ok(None) };
+        let Some(run) = item.taken_by.filter(|run| *run != self.0.identity.run) else { return Ok(None) };
         let journal = read_journal(store, scope, run).await.map_err(|_| OwnershipError::Store)?;
         Ok(journal_parts(&journal, part))
     }

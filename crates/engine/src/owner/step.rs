@@ -3,8 +3,8 @@
 use dromia_contracts::gate::GateVerdict;
 use dromia_contracts::model::PreparedAttempt;
 
-use crate::compaction::WindowUse;
 use crate::config::SecondOpinion;
+use crate::window_use::WindowUse;
 
 /// What the attempt sends whose entry is pending or open.
 #[derive(Debug, Default)]

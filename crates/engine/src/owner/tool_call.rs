@@ -17,6 +17,7 @@ use futures_util::future::{Either, select};
 use super::child_bounds::bound_children;
 use super::interim_replies::bound_replies;
 use super::live_text::LivePieces;
+use super::past_words::PastWords;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{DecisionInput, NextAction};
 
@@ -49,7 +50,7 @@ impl RunOwner {
             session: self.identity.session,
             origin: self.state.started.as_ref().and_then(|started| started.origin.clone()),
             label: self.story.taint.label,
-            past: self.readable_past(&call).await?,
+            past: PastWords(self).read_for_call(&call).await?,
             key: id.idempotency_key(self.identity.run),
             workspace: workspace.map_err(|_| OwnershipError::Store)?,
         };

@@ -11,11 +11,13 @@ use dromia_contracts::{Actor, ItemId, Scope};
 use crate::agents::AgentSnapshot;
 use crate::checkpoint::{CheckpointMarks, ENTRIES_BETWEEN, read_checkpoint};
 use crate::client_tools::ClientToolAdmission;
-use crate::compaction::{ConversationSummary, past_limits};
+use crate::context::summary::ConversationSummary;
 use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
 use crate::journal_reads::read_entries;
 use crate::state::{RunState, apply_entry};
+use crate::summary_reads::read_summary;
+use crate::window_use::past_limits;
 
 /// A run as its next owner begins with it.
 pub(super) struct FoldedRun {
@@ -87,7 +89,7 @@ async fn pinned_past(
     agent: &AgentSnapshot,
 ) -> Result<(Option<Arc<ConversationSummary>>, TailLimits), ReadError> {
     let summary = match state.started.as_ref().and_then(|started| started.summary) {
-        Some(run) => ConversationSummary::read_run(&*core.ports.store, scope, run).await?,
+        Some(run) => read_summary(&*core.ports.store, scope, run).await?,
         None => None,
     };
     let limits = if let Some(from) = marks.history_from {

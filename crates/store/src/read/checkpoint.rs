@@ -1,4 +1,4 @@
-//! Checkpoints of runs, each compared with its digest and with the journal that it stands for.
+//! Checkpoints of runs, each compared with its digest and with the journal that it is folded from.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 

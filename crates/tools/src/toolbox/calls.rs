@@ -81,7 +81,7 @@ impl Toolbox {
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
             BuiltinTool::WorkerSpawn => self.spawn_worker(&context, &call).await,
-            // The engine sends it with the result, to whoever gets the answer.
+            // The engine sends it with the result, to those who get the answer.
             BuiltinTool::Reply => {
                 let InterimReply { text } = parse_arguments(&call.arguments)?;
                 let parts = vec![ContentPart::new_text(text, context.label)];

@@ -180,7 +180,7 @@ fn a_wake_up_of_an_old_row_begins_again() {
     assert!(seen > 5, "{seen} worlds");
 }
 
-/// Planted fault: the store takes the batch, wherever the run stands.
+/// Planted fault: the store takes the batch, whatever the run's last entry is.
 #[test]
 fn a_wake_up_of_an_old_row_is_caught() {
     let caught = |seed| {

@@ -42,8 +42,9 @@ BARS = {
     # a configuration that changes live, answers in JSON, directories as workspaces and files by hand, suspended tenants, keys that make
     # any change repeatable, rights that are withdrawn from open calls, messages that join a turn, end it or are collected,
     # tenants that are deleted, channels as a port with files as the second one, tasks that runs spawn and their trees, tools for some
-    # tenants and agents, lives with leases) is above it. A change without a feature must not raise the limit.
-    "lines of code": (84_000, 129_650),
+    # tenants and agents, lives with leases, sessions that are summarized, replies before the answer, wake-ups of one commit with
+    # checkpoints, agents that leave their work to workers) is above it. A change without a feature must not raise the limit.
+    "lines of code": (84_000, 133_250),
     "lines of docs/architecture.md": (250, 250),
 }
 

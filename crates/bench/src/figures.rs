@@ -6,6 +6,7 @@ pub(crate) mod conversation;
 pub(crate) mod edits;
 pub(crate) mod goodput;
 pub(crate) mod lists;
+pub(crate) mod long_runs;
 pub(crate) mod person;
 pub(crate) mod plain;
 pub(crate) mod policy;

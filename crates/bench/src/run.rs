@@ -89,6 +89,8 @@ pub(crate) enum BenchPhase {
     Tools,
     /// P18: parked runs and their wake-ups, and spawned tasks.
     Wakes,
+    /// P18 in runs with thousands of attempts.
+    LongRuns,
 }
 
 impl BenchPhase {
@@ -109,6 +111,7 @@ impl BenchPhase {
             Self::Edits => "P16",
             Self::Tools => "P17",
             Self::Wakes => "P18",
+            Self::LongRuns => "P18.late",
         }
     }
 }
@@ -233,6 +236,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Edits => Box::pin(figures::edits::measure_edits(scene)).await,
         BenchPhase::Tools => Box::pin(figures::tools::measure_tools(scene)).await,
         BenchPhase::Wakes => Box::pin(figures::wakes::measure_wakes(scene)).await,
+        BenchPhase::LongRuns => Box::pin(figures::long_runs::measure_long_runs(scene)).await,
     }
 }
 

@@ -90,19 +90,16 @@ struct WrittenState {
     marks: CheckpointMarks,
 }
 
-/// Reads a checkpoint that is behind none of a run's entries but these. Returns why it cannot be used, if it cannot.
-pub(crate) fn read_checkpoint(
-    checkpoint: &RunCheckpoint,
-    last_seq: u64,
-) -> Result<(RunState, CheckpointMarks), String> {
+/// Reads a checkpoint. Returns why it cannot be used, if it cannot.
+pub(crate) fn read_checkpoint(checkpoint: &RunCheckpoint) -> Result<(RunState, CheckpointMarks), String> {
     let RunCheckpoint { seq, folded } = checkpoint;
     if folded.version != FOLD_VERSION {
         return Err(format!("it is of fold {}, and this program has fold {FOLD_VERSION}", folded.version));
     }
     let WrittenState { state, mut marks } =
         serde_json::from_slice(&folded.bytes).map_err(|error| format!("it cannot be read: {error}"))?;
-    if state.seq != *seq || *seq > last_seq {
-        return Err(format!("it is behind entry {}, and not {seq} of {last_seq}", state.seq));
+    if state.seq != *seq {
+        return Err(format!("it is behind entry {seq}, and its state behind {}", state.seq));
     }
     marks.last = *seq;
     Ok((state, marks))

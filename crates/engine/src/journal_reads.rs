@@ -21,16 +21,7 @@ pub(crate) async fn read_journal(
     scope: &Scope,
     run: RunId,
 ) -> Result<Vec<StoredEntry>, ReadError> {
-    let mut all = Vec::new();
-    loop {
-        let after = all.len() as u64;
-        let page = store.journal_entries(scope, run, after, PageRequest::<RunId>::LIMIT_MAX).await?;
-        let full = page.len() == PageRequest::<RunId>::LIMIT_MAX;
-        all.extend(page);
-        if !full {
-            return Ok(all);
-        }
-    }
+    read_entries(store, scope, run, (0, u64::MAX)).await
 }
 
 /// Reads the entries of a journal after one, up to the last one that is wanted, page by page.
@@ -44,9 +35,12 @@ pub(crate) async fn read_entries(
     while after < last {
         let limit = usize::try_from(last - after).unwrap_or(usize::MAX).min(PageRequest::<RunId>::LIMIT_MAX);
         let page = store.journal_entries(scope, run, after, limit).await?;
-        let Some(end) = page.last() else { break };
-        after = end.seq;
+        let full = page.len() == limit;
+        after = page.last().map_or(last, |end| end.seq);
         all.extend(page);
+        if !full {
+            break;
+        }
     }
     Ok(all)
 }

@@ -45,8 +45,8 @@ async fn measure_parked(scene: &PhaseContext) -> anyhow::Result<Vec<BenchGoal>> 
     park_runs(&server, parked).await?;
     let resident = count_as_f64(server.child.resident_bytes()?.saturating_sub(before)) / MEGABYTE;
     let (active, ready) = server.read_load().await?;
-    let (kept_ms, kept_commits) = wake_runs(&server, list_parked(&server, SAMPLES).await?).await?;
-    let (read_ms, read_commits) = wake_runs(&server, first).await?;
+    let (kept_ms, kept_commits) = wake_runs(&server, &list_parked(&server, SAMPLES).await?).await?;
+    let (read_ms, read_commits) = wake_runs(&server, &first).await?;
     server.child.stop_gracefully().await?;
     Ok(vec![
         BenchGoal::with_target(
@@ -78,7 +78,7 @@ async fn measure_parked(scene: &PhaseContext) -> anyhow::Result<Vec<BenchGoal>> 
 }
 
 /// Has so many more runs park, each in a session of its own.
-async fn park_runs(server: &DromiaServer, runs: u64) -> anyhow::Result<()> {
+pub(super) async fn park_runs(server: &DromiaServer, runs: u64) -> anyhow::Result<()> {
     let plan = LoadPlan {
         address: server.child.listen_address(),
         requests: [server.event_request(&json!({"text": "hello"}))].into(),
@@ -96,7 +96,7 @@ async fn park_runs(server: &DromiaServer, runs: u64) -> anyhow::Result<()> {
 }
 
 /// Lists the newest parked runs.
-async fn list_parked(server: &DromiaServer, runs: usize) -> anyhow::Result<Vec<String>> {
+pub(super) async fn list_parked(server: &DromiaServer, runs: usize) -> anyhow::Result<Vec<String>> {
     let page = server.call_api("GET", &format!("/v1/runs?status=parked&limit={runs}"), &Value::Null).await?;
     let items = page["items"].as_array().context("a page without items")?;
     let ids = items.iter().map(|run| run["id"].as_str().map(str::to_owned));
@@ -107,10 +107,10 @@ async fn list_parked(server: &DromiaServer, runs: usize) -> anyhow::Result<Vec<S
 
 /// Cancels runs, one after the other. Returns how long a wake-up takes from the acknowledged signal to the end of its run, and how
 /// many commits it is.
-async fn wake_runs(server: &DromiaServer, runs: Vec<String>) -> anyhow::Result<(f64, f64)> {
+pub(super) async fn wake_runs(server: &DromiaServer, runs: &[String]) -> anyhow::Result<(f64, f64)> {
     let before = server.writer_totals().await?.commits;
     let mut took = Vec::new();
-    for run in &runs {
+    for run in runs {
         let path = format!("/v1/runs/{run}");
         server.call_api("POST", &format!("{path}/cancel"), &json!({})).await?;
         let began = Instant::now();
@@ -136,8 +136,9 @@ async fn measure_spawned(scene: &PhaseContext) -> anyhow::Result<BenchGoal> {
         let agent = json!({"handle": format!("lead-{spawner}"), "config": config});
         server.call_api("POST", "/v1/agents", &agent).await?;
     }
-    let task = format!("@tool task.spawn {}", json!({"task": "@say done"}));
-    let text = vec![task; TASKS].join(" &\n");
+    // Each is another call, because a run may not repeat one so often.
+    let task = |number| format!("@tool task.spawn {}", json!({"task": format!("@say done {number}")}));
+    let text = (0..TASKS).map(task).collect::<Vec<_>>().join(" &\n");
     let request = |spawner| server.event_request(&json!({"text": text, "agent": format!("lead-{spawner}")}));
     let plan = LoadPlan {
         address: server.child.listen_address(),

@@ -154,7 +154,8 @@ async fn fold_journal(
     for (first, last) in marks.content.list_ranges() {
         entries.extend(read_entries(store, scope, run.id, (first.saturating_sub(1), last)).await?);
     }
-    let rest = read_entries(store, scope, run.id, (state.seq, run.last_seq)).await?;
+    // To its end, wherever the row was that the takeover read: an earlier owner of this process may have gone on meanwhile.
+    let rest = read_entries(store, scope, run.id, (state.seq, u64::MAX)).await?;
     for stored in &rest {
         let entry = stored.decode().map_err(|error| {
             JournalReadError::Hold(HoldReason::Unreadable, format!("entry {}: {error}", stored.seq))
@@ -177,7 +178,7 @@ async fn find_checkpoint(
     }
     let problem = match core.ports.store.run_checkpoint(scope, run.id).await {
         Ok(None) => return Ok(None),
-        Ok(Some(checkpoint)) => match read_checkpoint(&checkpoint, run.last_seq) {
+        Ok(Some(checkpoint)) => match read_checkpoint(&checkpoint) {
             Ok(found) => return Ok(Some(found)),
             Err(problem) => problem,
         },

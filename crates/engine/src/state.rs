@@ -67,7 +67,7 @@ pub struct RunState {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub repairs: u32,
     /// The interim replies that it sent.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub replies: u32,
 }
 

@@ -161,6 +161,11 @@ pub(super) const RULES: &[RulePage] = &[
         "use another host; no setting opens this address",
     ),
     new_rule_page(
+        "mind",
+        "the run belongs to an agent whose mind is `branching`, and its kind of run does not have the tool, or it was its last step",
+        "nothing to do; the model knows and gives the work to a worker; `dromia agent set NAME mind=solo` gives turns all tools",
+    ),
+    new_rule_page(
         "multicast address",
         "the host has a multicast address, which no setting opens",
         "use the address at which other machines reach the server",

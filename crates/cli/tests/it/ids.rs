@@ -64,10 +64,10 @@ async fn each_form_of_an_id_costs_at_most_one_request() {
         assert_eq!(asked(&["run", "why", typed]).await, [found, why(FIRST)], "{typed}");
     }
     for (line, listing, id) in [
-        (&["run", "why"][..], "/v1/runs?limit=1", SECOND),
-        (&["run", "why", "@last"], "/v1/runs?limit=1", SECOND),
-        (&["run", "why", "@last~1"], "/v1/runs?limit=2", FIRST),
-        (&["run", "why", "--agent", "ops"], "/v1/runs?limit=1&agent=ops", SECOND),
+        (&["run", "why"][..], "/v1/runs?limit=17", SECOND),
+        (&["run", "why", "@last"], "/v1/runs?limit=17", SECOND),
+        (&["run", "why", "@last~1"], "/v1/runs?limit=18", FIRST),
+        (&["run", "why", "--agent", "ops"], "/v1/runs?limit=17&agent=ops", SECOND),
     ] {
         assert_eq!(asked(line).await, [listing.to_owned(), why(id)], "{line:?}");
     }

@@ -280,7 +280,7 @@ const GUARDS: [Guard; 56] = [
     guard(
         "leaks",
         "engine/src/outcome.rs",
-        "(status == RunStatus::Completed).then_some(",
+        "is_allowed.then_some(",
         "a_way_that_hands_out_an_answer_is_caught",
     ),
     guard(

@@ -137,7 +137,7 @@ fn check_cut_file(end: &str) -> Result<(), String> {
     let home = Home::new();
     let good = read(&home);
     let server = home.serve();
-    let place = good.find("items_max: 64").expect("it has a number") + "items_max: 6".len();
+    let place = good.find("window_tokens: 32768").expect("it has a number") + "window_tokens: 3276".len();
     let counts = block_on(async {
         // The new text differs from the one that counts in its first line already.
         write(&home, &format!("# edited\n{}{end}", &good[..place]));

@@ -215,7 +215,7 @@ fn a_right_that_could_never_count_is_refused() {
             &["file:read", "tool:file.raed"][..],
             "rights[1]: the grant \"file.raed\" covers no tool; did you mean \"file.read\"?",
         ),
-        (&["tool:reply"][..], "rights[0]: tool:reply covers no tool"),
+        (&["tool:model"][..], "rights[0]: tool:model covers no tool"),
         (&["tool:file.read", "--wall", "30s"][..], "rights[0]: tool:file.read runs no program"),
     ] {
         let output = home.run(&[&["capability", "grant", "scribe"][..], rights].concat());

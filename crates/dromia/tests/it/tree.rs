@@ -131,7 +131,7 @@ const LEAVES: &[(&str, How)] = &[
     ("session context", Prints(&["{session}"])),
     ("session compact", Prints(&["{session}"])),
     ("session archive list", Prints(&["{session}"])),
-    ("session archive show", Acts("needs a session that was compacted")),
+    ("session archive show", Prints(&["{compacted}"])),
     ("session export", Acts("prints the session's own file")),
     ("session import", Prints(&["{file}", "--agent", "assistant"])),
     ("run list", Prints(&[])),
@@ -193,6 +193,24 @@ fn document(command: &str, output: &Output) -> Value {
     })
 }
 
+/// Makes a session whose oldest part is summarized.
+fn compacted_session(home: &Home) -> String {
+    let asked = |line: &[&str]| document(&line.join(" "), &home.run(&[line, &["--json"]].concat()));
+    let long = format!("@say noted\n{}", "It is grey. ".repeat(80));
+    let first = asked(&["ask", &long, "--agent", "tree"]);
+    let session = first["session"].as_str().expect("a session").to_owned();
+    for _ in 0..3 {
+        asked(&["ask", &long, "--session", &session]);
+    }
+    assert_eq!(asked(&["session", "compact", &session])["state"], "started");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while asked(&["session", "archive", "list", &session])["items"][0].is_null() {
+        assert!(std::time::Instant::now() < until, "no summary comes");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    session
+}
+
 /// A served home with an agent, runs and a session.
 struct Scene {
     home: Home,
@@ -220,6 +238,7 @@ impl Scene {
         let session = text(&answered["session"]);
         let exported = home.run(&["session", "export", &session, "--file", path(&file)]);
         assert!(exported.status.success(), "{}", stderr(&exported));
+        let compacted = compacted_session(&home);
         let (status, said) = webhook::say(server, "msg_1", "hello");
         assert_eq!(status, 202, "{said}");
         let delivery = delivered(&home);
@@ -231,6 +250,7 @@ impl Scene {
         let places = vec![
             ("{run}", text(&answered["run"])),
             ("{session}", session),
+            ("{compacted}", compacted),
             ("{delivery}", delivery),
             ("{yielded}", text(&yielded["run"])),
             ("{slow}", text(&slow["run"])),

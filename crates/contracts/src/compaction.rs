@@ -16,6 +16,9 @@ pub const PLATFORM: &str = "compaction";
 /// The most summaries that stand in front of a conversation, one behind the other. The next one takes the place of all.
 pub const SECTIONS_MAX: usize = 12;
 
+/// The most model calls of a compaction: its answer, and one more for a model that asks for a tool though it has none.
+pub const MODEL_CALLS_MAX: u32 = 2;
+
 /// The part of a session that a summary takes the place of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -44,9 +44,6 @@ pub const REPLY_BYTES_MAX: usize = 16 << 10;
 /// The most interim replies of a run.
 pub const RUN_REPLIES_MAX: u32 = 8;
 
-/// The built-in tool that begins a branch.
-pub const BRANCH: &str = "branch";
-
 /// The built-in tool that begins a worker.
 pub const SPAWN: &str = "worker.spawn";
 

@@ -24,19 +24,19 @@ use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, ItemKey, KeyLifetime, Mutation, PageRequest, RunFilter,
     SessionOpen, TailLimits, WriteBatch,
 };
-use dromia_contracts::{Digest, ErrorCode, Fault, Scope, SessionId};
+use dromia_contracts::{Actor, Digest, ErrorCode, Fault, Scope, SessionId};
 
 use crate::agents::{AgentSnapshot, read_fault};
 use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
 use crate::refusal::commit_fault;
 use crate::scheduler::ReadyWork;
-use crate::summary_reads::{compaction_author, compaction_key, read_newest_summary, read_range};
+use crate::summary_reads::{compaction_key, read_newest_summary, read_range};
 use crate::window_use::{PAST_BYTES_MAX, PAST_ITEMS_MAX, WindowUse};
 
 pub(crate) use self::context_use::SessionContext;
 
-/// From here on the oldest three quarters are.
+/// How full a window is when the oldest three quarters are summarized, in percent.
 const HASTEN_PERCENT: u32 = 85;
 
 /// After so many compactions in a row that failed, none begins until the window is fuller by [`REST_PERCENT`].
@@ -75,15 +75,17 @@ impl CompactedSession {
         core: &Arc<EngineCore>,
         by_hand: bool,
     ) -> Result<CompactionAnswer, Fault> {
-        let Some(compaction) = self.plan(core, by_hand).await? else { return Ok(CompactionAnswer::UnderWay) };
-        let Some((range, body)) = compaction.chosen else { return Ok(CompactionAnswer::NothingToDo) };
+        let (place, input) = match self.plan_input(core, by_hand).await? {
+            CompactionPlan::UnderWay => return Ok(CompactionAnswer::UnderWay),
+            CompactionPlan::NothingToDo => return Ok(CompactionAnswer::NothingToDo),
+            CompactionPlan::Chosen { place, input } => (place, input),
+        };
+        let CompactionInput { range, author, body } = *input;
         let runtime = &core.ports.runtime;
-        let (session, after) = compaction
-            .place
-            .as_ref()
-            .map_or_else(|| (runtime.session_id(), 0), |place| (place.id, place.head.last));
+        let (session, after) =
+            place.as_ref().map_or_else(|| (runtime.session_id(), 0), |place| (place.id, place.head.last));
         let mut batch = WriteBatch::new(self.scope.tenant());
-        if compaction.place.is_none() {
+        if place.is_none() {
             batch.mutations.push(Mutation::SessionOpen(SessionOpen {
                 session,
                 agent: self.agent.id,
@@ -101,7 +103,7 @@ impl CompactedSession {
             item: runtime.item_id(),
             at: runtime.clock.now(),
             kind: ItemKind::Input,
-            author: compaction_author(),
+            author,
             key: Some(ItemKey {
                 key,
                 request: Digest::from_bytes(*blake3::hash(&body).as_bytes()),
@@ -122,40 +124,38 @@ impl CompactedSession {
 
     /// Says what would be summarized now, without doing it.
     pub(crate) async fn preview(&self, core: &Arc<EngineCore>) -> Result<CompactionAnswer, Fault> {
-        Ok(match self.plan(core, true).await? {
-            None => CompactionAnswer::UnderWay,
-            Some(CompactionPlan { chosen: None, .. }) => CompactionAnswer::NothingToDo,
-            Some(CompactionPlan { chosen: Some((range, _)), .. }) => {
-                CompactionAnswer::Planned(range.planned(None))
-            }
+        Ok(match self.plan_input(core, true).await? {
+            CompactionPlan::UnderWay => CompactionAnswer::UnderWay,
+            CompactionPlan::NothingToDo => CompactionAnswer::NothingToDo,
+            CompactionPlan::Chosen { input, .. } => CompactionAnswer::Planned(input.range.planned(None)),
         })
     }
 
-    /// Chooses the part and writes the input; `None` if a compaction is under way.
-    async fn plan(&self, core: &Arc<EngineCore>, by_hand: bool) -> Result<Option<CompactionPlan>, Fault> {
+    /// Chooses the part and writes the input that has it summarized.
+    async fn plan_input(&self, core: &Arc<EngineCore>, by_hand: bool) -> Result<CompactionPlan, Fault> {
         let store = &*core.ports.store;
         let (scope, agent) = (&self.scope, self.agent.id);
         let place =
             store.session_by_key(scope, agent, &compaction_key(self.session)).await.map_err(read_fault)?;
         if place.as_ref().is_some_and(|it| it.head.active.is_some() || it.head.last > it.head.taken) {
-            return Ok(None);
+            return Ok(CompactionPlan::UnderWay);
         }
         let earlier = read_newest_summary(store, scope, agent, self.session).await.map_err(read_fault)?;
         core.caches.summaries.put(scope.tenant(), self.session, earlier.clone());
         if let (Some(place), false) = (&place, by_hand)
             && self.rests_after_failures(core, place).await?
         {
-            return Ok(Some(CompactionPlan { place: Some(place.clone()), chosen: None }));
+            return Ok(CompactionPlan::NothingToDo);
         }
         let after = earlier.as_ref().map_or(0, |summary| summary.upto());
         // The whole of what a request may hold, and not only what fits this model: a part that does not fit is summarized too.
         let limits = TailLimits { after, items: PAST_ITEMS_MAX, bytes: PAST_BYTES_MAX, until: None };
         let tail = store.session_tail(scope, self.session, limits).await.map_err(read_fault)?;
-        let Some(tail) = tail else { return Ok(Some(CompactionPlan { place, chosen: None })) };
+        let Some(tail) = tail else { return Ok(CompactionPlan::NothingToDo) };
         let share = if self.used.percent() >= HASTEN_PERCENT && !by_hand { (3, 4) } else { (1, 2) };
         let room = range::material_bytes(self.used);
         let Some(chosen) = range::choose_range(&tail, share, room) else {
-            return Ok(Some(CompactionPlan { place, chosen: None }));
+            return Ok(CompactionPlan::NothingToDo);
         };
         let part = range::cut_tail(&tail, chosen.upto);
         let story = ConversationTranscript::from_tail(&part, None, core.config().tainted_past, None);
@@ -177,12 +177,14 @@ impl CompactedSession {
             earlier: kept,
             kept: material::kept_words(&story, self.used),
         };
-        let message = InputMessage { author: compaction_author(), parts: material, hops: 0 };
+        // The person whose conversation it is pays for it.
+        let author = tail.session.key.actor;
+        let message = InputMessage { author: author.clone(), parts: material, hops: 0 };
         let body =
             InputBody { compaction: Some(Box::new(range.clone())), ..InputBody::from_message(message) };
         let body = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
-        let body = Bytes::from(body);
-        Ok(Some(CompactionPlan { place, chosen: Some((range, body)) }))
+        let input = Box::new(CompactionInput { range, author, body: Bytes::from(body) });
+        Ok(CompactionPlan::Chosen { place, input })
     }
 
     /// Returns whether the last compactions failed and the window is not much fuller since.
@@ -204,12 +206,26 @@ impl CompactedSession {
     }
 }
 
-/// What would be summarized.
-struct CompactionPlan {
-    /// The session in which it happens, if there is one already.
-    place: Option<SessionRecord>,
-    /// The part, and the input that has it summarized.
-    chosen: Option<(CompactionRange, Bytes)>,
+/// What a look at a session leads to.
+enum CompactionPlan {
+    /// A compaction of the session has not ended.
+    UnderWay,
+    /// Too little is there, or the last compactions failed.
+    NothingToDo,
+    /// A part is to be summarized.
+    Chosen {
+        /// The session in which that happens, if there is one already.
+        place: Option<SessionRecord>,
+        input: Box<CompactionInput>,
+    },
+}
+
+/// The input of a compaction.
+struct CompactionInput {
+    range: CompactionRange,
+    /// The actor of the summarized session.
+    author: Actor,
+    body: Bytes,
 }
 
 fn unreadable_fault(error: &StoryError) -> Fault {

@@ -1,8 +1,7 @@
 //! What the runs of a branching agent may use, and how often each asks its model: one table.
 //!
-//! A run's role follows from what its session was opened for, so a later turn of a worker's session works as the worker did. A
-//! turn and a branch are sent the same tools, and the gate refuses what the role does not have. Grants bound every role as
-//! they bound every run.
+//! A run's role follows from what its session was opened for, so a later turn of a worker's session works as the worker did.
+//! Requests of a role contain its tools only, and the gate refuses all others. Grants bound every role as they bound every run.
 
 use dromia_contracts::agent::AgentConfig;
 use dromia_contracts::entry::RunStarted;
@@ -10,7 +9,7 @@ use dromia_contracts::mind::AgentMind;
 use dromia_contracts::redacted_history;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::run_origin::RunOrigin;
-use dromia_contracts::tool::{BRANCH, EffectClass, SPAWN, ToolDescriptor};
+use dromia_contracts::tool::{REPLY, REPLY_GRANT, SPAWN, ToolDescriptor};
 
 /// The part of a branching agent that a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +21,8 @@ pub(crate) enum MindRole {
 }
 
 impl MindRole {
-    /// Returns the role of a run that began so; `None` for one that has all tools: of a solo agent, or for one approved call.
+    /// Returns the role of a run that began so; `None` for one without a role: of a solo agent, for one approved call, and a
+    /// compaction, which has no tools.
     pub(crate) fn of_run(started: &RunStarted) -> Option<Self> {
         Self::find_role(started.mind, started.kind, started.origin.as_deref())
     }
@@ -30,7 +30,7 @@ impl MindRole {
     /// Returns the role of a run.
     pub(crate) fn find_role(mind: AgentMind, kind: RunKind, origin: Option<&RunOrigin>) -> Option<Self> {
         match (mind, kind, origin.map(|origin| origin.kind)) {
-            (AgentMind::Solo, _, _) | (_, RunKind::ApprovedCall, _) => None,
+            (AgentMind::Solo, _, _) | (_, RunKind::ApprovedCall | RunKind::Compaction, _) => None,
             (AgentMind::Branching, _, Some(RunKind::Worker)) => Some(Self::Worker),
             (AgentMind::Branching, _, _) => Some(Self::Turn),
         }
@@ -48,17 +48,8 @@ impl MindRole {
     /// Returns whether the role has a tool.
     pub(crate) fn has_tool(self, tool: &ToolDescriptor) -> bool {
         match self {
-            Self::Turn => [BRANCH, SPAWN, redacted_history::READ].contains(&tool.name.as_str()),
-            Self::Worker => ![BRANCH, SPAWN].contains(&tool.name.as_str()),
-        }
-    }
-
-    /// Returns whether requests of the role contain a tool. Those of turns and branches contain the same ones, so that a
-    /// provider's cache of the one serves the other.
-    pub(crate) fn is_sent_tool(self, tool: &ToolDescriptor) -> bool {
-        match self {
-            Self::Turn => Self::Turn.has_tool(tool) || tool.effect == EffectClass::Pure,
-            Self::Worker => self.has_tool(tool),
+            Self::Turn => [REPLY, SPAWN, redacted_history::READ].contains(&tool.name.as_str()),
+            Self::Worker => ![REPLY, SPAWN].contains(&tool.name.as_str()),
         }
     }
 
@@ -77,6 +68,6 @@ impl MindRole {
 pub(crate) fn granted_by_mind(config: &AgentConfig) -> Vec<String> {
     match config.mind.unwrap_or_default() {
         AgentMind::Solo => Vec::new(),
-        AgentMind::Branching => [BRANCH, SPAWN].map(str::to_owned).to_vec(),
+        AgentMind::Branching => [REPLY_GRANT, SPAWN].map(str::to_owned).to_vec(),
     }
 }

@@ -11,6 +11,7 @@ use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::compaction;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
+use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody, SessionKey, SessionRecord};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, Mutation, ReadError, SessionTail, TurnClaim, WriteBatch,
@@ -254,6 +255,11 @@ impl<'a> SessionClaimer<'a> {
         let summary = story.omitted.summary;
         let active = ActiveRun::new(agent.id);
         let mut owner = RunOwner::new(self.core, identity, (RunState::default(), story), active, slot);
+        let configured = agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max);
+        let model_calls_max = match kind {
+            RunKind::Compaction => compaction::MODEL_CALLS_MAX,
+            _ => MindRole::model_calls_max(role, configured),
+        };
         let started = RunStarted {
             kind,
             agent: agent.id,
@@ -268,10 +274,7 @@ impl<'a> SessionClaimer<'a> {
             config: agent.revision,
             prompt: owner.identity.agent.prompt.digest,
             mind,
-            model_calls_max: MindRole::model_calls_max(
-                role,
-                agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
-            ),
+            model_calls_max,
         };
         // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
         let next = Box::pin(owner.begin_run(started)).await;

@@ -294,6 +294,8 @@ impl<'a> SessionArchive<'a> {
             started.items = take[..take.len() - joined].to_vec();
             // The directories of another server are none of this one.
             (started.resumes, started.workspace) = (None, None);
+            // Neither is a summary, which another run of that server wrote.
+            started.summary = None;
             // No run here is its parent: a worker comes as a turn, and tells no session of its end.
             if started.origin.take().is_some() && started.kind == RunKind::Worker {
                 started.kind = RunKind::Turn;

@@ -16,14 +16,13 @@ use quick_cache::sync::Cache;
 use crate::context::summary::ConversationSummary;
 use crate::journal_reads::{read_journal, read_run_start};
 
-/// The author of the input of a compaction.
-pub(crate) fn compaction_author() -> Actor {
-    Actor::new("engine:compaction")
-}
-
 /// The key of the session in which another one is summarized.
 pub(crate) fn compaction_key(session: SessionId) -> SessionKey {
-    SessionKey { platform: PLATFORM.to_owned(), channel: session.to_string(), actor: compaction_author() }
+    SessionKey {
+        platform: PLATFORM.to_owned(),
+        channel: session.to_string(),
+        actor: Actor::new("engine:compaction"),
+    }
 }
 
 /// Reads what a compaction run wrote; `None` if its words were erased, or it has no answer.

@@ -16,7 +16,7 @@ use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::budget::BudgetScope;
 use dromia_contracts::channel::{FILE, WEBHOOK, is_channel_platform};
 use dromia_contracts::session::IMPORT;
-use dromia_contracts::{approval, task};
+use dromia_contracts::{approval, compaction, task};
 use dromia_store::NameInventory;
 
 use super::file::external::WrittenExternal;
@@ -26,7 +26,7 @@ use super::problem::{ConfigProblem, did_you_mean};
 use super::tools;
 
 /// The platforms of sessions that this program opens itself, and those that its clients name.
-const PLATFORMS: [&str; 9] = [
+const PLATFORMS: [&str; 10] = [
     "cli",
     PLATFORM_DEFAULT,
     "openai",
@@ -35,6 +35,7 @@ const PLATFORMS: [&str; 9] = [
     FILE,
     task::PLATFORM,
     approval::PLATFORM,
+    compaction::PLATFORM,
     IMPORT,
 ];
 

@@ -140,7 +140,10 @@ fn a_run_concludes_at_its_limit_without_tools() {
     let run = &mind.ended_runs(&session, 1)[0];
     assert_eq!((&run["status"], &run["model_calls"]), (&json!("yielded"), &json!(5)), "{run}");
     let (first, last) = (mind.request(run, 1), mind.request(run, 5));
-    assert!(!items(&first["tools"]).is_empty() && items(&last["tools"]).is_empty(), "{last}");
+    let names: Vec<_> =
+        items(&first["tools"]).iter().map(|tool| text_of(&tool["function"]["name"])).collect();
+    assert_eq!(names, ["reply", "worker__spawn"], "{first}");
+    assert!(items(&last["tools"]).is_empty(), "{last}");
     assert!(last.to_string().contains("This is your last step"), "{last}");
     let end = mind.journal(run).pop().expect("an entry");
     assert!(end["fields"]["concluded"].is_object(), "{end}");

@@ -20,6 +20,9 @@ const RESULT_BYTES_MAX: usize = 1 << 10;
 /// The most bytes of one input that stays word for word.
 const KEPT_BYTES_MAX: usize = 2 << 10;
 
+/// The most bytes of all that stays word for word.
+const KEPT_WORDS_MAX: usize = 64 << 10;
+
 /// The most files that are listed.
 const FILES_MAX: usize = 64;
 
@@ -55,16 +58,15 @@ fn conversation_lines(
 ) -> Vec<ContentPart> {
     let turns = story.transcript.turns().iter().enumerate();
     turns
-        .map(|(at, turn)| match turn {
+        .filter_map(|(at, turn)| match turn {
             TranscriptTurn::Input(message) => {
                 let place = story.input_position(at).map_or(String::new(), |place| format!("[{place}] "));
                 let said = indent_lines(&cut_text(&parts_text(&message.parts), text_max));
-                ContentPart::new_text(
-                    format!("{place}{}: {said}", message.author.as_str()),
-                    join_of(&message.parts),
-                )
+                let line = format!("{place}{}: {said}", message.author.as_str());
+                Some(ContentPart::new_text(line, join_of(&message.parts)))
             }
-            TranscriptTurn::Summary(parts) => ContentPart::new_text(parts_text(parts), join_of(parts)),
+            // What comes before the part has a summary of its own.
+            TranscriptTurn::Summary(_) => None,
             TranscriptTurn::Unit(unit) => {
                 let said = cut_text(&parts_text(&unit.message().parts), text_max);
                 let mut text = format!("assistant: {}", indent_lines(&said));
@@ -77,7 +79,7 @@ fn conversation_lines(
                     );
                     text.extend(["\n  called ", &call.tool, " ", &arguments, "\n  result: ", &told]);
                 }
-                ContentPart::new_text(text, label)
+                Some(ContentPart::new_text(text, label))
             }
         })
         .collect()
@@ -85,7 +87,7 @@ fn conversation_lines(
 
 /// Lists what stays word for word: the newest of what people said, up to a tenth of the window, and the files that were written.
 pub(super) fn kept_words(story: &ConversationTranscript, used: WindowUse) -> Vec<ContentPart> {
-    let mut room = (used.window as usize).saturating_mul(3) / 10;
+    let mut room = ((used.window as usize).saturating_mul(3) / 10).min(KEPT_WORDS_MAX);
     let mut kept = Vec::new();
     for (at, turn) in story.transcript.turns().iter().enumerate().rev() {
         let (TranscriptTurn::Input(message), Some(place)) = (turn, story.input_position(at)) else {

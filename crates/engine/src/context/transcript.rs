@@ -27,6 +27,8 @@ use super::taint::TaintTracker;
 use crate::context::summary::ConversationSummary;
 use joined_inputs::{JoinedInputs, inputs_of_entry};
 
+pub(crate) use self::earlier_turns::{message_parts, with_joined_label};
+
 /// The transcript of a run so far.
 #[derive(Debug, Clone)]
 pub(crate) struct ConversationTranscript {

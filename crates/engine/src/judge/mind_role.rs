@@ -1,6 +1,6 @@
 //! The check that a run of a branching agent uses the tools of its role.
 
-use dromia_contracts::tool::{BRANCH, PreparedCall};
+use dromia_contracts::tool::PreparedCall;
 
 use super::{CallJudge, JudgementStop};
 use crate::mind_roles::MindRole;
@@ -29,11 +29,5 @@ pub(super) fn role_problem(judge: &CallJudge<'_>, call: &PreparedCall) -> Option
         let tool = judge.identity.agent.catalogue.find_tool(&call.tool);
         tool.is_some_and(|tool| role.has_tool(tool))
     };
-    match role {
-        None if call.tool == BRANCH => {
-            Some("only an agent whose mind is `branching` has branches; do it yourself".to_owned())
-        }
-        None => None,
-        Some(role) => (!has_tool(role)).then(|| role.refusal_text(&call.tool)),
-    }
+    role.filter(|role| !has_tool(*role)).map(|role| role.refusal_text(&call.tool))
 }

@@ -19,6 +19,7 @@ use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
 
 use super::{OwnershipError, RunOwner};
 use crate::context::taint::join_of;
+use crate::context::transcript::{message_parts, with_joined_label};
 use crate::journal_reads::read_journal;
 
 /// What a handle names by a position in the session.
@@ -66,7 +67,8 @@ impl PastWords<'_> {
             return Some(match turn(place)? {
                 TranscriptTurn::Input(message) => message.parts.clone(),
                 TranscriptTurn::Summary(parts) => parts.clone(),
-                TranscriptTurn::Unit(unit) => unit_parts(unit),
+                // Its arguments have no label of their own: they came from this conversation.
+                TranscriptTurn::Unit(unit) => with_joined_label(&unit_parts(unit), self.0.story.taint.label),
             });
         }
         let call: CallId = handle.parse().ok()?;
@@ -133,7 +135,7 @@ fn journal_parts(journal: &[StoredEntry], part: PastPart) -> Option<Vec<ContentP
     }
     let led_to = context_label(&replied, &message);
     let PastPart::Call(call) = part else {
-        return Some(with_label(message_parts(&message), led_to));
+        return Some(message_parts(&message, led_to));
     };
     let result = journal.iter().find_map(|stored| match stored.decode() {
         Ok(Entry::ToolFinished(_) | Entry::ToolRefused(_)) => {
@@ -143,7 +145,7 @@ fn journal_parts(journal: &[StoredEntry], part: PastPart) -> Option<Vec<ContentP
         _ => None,
     })?;
     Some(if led_to.integrity == IntegrityLevel::Untrusted {
-        with_label(result.parts, led_to)
+        with_joined_label(&result.parts, led_to)
     } else {
         result.parts
     })
@@ -152,32 +154,17 @@ fn journal_parts(journal: &[StoredEntry], part: PastPart) -> Option<Vec<ContentP
 /// The label of the request that led to a message: that of its text, or what its entry says.
 fn context_label(replied: &ModelReplied, message: &AssistantMessage) -> Label {
     match &message.parts[..] {
-        [] if replied.clean => Label::PUBLIC_FACT,
+        // Its arguments may repeat what only the actor may read.
+        [] if replied.clean => Label::ACTOR_TEXT,
         [] => Label::CLAIM,
         parts => join_of(parts),
     }
 }
 
+/// What the model said and asked for in a unit, and the results.
 fn unit_parts(unit: &AssistantUnit) -> Vec<ContentPart> {
-    let mut parts = message_parts(unit.message());
+    let mut parts = message_parts(unit.message(), join_of(&unit.message().parts));
     parts.extend(unit.results().iter().flat_map(|result| result.parts.iter().cloned()));
-    // Arguments have no label of their own: the whole has that of everything in it.
-    let label = join_of(&parts);
-    with_label(parts, label)
-}
-
-/// The text of a message, and after it its calls, a line for each.
-fn message_parts(message: &AssistantMessage) -> Vec<ContentPart> {
-    let label = join_of(&message.parts);
-    let calls = message.calls.iter().map(|call| format!("[{} {} {}]", call.id, call.tool, call.arguments));
-    message.parts.iter().cloned().chain(calls.map(|text| ContentPart::new_text(text, label))).collect()
-}
-
-fn with_label(mut parts: Vec<ContentPart>, label: Label) -> Vec<ContentPart> {
-    for part in &mut parts {
-        let (ContentPart::Text { label: own, .. } | ContentPart::Image { label: own, .. }) = part;
-        *own = own.join(label);
-    }
     parts
 }
 

@@ -184,7 +184,7 @@ fn runtime_note(text: String) -> Vec<ContentPart> {
 }
 
 /// The model's text of a step, and after it its calls, a line for each.
-fn message_parts(message: &AssistantMessage, said: Label) -> Vec<ContentPart> {
+pub(crate) fn message_parts(message: &AssistantMessage, said: Label) -> Vec<ContentPart> {
     let mut parts = with_joined_label(&message.parts, said);
     let calls = message.calls.iter().map(|call| format!("[{} {} {}]", call.id, call.tool, call.arguments));
     parts.extend(calls.map(|text| ContentPart::new_text(text, said)));
@@ -192,7 +192,7 @@ fn message_parts(message: &AssistantMessage, said: Label) -> Vec<ContentPart> {
 }
 
 /// The same parts with labels that are joined with another.
-fn with_joined_label(parts: &[ContentPart], label: Label) -> Vec<ContentPart> {
+pub(crate) fn with_joined_label(parts: &[ContentPart], label: Label) -> Vec<ContentPart> {
     let mut parts = parts.to_vec();
     for part in &mut parts {
         let (ContentPart::Text { label: own, .. } | ContentPart::Image { label: own, .. }) = part;

@@ -2,7 +2,8 @@
 //! still read, and every request can be written again.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use dromia_testkit::model_server::{ModelServer, ModelServerOptions};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::egress::{create, hello};
 use crate::home::{Home, Server, block_on, count, stderr};
+use crate::model::{Model, Say};
 
 /// A home whose models are taken to have a small window, and give short answers.
 fn small_home(window: u32) -> Home {
@@ -255,4 +257,82 @@ fn a_summary_makes_no_outside_words_trusted() {
             assert_eq!(label_of_probe(&server, session).await, label, "{mode}");
         });
     }
+}
+
+/// Compacts a session by hand, and waits for the summary.
+async fn compact(server: &Server, session: &str) -> Value {
+    let (status, told) = post(server, &format!("/v1/sessions/{session}/compaction")).await;
+    assert_eq!((status, told["state"].as_str()), (202, Some("started")), "{told}");
+    summarized(server, session, told["upto"].as_u64().expect("a position")).await
+}
+
+#[test]
+fn summaries_adjoin_and_the_thirteenth_takes_the_place_of_all() {
+    let home = small_home(60_000);
+    let server = home.serve();
+    create(&home, "scribe", &[]);
+    block_on(async {
+        let mut session = String::new();
+        let mut number = 0;
+        for round in 1..=13 {
+            for _ in 0..5 {
+                number += 1;
+                session =
+                    say(&server, &fact(number)).await["session"].as_str().expect("a session").to_owned();
+            }
+            let context = compact(&server, &session).await;
+            let summaries = context["summaries"].as_array().expect("a list");
+            let bounds: Vec<_> = summaries
+                .iter()
+                .map(|it| (it["from"].as_u64().unwrap_or(0), it["upto"].as_u64().unwrap_or(0)))
+                .collect();
+            assert_eq!(bounds.len(), if round <= 12 { round } else { 1 }, "{bounds:?}");
+            assert_eq!(bounds[0].0, 1, "{bounds:?}");
+            assert!(bounds.windows(2).all(|pair| pair[1].0 == pair[0].1 + 1), "{bounds:?}");
+        }
+        // What the first summary took the place of is still read, two summaries later.
+        say(&server, &format!("@tool past.read {}", json!({"handle": "1"}))).await;
+        let entries = server.journal_until(&session, |entries| count(entries, "run_completed") == 1).await;
+        let result = entries.iter().find(|entry| entry["kind"] == "tool_finished").expect("a result");
+        assert_eq!(result["body"]["parts"][0]["text"], fact(1), "{result}");
+    });
+    // The person whose session it is pays for all of it.
+    let costs = home.run(&["cost", "summary", "--by", "actor", "--json"]);
+    assert!(!stdout(&costs).contains("engine:compaction"), "{}", stdout(&costs));
+}
+
+#[test]
+fn a_compaction_that_fails_three_times_rests() {
+    let summaries = Arc::new(AtomicU64::new(0));
+    let asked = Arc::clone(&summaries);
+    // It calls a tool wherever it is to summarize, and compactions have none.
+    let model = Model::start(move |_, messages| {
+        let is_summary = messages
+            .iter()
+            .any(|it| it["content"].as_str().is_some_and(|it| it.starts_with("You summarize")));
+        if is_summary {
+            asked.fetch_add(1, Ordering::SeqCst);
+            return Say::Call("no_such_tool", "{}".to_owned());
+        }
+        Say::Text("Noted.".to_owned())
+    });
+    let home = small_home(4_000);
+    let path = home.path().join("dromia.yaml");
+    let yaml = std::fs::read_to_string(&path).expect("a configuration");
+    std::fs::write(&path, yaml.replacen("models:\n", &format!("models:\n{}", model.alias("small")), 1))
+        .expect("it can be written");
+    let server = home.serve();
+    create_with_model(&home, "small");
+    let percent = block_on(async {
+        let mut session = String::new();
+        for number in 1..=40 {
+            session = say(&server, &fact(number)).await["session"].as_str().expect("a session").to_owned();
+        }
+        let (_, context) = server.get(&format!("/v1/sessions/{session}/context")).await;
+        context["percent"].as_u64().expect("a number")
+    });
+    // A try asks twice. The first three are in a row; then there is one for each further ten percent of the window.
+    let (tries, most) = (summaries.load(Ordering::SeqCst) / 2, 3 + (percent - 80) / 10);
+    assert!(tries > 3 && tries <= most, "{tries} tries at {percent} percent, {most} at most");
+    assert!(most < 25, "each of some thirty turns would try if nothing rested: {most}");
 }

@@ -132,12 +132,12 @@ async fn measure_spawned(scene: &PhaseContext) -> anyhow::Result<BenchGoal> {
     let home = InstanceHome::create_with_config(&scene.dromia, &scene.dir, &configuration).await?;
     let server = home.start_server(&scene.dir).await?;
     for spawner in 0..SPAWNERS {
-        let config = json!({"model": "default", "grants": ["model", "reply", "task.spawn"]});
+        let config = json!({"model": "default", "grants": ["model", "reply", "worker.spawn"]});
         let agent = json!({"handle": format!("lead-{spawner}"), "config": config});
         server.call_api("POST", "/v1/agents", &agent).await?;
     }
     // Each is another call, because a run may not repeat one so often.
-    let task = |number| format!("@tool task.spawn {}", json!({"task": format!("@say done {number}")}));
+    let task = |number| format!("@tool worker.spawn {}", json!({"task": format!("@say done {number}")}));
     let text = (0..TASKS).map(task).collect::<Vec<_>>().join(" &\n");
     let request = |spawner| server.event_request(&json!({"text": text, "agent": format!("lead-{spawner}")}));
     let plan = LoadPlan {

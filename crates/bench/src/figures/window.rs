@@ -29,13 +29,8 @@ struct MeasuredTurn {
 
 /// Measures the phase.
 pub(crate) async fn measure_window(scene: &PhaseContext) -> anyhow::Result<Vec<BenchGoal>> {
-    let model = scene.start_own_server("model", &["model"]).await?;
-    let base_url = format!("http://{}/v1", model.listen_address());
-    let configuration = json!({
-        "models": {"default": {
-            "kind": "openai", "base_url": base_url, "model": "scripted", "stream": false, "context_tokens": WINDOW,
-        }},
-    });
+    let configuration =
+        json!({"models": {"default": {"kind": "scripted"}}, "context": {"window_tokens": WINDOW}});
     let home = InstanceHome::create_with_config(&scene.dromia, &scene.dir, &configuration).await?;
     let server = home.start_server(&scene.dir).await?;
     let mut turns = Vec::with_capacity(TURNS);

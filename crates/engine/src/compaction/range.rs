@@ -1,6 +1,8 @@
 //! Which part of a session is summarized: whole turns from the oldest on, never the newest one.
 
-use dromia_contracts::store::SessionTail;
+use std::collections::{BTreeMap, BTreeSet};
+
+use dromia_contracts::store::{SessionTail, StoredEntry};
 use dromia_contracts::{Digest, RunId};
 
 use crate::window_use::WindowUse;
@@ -58,11 +60,13 @@ pub(super) fn choose_range(
 
 /// Lists the turns of a session that have ended or at least began: what each took, and how much was said.
 fn turns_of_tail(tail: &SessionTail) -> Vec<ChosenRange> {
+    let journals: BTreeMap<RunId, &[StoredEntry]> =
+        tail.runs.iter().map(|(run, entries)| (*run, &**entries)).collect();
     let taken: Vec<_> = tail.items.iter().filter(|item| item.taken_by.is_some()).collect();
     let turns = taken.chunk_by(|a, b| a.taken_by == b.taken_by).filter_map(|items| {
         let (first, last) = (items.first()?, items.last()?);
         let run = first.taken_by?;
-        let journal = tail.runs.iter().find(|(id, _)| *id == run).map_or(&[][..], |(_, entries)| &**entries);
+        let journal = journals.get(&run).copied().unwrap_or_default();
         let said = items.iter().filter_map(|item| item.body.as_ref()).map(bytes::Bytes::len);
         let done = journal.iter().filter_map(|entry| entry.body.as_ref()).map(bytes::Bytes::len);
         Some(ChosenRange {
@@ -80,7 +84,8 @@ fn turns_of_tail(tail: &SessionTail) -> Vec<ChosenRange> {
 pub(super) fn cut_tail(tail: &SessionTail, upto: u64) -> SessionTail {
     let mut part = tail.clone();
     part.items.retain(|item| item.position <= upto);
-    part.runs.retain(|(run, _)| part.items.iter().any(|item| item.taken_by == Some(*run)));
+    let takers: BTreeSet<RunId> = part.items.iter().filter_map(|item| item.taken_by).collect();
+    part.runs.retain(|(run, _)| takers.contains(run));
     part
 }
 

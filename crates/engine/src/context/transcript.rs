@@ -8,6 +8,8 @@ mod held_bytes;
 mod joined_inputs;
 mod tools_used;
 
+use std::collections::BTreeMap;
+
 use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::client::ClientToolResults;
 use dromia_contracts::content::{AssistantMessage, ContentPart, InputMessage, ToolCall, ToolResult};
@@ -148,6 +150,8 @@ impl ConversationTranscript {
         story.begin_after(summary, from);
         let joined = JoinedInputs::of_tail(tail)?;
         let mut items = there.filter(|item| item.taken_by.is_some()).peekable();
+        let journals: BTreeMap<RunId, &[StoredEntry]> =
+            tail.runs.iter().map(|(run, entries)| (*run, &**entries)).collect();
         while let Some(item) = items.next() {
             if !joined.contains(item.id) {
                 story.add_item(item)?;
@@ -156,9 +160,7 @@ impl ConversationTranscript {
                 continue;
             }
             let Some(run) = item.taken_by else { continue };
-            for stored in
-                tail.runs.iter().filter(|(id, _)| *id == run).flat_map(|(_, entries)| entries.iter())
-            {
+            for stored in journals.get(&run).into_iter().flat_map(|entries| entries.iter()) {
                 if says_nothing(stored) {
                     story.goes_on = true;
                     story.client.completed |= stored.kind == COMPLETED;
@@ -207,7 +209,9 @@ impl ConversationTranscript {
 
     /// Returns the position of the item whose first turn this is.
     pub(crate) fn input_position(&self, turn: usize) -> Option<u64> {
-        self.item_places.iter().rev().find(|(at, _)| *at == turn).map(|(_, position)| *position)
+        let after = self.item_places.partition_point(|(at, _)| *at <= turn);
+        let (at, position) = self.item_places.get(after.checked_sub(1)?)?;
+        (*at == turn).then_some(*position)
     }
 
     /// Returns whether a tool is offered that reads earlier words: some of them are behind handles, or not repeated.

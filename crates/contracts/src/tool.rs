@@ -230,6 +230,8 @@ pub struct ToolContext {
     pub session: SessionId,
     /// Which call of another run the run's session was opened for, if one did.
     pub origin: Option<Box<RunOrigin>>,
+    /// The last input of its session that the run took.
+    pub position: u64,
     /// The label of everything that the run has seen.
     pub label: Label,
     /// What the handles of the run's requests refer to.

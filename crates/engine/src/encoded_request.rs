@@ -7,13 +7,14 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::encoded_request::BodyDigest;
+use dromia_contracts::encoded_request::{BodyDigest, TaintedPast};
 use dromia_contracts::entry::{Entry, ModelCalled, RunStarted};
-use dromia_contracts::run::RunRecord;
+use dromia_contracts::run::{RunKind, RunRecord};
+use dromia_contracts::run_origin::RunOrigin;
 use dromia_contracts::runs::SentRequest;
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{PageRequest, SessionTail, StoredEntry};
-use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope};
+use dromia_contracts::{BoxFuture, ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::{PinnedPrompt, read_fault};
 use crate::context::transcript::ConversationTranscript;
@@ -45,14 +46,12 @@ impl<'a> SentRequestReader<'a> {
         let mut own = read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)?;
         let (started, before, called) =
             find_model_call(&own, step, attempt)?.ok_or_else(|| not_found(run, step, attempt))?;
-        let sent = called.sent;
+        let sent = called.sent.clone();
         let pin = self.ports.store.pinned_text(scope, started.prompt).await.map_err(read_fault)?;
         let pin = pin.ok_or_else(|| unavailable_fault("this home does not have the prompt of the run"))?;
         let prompt = PinnedPrompt::from_pin(&pin).map_err(unavailable_fault)?;
         own.truncate(before);
-        let past = self.read_session_past(scope, &row, &started, called.history_from, own).await?;
-        let story = ConversationTranscript::from_tail(&past, Some(run), sent.wording.tainted_past);
-        let mut story = story.map_err(|error| unavailable_fault(error.to_string()))?;
+        let mut story = self.read_transcript(scope, &row, (&started, &called), own).await?;
         let request = story.build_model_request(ModelRequestSpec {
             model: &called.model,
             system: &prompt.system,
@@ -73,6 +72,57 @@ impl<'a> SentRequestReader<'a> {
         }
         let alias = sent.wording.by.clone().unwrap_or(called.model);
         Ok(SentRequest { step, attempt: called.attempt, alias, sent, body })
+    }
+
+    /// Reads what the runs of a session begin with that was opened so: of a branch, the transcript of its parent up to the model
+    /// call whose answer has its call; `None` of any other one.
+    ///
+    /// It is named by run and call and never copied. Journals and inboxes only grow at their end, so it is the same whenever it
+    /// is read, however much was added since.
+    pub(crate) fn read_branch_past<'b>(
+        &'b self,
+        scope: &'b Scope,
+        origin: Option<&'b RunOrigin>,
+        tainted_past: TaintedPast,
+    ) -> BoxFuture<'b, Result<Option<ConversationTranscript>, Fault>> {
+        // Boxed, because the parent may be a branch, too.
+        Box::pin(async move {
+            let Some(origin) = origin.filter(|origin| origin.kind == RunKind::Branch) else {
+                return Ok(None);
+            };
+            let parent = self.transcript_before_call(scope, origin).await?;
+            Ok(Some(parent.into_branch(origin.position, tainted_past)))
+        })
+    }
+
+    /// Reads the transcript of the model call whose answer has a call.
+    async fn transcript_before_call(
+        &self,
+        scope: &Scope,
+        origin: &RunOrigin,
+    ) -> Result<ConversationTranscript, Fault> {
+        let (run, step) = (origin.run, origin.call.step);
+        let row = find_run(&*self.ports.store, scope, run).await?;
+        let mut own = read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)?;
+        let found = find_model_call(&own, step, None)?;
+        let (started, before, called) = found.ok_or_else(|| not_found(run, step, None))?;
+        own.truncate(before);
+        self.read_transcript(scope, &row, (&started, &called), own).await
+    }
+
+    /// Reads the transcript of a model call of a run, of whose journal the entries before the call are given.
+    async fn read_transcript(
+        &self,
+        scope: &Scope,
+        row: &RunRecord,
+        (started, called): (&RunStarted, &ModelCalled),
+        own: Vec<StoredEntry>,
+    ) -> Result<ConversationTranscript, Fault> {
+        let tainted_past = called.sent.wording.tainted_past;
+        let past = self.read_session_past(scope, row, started, called.history_from, own).await?;
+        let begun = self.read_branch_past(scope, started.origin.as_deref(), tainted_past).await?;
+        let story = ConversationTranscript::from_tail(&past, Some(row.id), tainted_past, begun);
+        story.map_err(|error| unavailable_fault(error.to_string()))
     }
 
     /// Reads the inbox from a position to the run's own items, with the journals of the runs that took them; its own

@@ -17,6 +17,8 @@ use dromia_contracts::tool::{BRANCH, EffectClass, SPAWN, ToolDescriptor};
 pub(crate) enum MindRole {
     /// It talks, and leaves the rest to others.
     Turn,
+    /// It reads and thinks with the transcript of its parent.
+    Branch,
     /// It does a task alone.
     Worker,
 }
@@ -32,6 +34,7 @@ impl MindRole {
         match (mind, kind, origin.map(|origin| origin.kind)) {
             (AgentMind::Solo, _, _) | (_, RunKind::ApprovedCall, _) => None,
             (AgentMind::Branching, _, Some(RunKind::Worker)) => Some(Self::Worker),
+            (AgentMind::Branching, _, Some(RunKind::Branch)) => Some(Self::Branch),
             (AgentMind::Branching, _, _) => Some(Self::Turn),
         }
     }
@@ -41,6 +44,7 @@ impl MindRole {
         match role {
             None => configured,
             Some(Self::Turn) => configured.min(5),
+            Some(Self::Branch) => configured.min(10),
             Some(Self::Worker) => configured.min(50),
         }
     }
@@ -49,6 +53,7 @@ impl MindRole {
     pub(crate) fn has_tool(self, tool: &ToolDescriptor) -> bool {
         match self {
             Self::Turn => [BRANCH, SPAWN, redacted_history::READ].contains(&tool.name.as_str()),
+            Self::Branch => tool.name == SPAWN || tool.effect == EffectClass::Pure,
             Self::Worker => ![BRANCH, SPAWN].contains(&tool.name.as_str()),
         }
     }
@@ -57,7 +62,7 @@ impl MindRole {
     /// provider's cache of the one serves the other.
     pub(crate) fn is_sent_tool(self, tool: &ToolDescriptor) -> bool {
         match self {
-            Self::Turn => Self::Turn.has_tool(tool) || tool.effect == EffectClass::Pure,
+            Self::Turn | Self::Branch => Self::Turn.has_tool(tool) || Self::Branch.has_tool(tool),
             Self::Worker => self.has_tool(tool),
         }
     }
@@ -65,7 +70,10 @@ impl MindRole {
     /// Says to the model why its call is refused, and which tool to use.
     pub(crate) fn refusal_text(self, tool: &str) -> String {
         match self {
-            Self::Turn => format!("a turn leaves {tool} to others; give the task to {SPAWN}"),
+            Self::Turn => {
+                format!("a turn leaves {tool} to others; use {BRANCH} to read and think, and {SPAWN} to act")
+            }
+            Self::Branch => format!("a branch only reads; give what {tool} does to {SPAWN}"),
             Self::Worker => {
                 format!("a worker does its task alone, without {tool}; do it with the tools that you have")
             }

@@ -17,13 +17,14 @@ use dromia_contracts::store::{
     WriteBatch,
 };
 use dromia_contracts::task::TaskState;
-use dromia_contracts::{ItemId, RunId, Scope, TenantId};
+use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope, TenantId};
 
 use crate::agents::AgentSnapshot;
 use crate::client_tools::ClientToolAdmission;
 use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
 use crate::decide::{CLAIMS_MAX, DecisionInput, NextAction};
+use crate::encoded_request::SentRequestReader;
 use crate::journal_reads::{parked_at, read_journal};
 use crate::notifications::ActiveRun;
 use crate::owner::RunOwner;
@@ -69,7 +70,7 @@ async fn take_over(
     let agent = match core.caches.agents.agent_snapshot(scope, run.agent).await {
         Ok(agent) => agent,
         // The agent is being erased; its runs go with it.
-        Err(fault) if fault.code == dromia_contracts::ErrorCode::AgentNotFound => {
+        Err(fault) if fault.code == ErrorCode::AgentNotFound => {
             return Err(TakeoverError::Settled);
         }
         Err(fault) => return Err(TakeoverError::Later(fault.message)),
@@ -212,6 +213,18 @@ impl From<ReadError> for JournalReadError {
     }
 }
 
+impl JournalReadError {
+    /// The parent's transcript, with which a branch begins, cannot be read.
+    fn of_parent(fault: Fault) -> Self {
+        match fault.code {
+            ErrorCode::StoreUnavailable => Self::Later(fault.message),
+            _ => {
+                Self::Hold(HoldReason::Unreadable, format!("the transcript of its parent: {}", fault.message))
+            }
+        }
+    }
+}
+
 async fn read_run_state(
     core: &EngineCore,
     scope: &Scope,
@@ -254,7 +267,11 @@ async fn read_run_state(
     let agent = agent.within_origin(&*core.ports.gate, origin);
     let unreadable = |error: StoryError| JournalReadError::Hold(HoldReason::Unreadable, error.to_string());
     let tainted_past = tainted_past(&entries).unwrap_or(core.config().tainted_past);
-    let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past).map_err(unreadable)?;
+    let past = SentRequestReader::new(&core.ports);
+    let begun = past.read_branch_past(scope, tail.session.origin.as_deref(), tainted_past).await;
+    let begun = begun.map_err(JournalReadError::of_parent)?;
+    let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past, begun);
+    let story = story.map_err(unreadable)?;
     Ok((state, TakeoverContext { story, target, platform, author, agent }))
 }
 

@@ -32,6 +32,7 @@ fn may_continue(platform: &str) -> Answer<()> {
         task::PLATFORM => refused("the tasks of agents").map_err(|failure: ApiError| {
             failure.with_hint("give an agent a task with POST /v1/agents/NAME/spawn")
         }),
+        task::BRANCH_PLATFORM => refused("branches"),
         approval::PLATFORM => refused("approved calls"),
         _ => Ok(()),
     }
@@ -52,14 +53,29 @@ mod tests {
 
     /// Which of the platforms are refused where a request names a session on them.
     fn refused(check: impl Fn(&str) -> Answer<()>) -> Vec<&'static str> {
-        let platforms = [WEBHOOK, FILE, task::PLATFORM, approval::PLATFORM, IMPORT, "http", "openai"];
+        let platforms = [
+            WEBHOOK,
+            FILE,
+            task::PLATFORM,
+            task::BRANCH_PLATFORM,
+            approval::PLATFORM,
+            IMPORT,
+            "http",
+            "openai",
+        ];
         platforms.into_iter().filter(|platform| check(platform).is_err()).collect()
     }
 
     #[test]
     fn a_reserved_platform_is_refused_except_to_continue_an_import() {
-        assert_eq!(refused(may_continue), [WEBHOOK, FILE, task::PLATFORM, approval::PLATFORM]);
-        assert_eq!(refused(may_open), [WEBHOOK, FILE, task::PLATFORM, approval::PLATFORM, IMPORT]);
+        assert_eq!(
+            refused(may_continue),
+            [WEBHOOK, FILE, task::PLATFORM, task::BRANCH_PLATFORM, approval::PLATFORM]
+        );
+        assert_eq!(
+            refused(may_open),
+            [WEBHOOK, FILE, task::PLATFORM, task::BRANCH_PLATFORM, approval::PLATFORM, IMPORT]
+        );
     }
 
     /// Planted fault: only the platform that a request names is looked at, and one that names a session names none.

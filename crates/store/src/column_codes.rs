@@ -39,13 +39,14 @@ impl StoredEnum for AgentState {
 }
 
 impl StoredEnum for RunKind {
-    const TABLE: &'static [Self] = &[Self::Turn, Self::ApprovedCall, Self::Worker];
+    const TABLE: &'static [Self] = &[Self::Turn, Self::ApprovedCall, Self::Worker, Self::Branch];
 
     fn stored_code(self) -> i64 {
         match self {
             Self::Turn => 0,
             Self::ApprovedCall => 1,
             Self::Worker => 2,
+            Self::Branch => 3,
         }
     }
 }
@@ -76,6 +77,7 @@ impl StoredEnum for ItemKind {
         Self::Approve,
         Self::Deny,
         Self::Approved,
+        Self::Conclusion,
     ];
 
     fn stored_code(self) -> i64 {
@@ -88,6 +90,7 @@ impl StoredEnum for ItemKind {
             Self::Approve => 5,
             Self::Deny => 6,
             Self::Approved => 7,
+            Self::Conclusion => 8,
         }
     }
 }

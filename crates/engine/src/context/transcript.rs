@@ -3,6 +3,7 @@
 //! One function adds an item and one adds an entry, whether they come from the store or were written a moment ago, so a
 //! reconstructed request equals the one that was sent.
 
+mod branches;
 mod earlier_turns;
 mod joined_inputs;
 mod tools_used;
@@ -63,6 +64,10 @@ pub(crate) struct ConversationTranscript {
     goes_on: bool,
     /// Whether the newest run concluded at its limit of model calls.
     pub(crate) concluded: bool,
+    /// The position in its parent's session where a branch begins; its own positions follow.
+    base: u64,
+    /// The positions of the inputs in it.
+    heard: Vec<u64>,
 }
 
 /// Stored content that cannot become part of a transcript.
@@ -98,19 +103,25 @@ impl ConversationTranscript {
             place: 0,
             goes_on: false,
             concluded: false,
+            base: 0,
+            heard: Vec::new(),
         }
     }
 
     /// Builds the past of a session: every taken item of the tail and the runs that took them, in order.
     ///
-    /// `upto` is the run that continues, if one does: its open unit stays open.
+    /// `upto` is the run that continues, if one does: its open unit stays open. `begun` is what a branch begins with.
     pub(crate) fn from_tail(
         tail: &SessionTail,
         upto: Option<RunId>,
         tainted_past: TaintedPast,
+        begun: Option<Self>,
     ) -> Result<Self, StoryError> {
         let from = tail.items.first().map_or(tail.session.head.last + 1, |item| item.position);
-        let mut story = Self { taint: TaintTracker::new(tainted_past), ..Self::new(from) };
+        let mut story = match begun {
+            Some(begun) => Self { history_from: from, ..begun },
+            None => Self { taint: TaintTracker::new(tainted_past), ..Self::new(from) },
+        };
         let joined = JoinedInputs::of_tail(tail)?;
         let mut items = tail.items.iter().filter(|item| item.taken_by.is_some()).peekable();
         while let Some(item) = items.next() {
@@ -160,17 +171,24 @@ impl ConversationTranscript {
     /// Adds an input that joined the running turn. The turn goes on: what it read and planned stays as it was.
     pub(crate) fn add_joined_input(&mut self, item: &InboxItem) -> Result<(), StoryError> {
         let Some(body) = &item.body else { return Ok(()) };
-        let body = InputBody::decode(body)
-            .map_err(|error| StoryError::Body { place: item.id.to_string(), problem: error.to_string() })?;
-        let hops = self.hops.max(body.message.hops);
-        self.add_input(body.message);
-        self.hops = hops;
+        let hops = self.hops;
+        if item.kind == ItemKind::Conclusion {
+            self.add_conclusion(item, body)?;
+        } else {
+            let body = InputBody::decode(body).map_err(|error| StoryError::Body {
+                place: item.id.to_string(),
+                problem: error.to_string(),
+            })?;
+            self.heard.push(self.base + item.position);
+            self.add_input(body.message);
+        }
+        self.hops = self.hops.max(hops);
         Ok(())
     }
 
     fn tell_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
         (self.asked, self.workspace) = (None, None);
-        self.place = item.position;
+        self.place = self.base + item.position;
         let goes_on = std::mem::take(&mut self.goes_on);
         if let (ItemKind::Approved, Some(body)) = (item.kind, &item.body) {
             let body = ApprovedBody::decode(body).map_err(|error| StoryError::Body {
@@ -186,6 +204,16 @@ impl ConversationTranscript {
             self.asked = Some(ManualCall { tool: body.tool, arguments: body.arguments });
             return Ok(());
         }
+        if let (ItemKind::Conclusion, Some(body)) = (item.kind, &item.body) {
+            if goes_on {
+                self.end_turns();
+            }
+            self.settle_client_calls(None);
+            self.client.offered = ClientToolset::default();
+            self.add_conclusion(item, body)?;
+            self.taint.by_hand = Label::CLAIM;
+            return Ok(());
+        }
         let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {
             // A resume adds no words, and an erased input has none.
             self.settle_client_calls(None);
@@ -198,6 +226,7 @@ impl ConversationTranscript {
                 problem: error.to_string(),
             })?;
         (self.asked, self.workspace) = (call, workspace);
+        self.heard.push(self.place);
         if goes_on && (!message.parts.is_empty() || !history.is_empty()) {
             self.end_turns();
         }

@@ -4,6 +4,8 @@ use dromia_contracts::tool::{BRANCH, PreparedCall};
 
 use super::{CallJudge, JudgementStop};
 use crate::mind_roles::MindRole;
+use crate::owner::identity::RunIdentity;
+use crate::state::RunState;
 
 /// The rule of these refusals.
 const RULE: &str = "mind";
@@ -11,31 +13,30 @@ const RULE: &str = "mind";
 impl CallJudge<'_> {
     /// Refuses a call of a tool that the run's role does not have, and each one after the last model call.
     pub(super) fn check_role(&self, call: &PreparedCall) -> Result<(), JudgementStop> {
-        match self.role_problem(call) {
+        match role_problem(self.state, self.identity, call) {
             Some(problem) => Err(self.deny_call(&call.tool, RULE, problem)),
             None => Ok(()),
         }
     }
+}
 
-    /// Says why the run's role does not have the tool of a call. A call that a person made by hand has no role.
-    pub(super) fn role_problem(&self, call: &PreparedCall) -> Option<String> {
-        if self.state.by_hand {
-            return None;
+/// Says why the run's role does not have the tool of a call. A call that a person made by hand has no role.
+pub(super) fn role_problem(state: &RunState, identity: &RunIdentity, call: &PreparedCall) -> Option<String> {
+    if state.by_hand {
+        return None;
+    }
+    if state.concludes_after(0) {
+        return Some("this was the last step, so no tool is called any more".to_owned());
+    }
+    match state.started.as_ref().and_then(MindRole::of_run) {
+        None if call.tool == BRANCH => {
+            Some("only an agent whose mind is `branching` has branches; do it yourself".to_owned())
         }
-        if self.state.has_concluded() {
-            return Some("this was the last step, so no tool is called any more".to_owned());
-        }
-        let role = self.state.started.as_ref().and_then(MindRole::of_run);
-        let has_tool = |role: MindRole| {
-            let tool = self.identity.agent.catalogue.find_tool(&call.tool);
-            tool.is_some_and(|tool| role.has_tool(tool))
-        };
-        match role {
-            None if call.tool == BRANCH => {
-                Some("only an agent whose mind is `branching` has branches; do it yourself".to_owned())
-            }
-            None => None,
-            Some(role) => (!has_tool(role)).then(|| role.refusal_text(&call.tool)),
+        None => None,
+        Some(role) => {
+            let tool = identity.agent.catalogue.find_tool(&call.tool);
+            let has_tool = tool.is_some_and(|tool| role.has_tool(tool));
+            (!has_tool).then(|| role.refusal_text(&call.tool))
         }
     }
 }

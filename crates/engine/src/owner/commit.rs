@@ -6,6 +6,7 @@ use dromia_contracts::runs::RunOutcome;
 use dromia_contracts::store::CommitRefusal;
 
 use super::journal::JournalAppend;
+use super::session_notice::is_superseded;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{CallJudgement, DecisionInput, FULL, NextAction};
 use crate::outcome::answer_parts;
@@ -33,6 +34,7 @@ impl RunOwner {
         if self.journal.pending.is_empty() {
             return Ok(Ok(()));
         }
+        self.superseded |= is_superseded(&self.core, &self.identity, &self.state).await;
         let append = JournalAppend {
             core: &self.core,
             identity: &self.identity,

@@ -49,7 +49,7 @@ impl RunOwner {
         if let Some(asked) = self.story.asked.clone() {
             return DecisionInput::Asked(asked);
         }
-        let concludes = self.state.concludes_next();
+        let concludes = self.state.concludes_after(1);
         let request = self.build_request(concludes);
         let prepared = self.core.ports.model.prepare_attempt(&request);
         self.story.restore_transcript(request, concludes);

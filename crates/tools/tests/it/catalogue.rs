@@ -7,7 +7,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::redacted_history;
 use dromia_contracts::runtime::Clock as _;
-use dromia_contracts::tool::{EffectClass, PrepareError, ToolHost as _};
+use dromia_contracts::tool::{BRANCH, EffectClass, PrepareError, ToolHost as _};
 use dromia_tools::Toolbox;
 use serde_json::json;
 
@@ -21,6 +21,7 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
     assert_eq!(
         listed,
         [
+            ("branch", EffectClass::Transactional),
             ("exec", EffectClass::Unkeyed),
             ("file.append", EffectClass::Unkeyed),
             ("file.delete", EffectClass::Idempotent),
@@ -47,8 +48,8 @@ fn the_whole_tool_list_stays_under_5040_bytes() {
     let tools = bench.toolbox.shared_catalogue();
     let list: Vec<_> = tools
         .descriptors()
-        // Offered where there is something to read, so not to every turn.
-        .filter(|tool| tool.name != redacted_history::READ)
+        // Offered where there is something to read, and to agents that branch, so not to every turn.
+        .filter(|tool| ![redacted_history::READ, BRANCH].contains(&tool.name.as_str()))
         .map(
             |tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}),
         )
@@ -126,6 +127,7 @@ fn canonical_arguments_prepare_to_themselves() {
             "plan.declare",
             r#"{"tools":{"b":{"times":2,"amount_max":10.50,"arguments":{"b":[{"y":1,"x":true}]}},"a":{"to":["x"],"texts":["y"]}}}"#,
         ),
+        ("branch", r#"{"task":"count","topic":"numbers"}"#),
         ("worker.spawn", r#"{"task":"count","rights":["file.read"],"agent":"ops"}"#),
         ("time.now", " {} "),
         ("exec", r#"{"argv":["ls","a b"],"cwd":"./x/"}"#),

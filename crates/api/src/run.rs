@@ -75,6 +75,8 @@ pub struct RunTree {
 pub struct RunTreeNode {
     /// The run; absent while the task waits for one.
     pub run: Option<RunId>,
+    /// What it is for.
+    pub kind: RunKind,
     /// Its session.
     pub session: SessionId,
     /// Its agent.

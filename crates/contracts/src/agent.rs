@@ -174,7 +174,7 @@ pub struct AgentConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_busy: Option<BusyPolicy>,
     /// How it divides its work: `solo`, where a turn does everything itself, or `branching`, where a turn answers soon and leaves
-    /// the work to workers. Without it, `solo`.
+    /// the work to branches and workers. Without it, `solo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mind: Option<AgentMind>,
 }

@@ -43,6 +43,7 @@ pub mod capability;
 mod capability_grant;
 pub mod channel;
 pub mod compaction;
+pub mod conclusion;
 pub mod cost;
 pub mod delivery;
 pub mod encoded_request;

@@ -17,7 +17,7 @@ pub enum AgentMind {
     /// A turn does everything itself, with all tools of the agent.
     #[default]
     Solo,
-    /// A turn answers soon, and leaves the work to workers.
+    /// A turn answers soon: it leaves reading and thinking to branches, and work to workers.
     Branching,
 }
 

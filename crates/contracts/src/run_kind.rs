@@ -16,6 +16,9 @@ pub enum RunKind {
     Worker,
     /// Summarizes the oldest part of another session for that session's later requests.
     Compaction,
+    /// Thinks about a question of another run, with the transcript of that run before it, and tells the session of that run what
+    /// it came to.
+    Branch,
 }
 
 impl RunKind {
@@ -23,7 +26,34 @@ impl RunKind {
     pub const fn takes_more_inputs(self) -> bool {
         match self {
             Self::Turn | Self::Worker => true,
-            Self::ApprovedCall | Self::Compaction => false,
+            Self::ApprovedCall | Self::Compaction | Self::Branch => false,
+        }
+    }
+
+    /// Returns whether such a run is the child of another one.
+    pub const fn is_child(self) -> bool {
+        match self {
+            Self::Worker | Self::Branch => true,
+            Self::Turn | Self::ApprovedCall | Self::Compaction => false,
+        }
+    }
+
+    /// The most children of this kind that conclude in one session and have not ended.
+    pub const fn open_max(self) -> usize {
+        match self {
+            Self::Branch => 5,
+            Self::Worker | Self::Turn | Self::ApprovedCall | Self::Compaction => 8,
+        }
+    }
+
+    /// Returns the kind as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Turn => "turn",
+            Self::ApprovedCall => "approved_call",
+            Self::Worker => "worker",
+            Self::Compaction => "compaction",
+            Self::Branch => "branch",
         }
     }
 }

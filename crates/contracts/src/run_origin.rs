@@ -16,8 +16,14 @@ pub struct RunOrigin {
     pub call: CallId,
     /// What the child is.
     pub kind: RunKind,
-    /// The parent's session, which gets a message about the child's end.
+    /// The session that gets the conclusion: the parent's own, or of a branch the one that it is a branch of.
     pub session: SessionId,
+    /// The last input of that session that the parent had taken. The transcript of a branch begins with that of the parent up to
+    /// the model call whose answer has the call.
+    pub position: u64,
+    /// What a branch is about, if its parent said so. A later branch on the same topic supersedes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// The parent's agent.
     pub agent: AgentId,
     /// The first run of the tree.

@@ -75,7 +75,10 @@ impl InboxOwner {
     /// Returns whether the inbox of this owner takes items of a kind.
     pub fn takes_kind(&self, kind: ItemKind) -> bool {
         match (self, kind) {
-            (Self::Session(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved)
+            (
+                Self::Session(_),
+                ItemKind::Input | ItemKind::Resume | ItemKind::Approved | ItemKind::Conclusion,
+            )
             | (
                 Self::Run(_),
                 ItemKind::Cancel
@@ -92,7 +95,10 @@ impl InboxOwner {
                 | ItemKind::Approve
                 | ItemKind::Deny,
             )
-            | (Self::Run(_), ItemKind::Input | ItemKind::Resume | ItemKind::Approved) => false,
+            | (
+                Self::Run(_),
+                ItemKind::Input | ItemKind::Resume | ItemKind::Approved | ItemKind::Conclusion,
+            ) => false,
         }
     }
 }
@@ -118,6 +124,9 @@ pub enum ItemKind {
     /// For a session: a call that was approved and is to run by itself; the body is an
     /// [`ApprovedBody`](crate::approval::ApprovedBody).
     Approved,
+    /// For a session: what a branch or a worker came to; the body is a
+    /// [`ConclusionBody`](crate::conclusion::ConclusionBody).
+    Conclusion,
 }
 
 impl ItemKind {
@@ -132,6 +141,7 @@ impl ItemKind {
             Self::Approve => "approve",
             Self::Deny => "deny",
             Self::Approved => "approved",
+            Self::Conclusion => "conclusion",
         }
     }
 }

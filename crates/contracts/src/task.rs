@@ -30,6 +30,9 @@ pub struct ChildSession {
     pub run: Option<RunRecord>,
 }
 
+/// The platform of the sessions that branches have. Only a branch opens a session on it.
+pub const BRANCH_PLATFORM: &str = "branch";
+
 /// The platform of the sessions that tasks have. Only a task opens a session on it.
 pub const PLATFORM: &str = "task";
 

@@ -44,6 +44,9 @@ pub const REPLY_BYTES_MAX: usize = 16 << 10;
 /// The most interim replies of a run.
 pub const RUN_REPLIES_MAX: u32 = 8;
 
+/// The built-in tool that begins a branch.
+pub const BRANCH: &str = "branch";
+
 /// The built-in tool that begins a worker.
 pub const SPAWN: &str = "worker.spawn";
 
@@ -253,6 +256,8 @@ pub struct ToolContext {
     pub session: SessionId,
     /// Which call of another run the run's session was opened for, if one did.
     pub origin: Option<Box<RunOrigin>>,
+    /// The last input of its session that the run took.
+    pub position: u64,
     /// The label of everything that the run has seen.
     pub label: Label,
     /// What the handles of the run's requests refer to.

@@ -226,6 +226,7 @@ impl ToolTestBench {
             run,
             session,
             origin: None,
+            position: 1,
             label,
             past,
             key,

@@ -20,7 +20,7 @@ use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::task::RunOrigin;
-use dromia_contracts::tool::{EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
+use dromia_contracts::tool::{BRANCH, EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference};
@@ -136,7 +136,8 @@ pub(crate) struct PinnedPrompt {
 }
 
 /// The tools of an agent. The tool that reads redacted history is offered if there is such history, and the tool that
-/// sends to other sessions if the request names one.
+/// sends to other sessions if the request names one. An agent that branches is always offered the same ones: a branch repeats the
+/// requests of its parent.
 #[derive(Debug, Clone)]
 pub(crate) struct AgentTools {
     all: Arc<[ToolDescriptor]>,
@@ -146,9 +147,10 @@ pub(crate) struct AgentTools {
 
 impl AgentTools {
     fn new(all: Arc<[ToolDescriptor]>) -> Self {
+        let has_branches = all.iter().any(|tool| tool.name == BRANCH);
         let without = |names: &[&str]| -> Arc<[ToolDescriptor]> {
             let is_left_out = |tool: &ToolDescriptor| names.contains(&tool.name.as_str());
-            if all.iter().any(is_left_out) {
+            if !has_branches && all.iter().any(is_left_out) {
                 all.iter().filter(|tool| !is_left_out(tool)).cloned().collect()
             } else {
                 Arc::clone(&all)
@@ -379,11 +381,11 @@ impl AgentDirectory {
     }
 }
 
-/// Returns those of the tools that requests of a role contain.
+/// Returns those of the tools that requests of a role contain. Only a branching agent has branches.
 fn tools_of_role(visible: &Arc<[ToolDescriptor]>, mind: AgentMind, role: MindRole) -> Arc<[ToolDescriptor]> {
     let is_sent = |tool: &&ToolDescriptor| match mind {
-        AgentMind::Solo => true,
-        AgentMind::Branching => role.has_tool(tool),
+        AgentMind::Solo => tool.name != BRANCH,
+        AgentMind::Branching => role.is_sent_tool(tool),
     };
     visible.iter().filter(is_sent).cloned().collect()
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use dromia_contracts::compaction::{CompactionAnswer, CompactionRange, SECTIONS_MAX};
 use dromia_contracts::content::InputMessage;
 use dromia_contracts::input::InputBody;
-use dromia_contracts::run::{RunRecord, RunStatus};
+use dromia_contracts::run::{RunKind, RunRecord, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionRecord};
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, ItemKey, KeyLifetime, Mutation, PageRequest, RunFilter,
@@ -27,7 +27,7 @@ use dromia_contracts::store::{
 use dromia_contracts::{Actor, Digest, ErrorCode, Fault, Scope, SessionId};
 
 use crate::agents::{AgentSnapshot, read_fault};
-use crate::context::transcript::{ConversationTranscript, StoryError};
+use crate::context::transcript::{ConversationTranscript, StoryError, TranscriptStart};
 use crate::core::EngineCore;
 use crate::refusal::commit_fault;
 use crate::scheduler::ReadyWork;
@@ -152,13 +152,22 @@ impl CompactedSession {
         let limits = TailLimits { after, items: PAST_ITEMS_MAX, bytes: PAST_BYTES_MAX, until: None };
         let tail = store.session_tail(scope, self.session, limits).await.map_err(read_fault)?;
         let Some(tail) = tail else { return Ok(CompactionPlan::NothingToDo) };
+        if tail.session.origin.as_ref().is_some_and(|origin| origin.kind == RunKind::Branch) {
+            // Its requests begin with the transcript of its parent, and it has one turn.
+            return Ok(CompactionPlan::NothingToDo);
+        }
         let share = if self.used.percent() >= HASTEN_PERCENT && !by_hand { (3, 4) } else { (1, 2) };
         let room = range::material_bytes(self.used);
         let Some(chosen) = range::choose_range(&tail, share, room) else {
             return Ok(CompactionPlan::NothingToDo);
         };
         let part = range::cut_tail(&tail, chosen.upto);
-        let story = ConversationTranscript::from_tail(&part, None, core.config().tainted_past, None);
+        let story = ConversationTranscript::from_tail(
+            &part,
+            None,
+            core.config().tainted_past,
+            TranscriptStart::Session(None),
+        );
         let mut story = story.map_err(|error| unreadable_fault(&error))?;
         story.close_past();
         let sections = earlier.as_ref().map(|summary| summary.sections().to_vec()).unwrap_or_default();

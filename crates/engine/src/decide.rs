@@ -289,7 +289,7 @@ impl DecisionDraft {
             DecisionInput::ReplyJudged(GateVerdict::Allow { rule, policy }) => {
                 let allowed = RunCompleted { rule, policy };
                 let (model_calls, budget, repeated) = (self.state.model_calls, None, None);
-                self.push_entry(if self.state.has_concluded() {
+                self.push_entry(if self.state.concludes_after(0) {
                     let concluded = Some(allowed);
                     Entry::RunYielded(RunYielded { model_calls, budget, repeated, concluded })
                 } else {

@@ -7,16 +7,18 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::encoded_request::BodyDigest;
+use dromia_contracts::encoded_request::{BodyDigest, TaintedPast};
 use dromia_contracts::entry::{Entry, ModelCalled, RunStarted};
-use dromia_contracts::run::RunRecord;
+use dromia_contracts::run::{RunKind, RunRecord};
+use dromia_contracts::run_origin::RunOrigin;
 use dromia_contracts::runs::SentRequest;
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{PageRequest, SessionTail, StoredEntry};
-use dromia_contracts::{ErrorCode, Fault, ItemId, RunId, Scope};
+use dromia_contracts::{BoxFuture, ErrorCode, Fault, ItemId, RunId, Scope};
 
 use crate::agents::{PinnedPrompt, read_fault};
-use crate::context::transcript::ConversationTranscript;
+use crate::context::summary::ConversationSummary;
+use crate::context::transcript::{ConversationTranscript, TranscriptStart};
 use crate::journal_reads::{find_run, inputs_end, read_journal};
 use crate::model_request::ModelRequestSpec;
 use crate::ports::EnginePorts;
@@ -46,24 +48,12 @@ impl<'a> SentRequestReader<'a> {
         let mut own = read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)?;
         let (started, before, called) =
             find_model_call(&own, step, attempt)?.ok_or_else(|| not_found(run, step, attempt))?;
-        let sent = called.sent;
+        let sent = called.sent.clone();
         let pin = self.ports.store.pinned_text(scope, started.prompt).await.map_err(read_fault)?;
         let pin = pin.ok_or_else(|| unavailable_fault("this home does not have the prompt of the run"))?;
         let prompt = PinnedPrompt::from_pin(&pin).map_err(unavailable_fault)?;
         own.truncate(before);
-        let past = self.read_session_past(scope, &row, &started, called.history_from, own).await?;
-        let summary = match started.summary {
-            Some(summary) => {
-                let found = read_summary(&*self.ports.store, scope, summary).await;
-                let found = found.map_err(read_fault)?;
-                Some(found.ok_or_else(|| unavailable_fault(format!("the summary of {summary} was erased")))?)
-            }
-            None => None,
-        };
-        let tainted_past = sent.wording.tainted_past;
-        let story = ConversationTranscript::from_tail(&past, Some(run), tainted_past, summary.as_deref());
-        let mut story = story.map_err(|error| unavailable_fault(error.to_string()))?;
-        story.omitted.is_cut |= sent.wording.leaves_words_out();
+        let mut story = self.read_transcript(scope, &row, (&started, &called), own).await?;
         let request = story.build_model_request(ModelRequestSpec {
             model: &called.model,
             system: &prompt.system,
@@ -84,6 +74,68 @@ impl<'a> SentRequestReader<'a> {
         }
         let alias = sent.wording.by.clone().unwrap_or(called.model);
         Ok(SentRequest { step, attempt: called.attempt, alias, sent, body })
+    }
+
+    /// Reads what the runs of a session begin with that was opened so: of a branch, the transcript of its parent up to the model
+    /// call whose answer has its call; of any other one, the summary.
+    ///
+    /// It is named by run and call and never copied. Journals and inboxes only grow at their end, so it is the same whenever it
+    /// is read, however much was added since.
+    pub(crate) fn read_start<'b>(
+        &'b self,
+        scope: &'b Scope,
+        origin: Option<&'b RunOrigin>,
+        summary: Option<Arc<ConversationSummary>>,
+        tainted_past: TaintedPast,
+    ) -> BoxFuture<'b, Result<TranscriptStart, Fault>> {
+        // Boxed, because it reads the transcript of a run, which has a start, too.
+        Box::pin(async move {
+            let Some(origin) = origin.filter(|origin| origin.kind == RunKind::Branch) else {
+                return Ok(TranscriptStart::Session(summary));
+            };
+            let parent = self.transcript_before_call(scope, origin).await?;
+            Ok(TranscriptStart::Branch(Box::new(parent.into_branch(origin.position, tainted_past))))
+        })
+    }
+
+    /// Reads the transcript of the model call whose answer has a call.
+    async fn transcript_before_call(
+        &self,
+        scope: &Scope,
+        origin: &RunOrigin,
+    ) -> Result<ConversationTranscript, Fault> {
+        let (run, step) = (origin.run, origin.call.step);
+        let row = find_run(&*self.ports.store, scope, run).await?;
+        let mut own = read_journal(&*self.ports.store, scope, run).await.map_err(read_fault)?;
+        let found = find_model_call(&own, step, None)?;
+        let (started, before, called) = found.ok_or_else(|| not_found(run, step, None))?;
+        own.truncate(before);
+        self.read_transcript(scope, &row, (&started, &called), own).await
+    }
+
+    /// Reads the transcript of a model call of a run, of whose journal the entries before the call are given.
+    async fn read_transcript(
+        &self,
+        scope: &Scope,
+        row: &RunRecord,
+        (started, called): (&RunStarted, &ModelCalled),
+        own: Vec<StoredEntry>,
+    ) -> Result<ConversationTranscript, Fault> {
+        let tainted_past = called.sent.wording.tainted_past;
+        let past = self.read_session_past(scope, row, started, called.history_from, own).await?;
+        let summary = match started.summary {
+            Some(summary) => {
+                let found = read_summary(&*self.ports.store, scope, summary).await;
+                let found = found.map_err(read_fault)?;
+                Some(found.ok_or_else(|| unavailable_fault(format!("the summary of {summary} was erased")))?)
+            }
+            None => None,
+        };
+        let start = self.read_start(scope, started.origin.as_deref(), summary, tainted_past).await?;
+        let story = ConversationTranscript::from_tail(&past, Some(row.id), tainted_past, start);
+        let mut story = story.map_err(|error| unavailable_fault(error.to_string()))?;
+        story.omitted.is_cut |= called.sent.wording.leaves_words_out();
+        Ok(story)
     }
 
     /// Reads the inbox from a position to the run's own items, with the journals of the runs that took them; its own

@@ -1,11 +1,15 @@
 //! Which inputs of a session enter a turn together, by the policy that each names.
 //!
+//! Conclusions of branches and workers enter together, with the input behind them: they give a turn words and no rights. One
+//! that is superseded, or comes after too many turns that conclusions began, waits for that input.
+//!
 //! Pure. Only plain messages of one author are joined: the rights and the typed words of a turn are those of one person, so
 //! an input of another person gets a turn of its own, and so does one that brings tools, results or a directory along.
 //! Nothing is passed over: what waits before an input enters with it.
 
 use dromia_contracts::Actor;
 use dromia_contracts::busy_policy::{BusyPolicy, JOINED_BYTES_MAX, JOINED_ITEMS_MAX};
+use dromia_contracts::conclusion::{ConclusionBody, TAKEN_MAX};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use jiff::{SignedDuration, Timestamp};
@@ -24,6 +28,8 @@ const COLLECT_MAX: SignedDuration = SignedDuration::from_secs(10);
 pub(crate) enum NextTurn {
     /// So many of the waiting inputs.
     Takes(usize),
+    /// Nothing: the conclusions that wait begin no turn.
+    Rests,
     /// Nothing yet: more may come that is to be collected.
     WaitsUntil {
         /// When it takes what has come.
@@ -40,7 +46,39 @@ pub(crate) fn count_steered(waiting: &[InboxItem], author: &Actor) -> usize {
 }
 
 /// Decides what the next turn takes of what waits; there is at least one input.
-pub(crate) fn next_turn(waiting: &[InboxItem], now: Timestamp) -> NextTurn {
+pub(crate) fn next_turn(waiting: &[InboxItem], now: Timestamp, may_wake: bool) -> NextTurn {
+    let concluded =
+        waiting.iter().take(TAKEN_MAX).take_while(|item| item.kind == ItemKind::Conclusion).count();
+    let (conclusions, inputs) = waiting.split_at(concluded);
+    if conclusions.is_empty() {
+        return next_inputs(waiting, now);
+    }
+    if inputs.first().is_some_and(is_plain_input) {
+        return match next_inputs(inputs, now) {
+            NextTurn::Takes(count) => NextTurn::Takes(concluded + count),
+            NextTurn::WaitsUntil { until, collected } => {
+                NextTurn::WaitsUntil { until, collected: concluded + collected }
+            }
+            NextTurn::Rests => NextTurn::Rests,
+        };
+    }
+    let wakes = |item: &InboxItem| {
+        let body = item.body.as_deref().and_then(|body| ConclusionBody::decode(body).ok());
+        body.is_some_and(|body| body.wakes())
+    };
+    // What waits behind them must not wait for ever.
+    let takes = !inputs.is_empty() || concluded == TAKEN_MAX || (may_wake && conclusions.iter().any(wakes));
+    if takes { NextTurn::Takes(concluded) } else { NextTurn::Rests }
+}
+
+/// Returns whether an item is a message that may enter a turn beside others.
+fn is_plain_input(item: &InboxItem) -> bool {
+    let body = item.body.as_deref().filter(|_| item.kind == ItemKind::Input);
+    body.is_some_and(|body| InputBody::decode(body).is_ok_and(|body| body.is_plain()))
+}
+
+/// Decides what the next turn takes of the inputs that wait.
+fn next_inputs(waiting: &[InboxItem], now: Timestamp) -> NextTurn {
     let Some(first) = waiting.first() else { return NextTurn::Takes(0) };
     let joinable = joinable_policies(waiting, &first.author);
     if let Some(last) = joinable.iter().rposition(|policy| *policy == BusyPolicy::Interrupt) {
@@ -65,9 +103,14 @@ fn joinable_policies(waiting: &[InboxItem], author: &Actor) -> Vec<BusyPolicy> {
     let mut bytes = 0;
     let mut policies = Vec::new();
     for item in waiting.iter().take(JOINED_ITEMS_MAX) {
-        let Some(body) = item.body.as_deref().filter(|_| item.kind == ItemKind::Input) else { break };
+        let kinds = [ItemKind::Input, ItemKind::Conclusion];
+        let Some(body) = item.body.as_deref().filter(|_| kinds.contains(&item.kind)) else { break };
         bytes += body.len();
         let is_first = policies.is_empty();
+        if item.kind == ItemKind::Conclusion && (bytes <= JOINED_BYTES_MAX || is_first) {
+            policies.push(BusyPolicy::FollowUp);
+            continue;
+        }
         if item.author != *author || (bytes > JOINED_BYTES_MAX && !is_first) {
             break;
         }

@@ -218,6 +218,7 @@ impl<'a> RunTermination<'a> {
             config: agent.revision,
             prompt: agent.prompt.digest,
             mind: agent.config.mind.unwrap_or_default(),
+            woken: 0,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
         };
         let mut state = RunState::default();
@@ -240,6 +241,8 @@ impl<'a> RunTermination<'a> {
             hops: hops.map_or(0, |body| body.message.hops),
             answer: &[],
             call: (false, Label::PUBLIC_FACT),
+            saw: Label::PUBLIC_FACT,
+            superseded: false,
         };
         let notice = ended.end_notice(&self.core.ports.runtime).map(Box::new);
         let told = notice.as_ref().map(|put| put.owner);
@@ -293,7 +296,8 @@ async fn terminate_in_batches<E: Future>(ends: Vec<E>) -> Vec<E::Output> {
 
 /// Returns whether a session is a task's and has a waiting item.
 fn task_waits(session: &SessionRecord) -> bool {
-    session.key.platform == task::PLATFORM && session.head.last > session.head.taken
+    [task::PLATFORM, task::BRANCH_PLATFORM].contains(&session.key.platform.as_str())
+        && session.head.last > session.head.taken
 }
 
 #[cfg(test)]

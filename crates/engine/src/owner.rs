@@ -60,6 +60,8 @@ pub(crate) struct RunOwner {
     slot: TaskSlot,
     /// A commit freed the session and reported waiting input.
     waiting: bool,
+    /// It is a branch that has ended, and a later one on its topic has begun.
+    superseded: bool,
 }
 
 impl RunOwner {
@@ -73,7 +75,7 @@ impl RunOwner {
     ) -> Self {
         let journal = JournalWriter::after_entry(state.seq);
         let (core, step) = (Arc::clone(core), RequestStep::default());
-        Self { core, identity, state, story, journal, step, active, slot, waiting: false }
+        Self { core, identity, state, story, journal, step, active, slot, waiting: false, superseded: false }
     }
 
     /// Decides the first entries of a run, up to the first effect.

@@ -22,7 +22,7 @@ use dromia_contracts::store::{
     WriteBatch,
 };
 use dromia_contracts::task::TaskState;
-use dromia_contracts::{ItemId, RunId, Scope, TenantId};
+use dromia_contracts::{ErrorCode, ItemId, RunId, Scope, TenantId};
 
 use crate::agents::AgentSnapshot;
 use crate::core::EngineCore;
@@ -79,7 +79,7 @@ async fn take_over(
     let agent = match core.caches.agents.agent_snapshot(scope, run.agent).await {
         Ok(agent) => agent,
         // The agent is being erased; its runs go with it.
-        Err(fault) if fault.code == dromia_contracts::ErrorCode::AgentNotFound => {
+        Err(fault) if fault.code == ErrorCode::AgentNotFound => {
             return Err(TakeoverError::Settled);
         }
         Err(fault) => return Err(TakeoverError::Later(fault.message)),

@@ -9,14 +9,17 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::compaction;
+use dromia_contracts::conclusion::WAKES_MAX;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody, SessionKey, SessionRecord};
 use dromia_contracts::store::{
-    CommitOutcome, CommitRefusal, InboxPut, Mutation, ReadError, SessionTail, TurnClaim, WriteBatch,
+    CommitOutcome, CommitRefusal, InboxPut, Mutation, PageRequest, ReadError, RunFilter, SessionTail,
+    TurnClaim, WriteBatch,
 };
 use dromia_contracts::task::{RunOrigin, TaskState};
+use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{AgentSnapshot, read_fault};
@@ -25,6 +28,7 @@ use crate::context::summary::ConversationSummary;
 use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
 use crate::decide::NextAction;
+use crate::encoded_request::SentRequestReader;
 use crate::input_joining::{NextTurn, next_turn};
 use crate::journal_reads::read_run_start;
 use crate::mind_roles::MindRole;
@@ -158,7 +162,7 @@ impl<'a> SessionClaimer<'a> {
                         &agent,
                         place,
                         ConversationTranscript::new(1),
-                        0,
+                        (0, 0),
                         vec![item],
                         slot,
                     )
@@ -175,9 +179,11 @@ impl<'a> SessionClaimer<'a> {
                     .add_answered(scope, &mut tail, head.taken, &item)
                     .await
                     .map_err(read_fault)?;
-                let story = self.build_transcript(&tail, summary.as_deref())?;
+                let story = self.build_transcript(scope, &tail, summary).await?;
                 let TurnSource { place, agent } = TurnSource::of_session(scope, agent, &tail.session);
-                Ok(self.prepare_turn_start(scope, &agent, place, story, head.taken, vec![item], slot).await)
+                Ok(self
+                    .prepare_turn_start(scope, &agent, place, story, (head.taken, 0), vec![item], slot)
+                    .await)
             }
         }
     }
@@ -193,7 +199,7 @@ impl<'a> SessionClaimer<'a> {
         agent: &Arc<AgentSnapshot>,
         TurnPlace { session, key, origin }: TurnPlace,
         mut story: ConversationTranscript,
-        after: u64,
+        (after, woken): (u64, u32),
         items: Vec<InboxItem>,
         slot: TaskSlot,
     ) -> Option<TurnStart> {
@@ -204,7 +210,10 @@ impl<'a> SessionClaimer<'a> {
             }
         }
         let taken = items.iter().map(|item| item.id).collect();
-        let item = items.into_iter().next()?;
+        // The turn is that of the input which the conclusions before it enter with.
+        let leads = items.iter().position(|item| item.kind != ItemKind::Conclusion);
+        let woken = if leads.is_none() { woken + 1 } else { 0 };
+        let item = items.into_iter().nth(leads.unwrap_or(0))?;
         let run = self.core.ports.runtime.run_id();
         let resumes = (item.kind == ItemKind::Resume)
             .then(|| serde_json::from_slice::<ResumeBody>(item.body.as_deref().unwrap_or_default()).ok())
@@ -218,7 +227,10 @@ impl<'a> SessionClaimer<'a> {
         // A run that continues another one, and an approved call, work where that one did.
         let earlier = resumes.or(approved.as_ref().map(|approved| approved.run));
         let (workspace, origin) = match earlier {
-            None => (story.workspace.take(), origin),
+            None => (
+                self.workspace_of_branch(scope, origin.as_deref()).await.or_else(|| story.workspace.take()),
+                origin,
+            ),
             Some(earlier) => match read_run_start(&*self.core.ports.store, scope, earlier).await {
                 Ok(began) => began.map_or((None, None), |began| (began.workspace, began.origin)),
                 Err(error) => {
@@ -252,7 +264,8 @@ impl<'a> SessionClaimer<'a> {
             items: taken,
         };
         let agent = Arc::clone(&identity.agent);
-        let summary = story.omitted.summary;
+        // A branch begins with its parent's transcript, which has the summary.
+        let summary = story.omitted.summary.filter(|_| kind != RunKind::Branch);
         let active = ActiveRun::new(agent.id);
         let mut owner = RunOwner::new(self.core, identity, (RunState::default(), story), active, slot);
         let configured = agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max);
@@ -275,6 +288,7 @@ impl<'a> SessionClaimer<'a> {
             prompt: owner.identity.agent.prompt.digest,
             mind,
             model_calls_max,
+            woken,
         };
         // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
         let next = Box::pin(owner.begin_run(started)).await;
@@ -350,9 +364,13 @@ async fn try_claim(
         return Ok(());
     }
     let waiting: Vec<_> = tail.items.iter().filter(|item| item.position > head.taken).cloned().collect();
-    let Some(item) = waiting.first().cloned() else { return Ok(()) };
+    let Some(first) = waiting.first().cloned() else { return Ok(()) };
+    let item = waiting.iter().find(|item| item.kind != ItemKind::Conclusion).cloned().unwrap_or(first);
     let now = core.ports.runtime.clock.now();
-    let count = match next_turn(&waiting, now) {
+    let woken = SessionClaimer::new(core).count_woken(scope, session, &waiting).await?;
+    let count = match next_turn(&waiting, now, woken < WAKES_MAX) {
+        // They wait for the next input.
+        NextTurn::Rests => return Ok(()),
         NextTurn::Takes(count) => count,
         NextTurn::WaitsUntil { until, .. }
             if core.collections.claim_later(core, scope.tenant(), session, until) =>
@@ -366,7 +384,7 @@ async fn try_claim(
         .add_answered(scope, &mut tail, head.taken, &item)
         .await
         .map_err(read_fault)?;
-    let story = SessionClaimer::new(core).build_transcript(&tail, summary.as_deref())?;
+    let story = SessionClaimer::new(core).build_transcript(scope, &tail, summary).await?;
     let TurnSource { place, agent } = TurnSource::of_session(scope, &agent, &tail.session);
     let beginning = SessionClaimer::new(core)
         .prepare_turn_start(
@@ -374,7 +392,7 @@ async fn try_claim(
             &agent,
             place,
             story,
-            head.taken,
+            (head.taken, woken),
             waiting.into_iter().take(count).collect(),
             slot,
         )
@@ -445,12 +463,46 @@ impl SessionClaimer<'_> {
     }
 
     /// Builds the transcript of a session's past for a new run.
-    fn build_transcript(
+    async fn build_transcript(
         &self,
+        scope: &Scope,
         tail: &SessionTail,
-        summary: Option<&ConversationSummary>,
+        summary: Option<Arc<ConversationSummary>>,
     ) -> Result<ConversationTranscript, Fault> {
-        let story = ConversationTranscript::from_tail(tail, None, self.core.config().tainted_past, summary);
+        let tainted_past = self.core.config().tainted_past;
+        let origin = tail.session.origin.as_deref();
+        let reader = SentRequestReader::new(&self.core.ports);
+        let start = reader.read_start(scope, origin, summary, tainted_past).await?;
+        let story = ConversationTranscript::from_tail(tail, None, tainted_past, start);
         story.map_err(|error| Fault::new(ErrorCode::JournalUnreadable, error.to_string()))
+    }
+
+    /// Counts the turns in a row that conclusions began in a session, if a conclusion is what waits first.
+    async fn count_woken(
+        &self,
+        scope: &Scope,
+        session: SessionId,
+        waiting: &[InboxItem],
+    ) -> Result<u32, Fault> {
+        if waiting.first().is_none_or(|item| item.kind != ItemKind::Conclusion) {
+            return Ok(0);
+        }
+        let store = &*self.core.ports.store;
+        let filter = RunFilter { session: Some(session), ..RunFilter::default() };
+        let newest = store.runs(scope, filter, PageRequest::first_page(1)).await.map_err(read_fault)?;
+        let Some(newest) = newest.first() else { return Ok(0) };
+        let began = read_run_start(store, scope, newest.id).await.map_err(read_fault)?;
+        Ok(began.map_or(0, |began| began.woken))
+    }
+
+    /// Returns the directory in which the parent of a branch works, if its input named one.
+    async fn workspace_of_branch(
+        &self,
+        scope: &Scope,
+        origin: Option<&RunOrigin>,
+    ) -> Option<WorkspaceReference> {
+        let origin = origin.filter(|origin| origin.kind == RunKind::Branch)?;
+        // Without it the branch works in the agent's own workspace, within the same rights.
+        read_run_start(&*self.core.ports.store, scope, origin.run).await.ok().flatten()?.workspace
     }
 }

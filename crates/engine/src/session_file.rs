@@ -18,7 +18,7 @@ use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::runs::{ImportLabels, SessionExport};
-use dromia_contracts::session::{InboxOwner, ItemKind};
+use dromia_contracts::session::{InboxOwner, ItemKind, SessionRecord};
 use dromia_contracts::store::{
     InboxPut, ItemKey, Mutation, NewEntry, PageRequest, RunAppend, StateEntry, StatePut, TurnClaim,
 };
@@ -63,6 +63,14 @@ pub fn check_session_file(bytes: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The fault for the session of a branch, which is incomplete without that of its parent.
+fn branch_not_exported(session: &SessionRecord) -> Fault {
+    let parent = session.origin.as_ref().map(|origin| origin.session.to_string()).unwrap_or_default();
+    let text = format!("{} is a branch of {parent} and has no transcript without it", session.id);
+    Fault::new(ErrorCode::InvalidRequest, text)
+        .with_hint(format!("export its parent with `dromia session export {parent}`"))
+}
+
 /// The fault for a damaged session, so that no incomplete export looks complete.
 fn not_whole(session: SessionId, problem: &str) -> Fault {
     Fault::new(ErrorCode::JournalDamaged, format!("{session} is damaged: {problem}"))
@@ -87,6 +95,9 @@ impl<'a> SessionArchive<'a> {
         let store = &self.ports.store;
         let session =
             store.session(scope, id).await.map_err(read_fault)?.ok_or_else(|| session_not_found(id))?;
+        if session.origin.as_ref().is_some_and(|origin| origin.kind == RunKind::Branch) {
+            return Err(branch_not_exported(&session));
+        }
         let mut file = SessionFile {
             format: FORMAT.to_owned(),
             version: VERSION,
@@ -297,7 +308,7 @@ impl<'a> SessionArchive<'a> {
             // Neither is a summary, which another run of that server wrote.
             started.summary = None;
             // No run here is its parent: a worker comes as a turn, and tells no session of its end.
-            if started.origin.take().is_some() && started.kind == RunKind::Worker {
+            if started.origin.take().is_some() && started.kind.is_child() {
                 started.kind = RunKind::Turn;
             }
         }

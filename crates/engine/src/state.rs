@@ -345,18 +345,10 @@ impl RunState {
             && matches!(self.phase, RunPhase::StepDue { .. })
     }
 
-    /// Tells whether the next model call is the last one of a run that concludes with what it has.
-    pub fn concludes_next(&self) -> bool {
-        self.limit_of_conclusion().is_some_and(|most| self.model_calls + 1 >= most)
-    }
-
-    /// Tells whether the run had its last model call and ends with what it has.
-    pub fn has_concluded(&self) -> bool {
-        !self.by_hand && self.limit_of_conclusion().is_some_and(|most| self.model_calls >= most)
-    }
-
-    fn limit_of_conclusion(&self) -> Option<u32> {
-        self.started.as_ref().filter(|started| !started.mind.is_solo()).map(|started| started.model_calls_max)
+    /// Tells whether a run that concludes at its limit with what it has reaches that limit by so many more model calls.
+    pub fn concludes_after(&self, more: u32) -> bool {
+        let concludes = self.started.as_ref().filter(|started| !started.mind.is_solo() && !self.by_hand);
+        concludes.is_some_and(|started| self.model_calls + more >= started.model_calls_max)
     }
 
     /// Tells whether the run rests for an answer of a person.

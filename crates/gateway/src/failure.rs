@@ -318,6 +318,7 @@ impl From<CommitRefusal> for ApiError {
             CommitRefusal::Overloaded
             | CommitRefusal::ApprovalsFull { .. }
             | CommitRefusal::ChildrenFull { .. }
+            | CommitRefusal::SessionFull { .. }
             | CommitRefusal::ChildTooDeep { .. } => Self::new(ErrorCode::Overloaded, message),
             CommitRefusal::ReadOnly { cause } => {
                 Self::new(ErrorCode::StoreReadOnly, "the store only answers reads").with_cause(cause)

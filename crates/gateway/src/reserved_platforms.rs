@@ -32,6 +32,7 @@ fn may_continue(platform: &str) -> Answer<()> {
         task::PLATFORM => refused("the tasks of agents").map_err(|failure: ApiError| {
             failure.with_hint("give an agent a task with POST /v1/agents/NAME/spawn")
         }),
+        task::BRANCH_PLATFORM => refused("branches"),
         approval::PLATFORM => refused("approved calls"),
         compaction::PLATFORM => refused("summaries of sessions"),
         _ => Ok(()),
@@ -59,6 +60,7 @@ mod tests {
             task::PLATFORM,
             approval::PLATFORM,
             compaction::PLATFORM,
+            task::BRANCH_PLATFORM,
             IMPORT,
             "http",
             "openai",
@@ -70,11 +72,19 @@ mod tests {
     fn a_reserved_platform_is_refused_except_to_continue_an_import() {
         assert_eq!(
             refused(may_continue),
-            [WEBHOOK, FILE, task::PLATFORM, approval::PLATFORM, compaction::PLATFORM]
+            [WEBHOOK, FILE, task::PLATFORM, task::BRANCH_PLATFORM, approval::PLATFORM, compaction::PLATFORM]
         );
         assert_eq!(
             refused(may_open),
-            [WEBHOOK, FILE, task::PLATFORM, approval::PLATFORM, compaction::PLATFORM, IMPORT]
+            [
+                WEBHOOK,
+                FILE,
+                task::PLATFORM,
+                task::BRANCH_PLATFORM,
+                approval::PLATFORM,
+                compaction::PLATFORM,
+                IMPORT
+            ]
         );
     }
 

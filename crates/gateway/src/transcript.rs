@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use dromia_api::session::{ClientToolCall, CompletedCall, SessionTurn, TranscriptPage, WithheldReason};
 use dromia_contracts::client::{ClientCallId, ClientToolResults};
+use dromia_contracts::conclusion::ConclusionBody;
 use dromia_contracts::content::{AssistantMessage, ContentPart, ToolResult, parts_text};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
@@ -66,6 +67,11 @@ fn decode_entry(stored: &StoredEntry) -> Answer<Entry> {
 fn decode_input_body(item: &InboxItem) -> Answer<Option<InputBody>> {
     match item.kind {
         ItemKind::Input => item.body.as_deref().map(InputBody::decode).transpose().map_err(unreadable_body),
+        ItemKind::Conclusion => {
+            let body =
+                item.body.as_deref().map(ConclusionBody::decode).transpose().map_err(unreadable_body)?;
+            Ok(body.map(|body| InputBody::from_message(body.message)))
+        }
         ItemKind::Resume
         | ItemKind::Cancel
         | ItemKind::Terminate
@@ -77,7 +83,7 @@ fn decode_input_body(item: &InboxItem) -> Answer<Option<InputBody>> {
 }
 
 fn input_turn(run: RunId, item: &InboxItem, body: Option<InputBody>) -> Option<SessionTurn> {
-    if item.kind != ItemKind::Input {
+    if !matches!(item.kind, ItemKind::Input | ItemKind::Conclusion) {
         return None;
     }
     let answers = body.as_ref().and_then(|body| body.answers.as_ref());

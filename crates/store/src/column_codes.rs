@@ -39,7 +39,8 @@ impl StoredEnum for AgentState {
 }
 
 impl StoredEnum for RunKind {
-    const TABLE: &'static [Self] = &[Self::Turn, Self::ApprovedCall, Self::Worker, Self::Compaction];
+    const TABLE: &'static [Self] =
+        &[Self::Turn, Self::ApprovedCall, Self::Worker, Self::Compaction, Self::Branch];
 
     fn stored_code(self) -> i64 {
         match self {
@@ -47,6 +48,7 @@ impl StoredEnum for RunKind {
             Self::ApprovedCall => 1,
             Self::Worker => 2,
             Self::Compaction => 3,
+            Self::Branch => 4,
         }
     }
 }
@@ -77,6 +79,7 @@ impl StoredEnum for ItemKind {
         Self::Approve,
         Self::Deny,
         Self::Approved,
+        Self::Conclusion,
     ];
 
     fn stored_code(self) -> i64 {
@@ -89,6 +92,7 @@ impl StoredEnum for ItemKind {
             Self::Approve => 5,
             Self::Deny => 6,
             Self::Approved => 7,
+            Self::Conclusion => 8,
         }
     }
 }

@@ -68,7 +68,8 @@ pub(crate) mod answers {
         state_entry,
     };
     pub(crate) use super::tail::read_tail as session_tail;
-    pub(crate) use super::task::list_spawned as child_sessions;
+    pub(crate) use super::task::list_below_root as child_sessions;
+    pub(crate) use super::task::list_of_session as session_children;
     pub(crate) use super::tenant::{
         by_handle as tenant_by_handle, count_rows as tenant_counts, list_deleting as deleting_tenants,
         list_tenants as tenants, of_scope as tenant_record,

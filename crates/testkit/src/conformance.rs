@@ -176,6 +176,7 @@ claims! {
     capability::a_capability_that_is_let_go_of_is_gone_and_so_are_those_of_an_erased_agent,
     capability::a_stranger_sees_and_changes_no_capability,
     task::a_spawned_task_is_listed_below_its_root_with_its_run,
+    task::a_session_has_so_many_open_children_of_a_kind,
     task::an_agent_has_so_many_open_tasks_and_one_more_is_refused,
     task::a_task_goes_no_deeper_than_its_bound,
     task::a_notice_is_put_with_its_claim_or_not_at_all,

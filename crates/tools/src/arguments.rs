@@ -117,6 +117,31 @@ pub(crate) struct WorkerSpawn {
     pub(crate) task: String,
 }
 
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BranchBegin {
+    #[serde(deserialize_with = "message_text")]
+    pub(crate) task: String,
+    /// A later branch on it replaces this one.
+    #[serde(default, deserialize_with = "topic_text", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub(crate) topic: Option<String>,
+}
+
+/// The most bytes of a topic.
+const TOPIC_BYTES_MAX: usize = 80;
+
+fn topic_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.trim().is_empty() || text.len() > TOPIC_BYTES_MAX {
+        return Err(de::Error::custom(format!(
+            "a topic has 1 to {TOPIC_BYTES_MAX} bytes; this one has {}",
+            text.len()
+        )));
+    }
+    Ok(Some(text))
+}
+
 /// Reads arguments; says what is wrong and where.
 pub(crate) fn parse_arguments<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
     // Some models send nothing at all where a tool needs no argument.

@@ -6,19 +6,21 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::{self, PlanDeclaration};
 use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{
-    ArgumentRole, EffectClass, EffectSink, REPLY, SEND, SPAWN, Sensitivity, ToolDescriptor, ToolManifest,
+    ArgumentRole, BRANCH, EffectClass, EffectSink, REPLY, SEND, SPAWN, Sensitivity, ToolDescriptor,
+    ToolManifest,
 };
 use serde_json::{Value, json};
 
 use crate::arguments::{
-    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, InterimReply,
-    MessageSend, PastRead, ProgramExecute, ShellExecute, TimeNow, WorkerSpawn, argument_schema,
+    BranchBegin, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest,
+    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, TimeNow, WorkerSpawn, argument_schema,
     canonical_arguments, parse_arguments,
 };
 
 /// One built-in tool; the order is that of the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BuiltinTool {
+    Branch,
     Exec,
     FileAppend,
     FileDelete,
@@ -39,7 +41,8 @@ pub(crate) enum BuiltinTool {
 
 impl BuiltinTool {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
+        Self::Branch,
         Self::Exec,
         Self::FileAppend,
         Self::FileDelete,
@@ -70,7 +73,8 @@ impl BuiltinTool {
             | Self::FileSearch
             | Self::FileWrite
             | Self::ShellExecute => true,
-            Self::HttpRequest
+            Self::Branch
+            | Self::HttpRequest
             | Self::MessageSend
             | Self::PastRead
             | Self::PlanDeclare
@@ -89,6 +93,7 @@ impl BuiltinTool {
     /// Returns the name.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Branch => BRANCH,
             Self::Exec => "exec",
             Self::FileAppend => "file.append",
             Self::FileDelete => "file.delete",
@@ -120,13 +125,14 @@ impl BuiltinTool {
             // An edit looks first whether its new text is there already.
             Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
-            Self::MessageSend | Self::Reply | Self::WorkerSpawn => EffectClass::Transactional,
+            Self::Branch | Self::MessageSend | Self::Reply | Self::WorkerSpawn => EffectClass::Transactional,
         }
     }
 
     /// Puts arguments into canonical form, or says what is wrong and where.
     pub(crate) fn canonical_arguments(self, arguments: &str) -> Result<String, String> {
         match self {
+            Self::Branch => canonical_arguments::<BranchBegin>(arguments),
             Self::Exec => canonical_arguments::<ProgramExecute>(arguments),
             Self::FileAppend | Self::FileWrite => canonical_arguments::<FileContent>(arguments),
             Self::FileDelete => canonical_arguments::<FileDelete>(arguments),
@@ -185,7 +191,8 @@ impl BuiltinTool {
     const fn output_sink(self) -> EffectSink {
         match self {
             Self::Exec | Self::HttpRequest | Self::ShellExecute => EffectSink::Outside,
-            Self::FileAppend
+            Self::Branch
+            | Self::FileAppend
             | Self::FileDelete
             | Self::FileEdit
             | Self::FileList
@@ -203,6 +210,9 @@ impl BuiltinTool {
 
     const fn description(self) -> &'static str {
         match self {
+            Self::Branch => {
+                "Think about a question beside the conversation; the conclusion comes as a later message."
+            }
             Self::Exec => "Run a program in the workspace's sandbox; no network but $HTTP_PROXY.",
             Self::FileAppend => "Append text to a workspace file; creates it if needed.",
             Self::FileDelete => "Delete a workspace file or empty directory.",
@@ -230,6 +240,7 @@ impl BuiltinTool {
 
     fn parameter_schema(self) -> Value {
         match self {
+            Self::Branch => argument_schema::<BranchBegin>(),
             Self::Exec => argument_schema::<ProgramExecute>(),
             Self::FileAppend | Self::FileWrite => argument_schema::<FileContent>(),
             Self::FileDelete => argument_schema::<FileDelete>(),
@@ -250,6 +261,7 @@ impl BuiltinTool {
 
     const fn argument_roles(self) -> &'static [(&'static str, ArgumentRole)] {
         match self {
+            Self::Branch => &[("task", ArgumentRole::Payload), ("topic", ArgumentRole::Payload)],
             Self::Exec => &[("argv", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)],
             Self::ShellExecute => &[("command", ArgumentRole::Payload), ("cwd", ArgumentRole::Object)],
             Self::FileAppend | Self::FileWrite => {
@@ -291,7 +303,8 @@ impl BuiltinTool {
             Self::HttpRequest => Label::OUTSIDE,
             // At worst: each result has the label of what is read, or of what led to the words.
             Self::PastRead | Self::Reply => Label::CLAIM,
-            Self::FileAppend
+            Self::Branch
+            | Self::FileAppend
             | Self::FileDelete
             | Self::FileEdit
             | Self::FileWrite

@@ -17,7 +17,9 @@ pub mod toolbox;
 mod action_digest;
 mod arguments;
 mod audience;
+mod branch;
 mod catalogue;
+mod child;
 mod contents;
 mod path;
 

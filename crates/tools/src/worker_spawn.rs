@@ -7,7 +7,6 @@
 //! deep a worker may be, and how many an agent may have open, the store decides in that commit. An agent that is not in the
 //! caller's tenant is *not found*, in the same words as one that does not exist.
 
-use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::{ContentPart, InputMessage};
 use dromia_contracts::input::InputBody;
@@ -15,36 +14,17 @@ use dromia_contracts::label::Label;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::scope::Actor;
-use dromia_contracts::session::{InboxOwner, ItemKind, SessionKey};
-use dromia_contracts::store::{InboxPut, ItemKey, KeyLifetime, ReadError, SessionOpen, Store};
-use dromia_contracts::task::{PLATFORM, RunOrigin};
+use dromia_contracts::session::SessionKey;
+use dromia_contracts::store::{InboxPut, SessionOpen, Store};
+use dromia_contracts::task::PLATFORM;
 use dromia_contracts::tool::{PreparedCall, ToolContext};
 
 use crate::arguments::WorkerSpawn;
+use crate::child::{SpawnError, child_input, child_origin};
 
-/// Why nothing was spawned, in words for the model.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SpawnError {
-    #[error("nothing was spawned: that agent does not exist")]
-    NotFound,
-    #[error("nothing was spawned: that agent accepts no more input")]
-    Terminated,
-    #[error(
-        "nothing was spawned: {hops} messages between agents led here without a person, and at most {hops} may; \
-         do it yourself or say it in your answer"
-    )]
-    TooManyHops { hops: u32 },
-    #[error("nothing was spawned: the store did not answer; trying again later may help")]
-    Unavailable,
-    #[error("nothing was spawned: the task cannot be stored")]
-    Unwritable,
-}
-
-impl From<ReadError> for SpawnError {
-    fn from(_: ReadError) -> Self {
-        Self::Unavailable
-    }
-}
+/// What a worker reads after its task.
+const ABOUT: &str = "[You are a worker: you do the task above alone, and nobody answers questions meanwhile. Your last answer is all that \
+                     the run which gave you the task gets of you: make it short and complete, and say what was not done.]";
 
 /// Looks the agent up in the caller's tenant, and returns the session and the item that become durable together with the
 /// call's result. The origin's grants are the rights that the call asks for; the engine bounds them by those of the run.
@@ -72,17 +52,7 @@ pub(crate) async fn prepare_worker(
     }
     let at = runtime.clock.now();
     let sender = Actor::new(&format!("agent:{}", context.agent));
-    let parent = context.origin.as_ref();
-    let origin = RunOrigin {
-        run: context.run,
-        call: call.id,
-        kind: RunKind::Worker,
-        session: context.session,
-        agent: context.agent,
-        root: parent.map_or(context.run, |parent| parent.root),
-        depth: parent.map_or(0, |parent| parent.depth) + 1,
-        grants: arguments.rights,
-    };
+    let origin = child_origin(context, call, RunKind::Worker, arguments.rights);
     let channel = runtime.ids.new_uuid().simple().to_string();
     let open = SessionOpen {
         session: runtime.session_id(),
@@ -94,17 +64,12 @@ pub(crate) async fn prepare_worker(
         origin: Some(Box::new(origin)),
     };
     // A model wrote it, out of parts that are not seen here.
-    let parts = vec![ContentPart::new_text(arguments.task, Label::CLAIM)];
+    let parts = vec![
+        ContentPart::new_text(arguments.task, Label::CLAIM),
+        ContentPart::new_text(ABOUT, Label::PUBLIC_FACT),
+    ];
     let message = InputMessage { author: sender.clone(), parts, hops: context.hops + 1 };
     let body = InputBody::from_message(message).encode().map_err(|_| SpawnError::Unwritable)?;
-    let item = InboxPut {
-        owner: InboxOwner::Session(open.session),
-        item: runtime.item_id(),
-        at,
-        kind: ItemKind::Input,
-        author: sender,
-        body: Bytes::from(body),
-        key: Some(ItemKey { key: context.key.clone(), request: call.action, lifetime: KeyLifetime::Forever }),
-    };
+    let item = child_input(runtime, context, call, (&open, sender), body.into());
     Ok((open, item))
 }

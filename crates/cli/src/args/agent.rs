@@ -203,7 +203,7 @@ pub struct AgentName {
 pub enum MindChoice {
     /// A turn does everything itself
     Solo,
-    /// A turn answers soon, and workers do the rest
+    /// A turn answers soon, and branches and workers do the rest
     Branching,
 }
 

@@ -37,7 +37,7 @@ pub struct RunStarted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<ApprovedCall>,
     /// Which call of another run its session was opened for. Every run of such a session has it and stays within its grants; the
-    /// first one is the child of that run, of kind `worker`.
+    /// first one is the child of that run, of kind `worker` or `branch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Box<RunOrigin>>,
     /// The directory that it works in, if its input named one in the place of the agent's workspace.
@@ -53,8 +53,16 @@ pub struct RunStarted {
     /// How its agent divides its work. With `branching`, the last model call is asked to conclude.
     #[serde(default, skip_serializing_if = "AgentMind::is_solo")]
     pub mind: AgentMind,
+    /// How many turns in a row, this one included, began in its session because of conclusions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub woken: u32,
     /// The most model calls it may begin.
     pub model_calls_max: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Fields of [`Entry::InputsTaken`](super::Entry::InputsTaken).

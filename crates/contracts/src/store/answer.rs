@@ -11,6 +11,7 @@ use crate::budget::BudgetExhaustion;
 use crate::delivery::DeliveryState;
 use crate::digest::Digest;
 use crate::id::{DeliveryId, ItemId, SessionId};
+use crate::run::RunKind;
 use crate::session::InboxOwner;
 
 /// The answer to a commit.
@@ -153,16 +154,24 @@ pub enum CommitRefusal {
         /// How many may be.
         most: usize,
     },
-    /// As many workers of the agent's runs are open as may be.
-    #[error("{most} workers of this agent have not ended, which is the most; wait until some of them have")]
+    /// As many children of the agent's runs are open as may be.
+    #[error("{most} children of this agent have not ended, which is the most; wait until some of them have")]
     ChildrenFull {
         /// How many may be.
         most: usize,
     },
-    /// Too many spawns lead to the worker.
-    #[error("this run is itself a worker at depth {most}, and workers go no deeper")]
+    /// As many children of this kind conclude in the session as may be open.
+    #[error("{most} runs of kind {} for this session have not ended, which is the most; wait for their messages", .kind.as_str())]
+    SessionFull {
+        /// Their kind.
+        kind: RunKind,
+        /// How many may be.
+        most: usize,
+    },
+    /// Too many spawns lead to the child.
+    #[error("this run is itself a child at depth {most}, and children go no deeper")]
     ChildTooDeep {
-        /// The deepest that a worker may be.
+        /// The deepest that a child may be.
         most: u32,
     },
     /// The state entry changed.

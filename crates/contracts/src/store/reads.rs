@@ -220,6 +220,14 @@ macro_rules! replay_store_reads {
                 page: $crate::store::PageRequest<$crate::id::SessionId>
             ) -> Vec<$crate::task::ChildSession>;
 
+            /// Lists the children that conclude in a session, in the order of their own sessions. Those of an agent that the scope
+            /// does not see are left out.
+            fn session_children(
+                scope: Scope,
+                session: $crate::id::SessionId,
+                page: $crate::store::PageRequest<$crate::id::SessionId>
+            ) -> Vec<$crate::task::ChildSession>;
+
             /// Reads the journal of a run after an entry; empty for a run that is not found.
             fn journal_entries(
                 scope: Scope,

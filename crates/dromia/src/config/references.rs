@@ -26,7 +26,7 @@ use super::problem::{ConfigProblem, did_you_mean};
 use super::tools;
 
 /// The platforms of sessions that this program opens itself, and those that its clients name.
-const PLATFORMS: [&str; 10] = [
+const PLATFORMS: [&str; 11] = [
     "cli",
     PLATFORM_DEFAULT,
     "openai",
@@ -34,6 +34,7 @@ const PLATFORMS: [&str; 10] = [
     WEBHOOK,
     FILE,
     task::PLATFORM,
+    task::BRANCH_PLATFORM,
     approval::PLATFORM,
     compaction::PLATFORM,
     IMPORT,

@@ -98,6 +98,7 @@ pub(super) fn trial_for_tool(name: &str, session: SessionId) -> ToolTrial {
             let fix = "this call has no effect; report it with `dromia status --all`";
             (vec![step("plan.declare", asked, Says("planned: 1 tools, 1 destinations"))], fix)
         }
+        "branch" => (vec![step("branch", json!({"task": "hello"}), Sends)], DISK),
         "worker.spawn" => (vec![step("worker.spawn", json!({"task": "hello"}), Sends)], DISK),
         "reply" => (vec![step("reply", json!({"text": "on it"}), Says("on it"))], DISK),
         "time.now" => {

@@ -53,6 +53,7 @@ fn arguments_outside_the_schema_are_refused_with_their_place() {
         ("file.read", "not JSON", "expected a JSON object"),
         ("message.send", r#"{"session":"run_1","text":"x"}"#, "session: expected ses_"),
         ("worker.spawn", r#"{"agent":"No","task":"x"}"#, "agent: "),
+        ("branch", r#"{"task":"x","topic":" "}"#, "topic: a topic has 1 to 80 bytes"),
         ("worker.spawn", r#"{"task":""}"#, "task: the text is empty"),
         ("time.now", r#"{"zone":"x"}"#, "unknown field `zone`"),
         ("file.format", r"{}", "there is no tool named \"file.format\""),

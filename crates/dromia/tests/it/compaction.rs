@@ -14,7 +14,7 @@ use crate::home::{Home, Server, block_on, count, stderr};
 use crate::model::{Model, Say};
 
 /// A home whose models are taken to have a small window, and give short answers.
-fn small_home(window: u32) -> Home {
+pub(crate) fn small_home(window: u32) -> Home {
     let home = Home::new();
     let path = home.path().join("dromia.yaml");
     let yaml = std::fs::read_to_string(&path).expect("a configuration");
@@ -36,13 +36,13 @@ fn stdout(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-async fn post(server: &Server, path: &str) -> (u16, Value) {
+pub(crate) async fn post(server: &Server, path: &str) -> (u16, Value) {
     let request = reqwest::Client::new().post(format!("{}{path}", server.url));
     server.send(request.bearer_auth(&server.token)).await
 }
 
 /// A text with a fact in it that no other text has.
-fn fact(number: usize) -> String {
+pub(crate) fn fact(number: usize) -> String {
     format!(
         "@say Noted {number}.\nThe code of locker {number} is QX-{number}-{}. {}",
         number * 7,
@@ -51,7 +51,7 @@ fn fact(number: usize) -> String {
 }
 
 /// Waits until the summaries of a session reach a position.
-async fn summarized(server: &Server, session: &str, upto: u64) -> Value {
+pub(crate) async fn summarized(server: &Server, session: &str, upto: u64) -> Value {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         let (status, context) = server.get(&format!("/v1/sessions/{session}/context")).await;

@@ -12,6 +12,7 @@ mod bad_programs;
 mod bad_requests;
 mod bad_tools;
 mod bodies;
+mod branching;
 mod budgets;
 mod busy;
 mod canaries;

@@ -20,7 +20,10 @@ pub(crate) struct MindHome {
 
 impl MindHome {
     pub(crate) fn begin() -> Self {
-        let home = Home::new();
+        Self::begin_in(Home::new())
+    }
+
+    pub(crate) fn begin_in(home: Home) -> Self {
         let server = home.serve();
         create(&home, "mind", &["file.*".to_owned(), "time.now".to_owned()]);
         document(&home, &["agent", "set", "mind", "mind=branching"]);
@@ -140,10 +143,7 @@ fn a_run_concludes_at_its_limit_without_tools() {
     let run = &mind.ended_runs(&session, 1)[0];
     assert_eq!((&run["status"], &run["model_calls"]), (&json!("yielded"), &json!(5)), "{run}");
     let (first, last) = (mind.request(run, 1), mind.request(run, 5));
-    let names: Vec<_> =
-        items(&first["tools"]).iter().map(|tool| text_of(&tool["function"]["name"])).collect();
-    assert_eq!(names, ["reply", "worker__spawn"], "{first}");
-    assert!(items(&last["tools"]).is_empty(), "{last}");
+    assert!(!items(&first["tools"]).is_empty() && items(&last["tools"]).is_empty(), "{last}");
     assert!(last.to_string().contains("This is your last step"), "{last}");
     let end = mind.journal(run).pop().expect("an entry");
     assert!(end["fields"]["concluded"].is_object(), "{end}");

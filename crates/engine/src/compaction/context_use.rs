@@ -12,6 +12,7 @@ use crate::agents::{AgentSnapshot, read_fault};
 use crate::context::summary::ConversationSummary;
 use crate::context::transcript::ConversationTranscript;
 use crate::core::EngineCore;
+use crate::encoded_request::SentRequestReader;
 use crate::model_request::ModelRequestSpec;
 use crate::refusal::session_not_found;
 use crate::summary_reads::read_newest_summary;
@@ -45,8 +46,10 @@ impl SessionContext {
         let tail = store.session_tail(scope, session, limits).await.map_err(read_fault)?;
         let mut tail = tail.ok_or_else(|| session_not_found(session))?;
         tail.items.retain(|item| item.taken_by.is_some());
-        let story =
-            ConversationTranscript::from_tail(&tail, None, core.config().tainted_past, summary.as_deref());
+        let tainted_past = core.config().tainted_past;
+        let (reader, origin) = (SentRequestReader::new(&core.ports), tail.session.origin.as_deref());
+        let start = reader.read_start(scope, origin, summary.clone(), tainted_past).await?;
+        let story = ConversationTranscript::from_tail(&tail, None, tainted_past, start);
         let mut story = story.map_err(|error| super::unreadable_fault(&error))?;
         story.close_past();
         let tools = agent.tools.offered_tools(&story, &agent.system);

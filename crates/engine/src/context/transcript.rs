@@ -3,8 +3,10 @@
 //! One function adds an item and one adds an entry, whether they come from the store or were written a moment ago, so a
 //! reconstructed request equals the one that was sent.
 
+mod branches;
 mod earlier_turns;
 mod held_bytes;
+mod inbox_positions;
 mod joined_inputs;
 mod tools_used;
 
@@ -27,8 +29,10 @@ use dromia_contracts::{CallId, RunId, SessionId};
 use super::client_tools::{self as client, ClientToolState, ClientToolset};
 use super::taint::TaintTracker;
 use crate::context::summary::ConversationSummary;
+use inbox_positions::InboxPositions;
 use joined_inputs::{JoinedInputs, inputs_of_entry};
 
+pub(crate) use self::branches::TranscriptStart;
 pub(crate) use self::earlier_turns::{message_parts, with_joined_label};
 
 /// The transcript of a run so far.
@@ -64,12 +68,10 @@ pub(crate) struct ConversationTranscript {
     unsaid: Vec<(usize, String)>,
     /// The turns that asked for a repair of an answer.
     repairs: Vec<usize>,
-    /// The position of the newest item.
-    place: u64,
     /// Whether anything was done since the newest item.
     goes_on: bool,
-    /// Where each item begins: the index of its first turn, and its position in the inbox.
-    item_places: Vec<(usize, u64)>,
+    /// The positions of the items.
+    positions: InboxPositions,
     /// What of the session the requests do not repeat.
     pub(crate) omitted: OmittedPast,
     /// The session of which the newest input has a part summarized.
@@ -124,9 +126,8 @@ impl ConversationTranscript {
             began: false,
             unsaid: Vec::new(),
             repairs: Vec::new(),
-            place: 0,
             goes_on: false,
-            item_places: Vec::new(),
+            positions: InboxPositions::default(),
             omitted: OmittedPast::default(),
             compacted: None,
             concluded: false,
@@ -135,19 +136,24 @@ impl ConversationTranscript {
 
     /// Builds the past of a session: every taken item of the tail and the runs that took them, in order.
     ///
-    /// `upto` is the run that continues, if one does: its open unit stays open. A summary takes the place of the items up to
-    /// its last one.
+    /// `upto` is the run that continues, if one does: its open unit stays open. `start` is what comes before the first input.
     pub(crate) fn from_tail(
         tail: &SessionTail,
         upto: Option<RunId>,
         tainted_past: TaintedPast,
-        summary: Option<&ConversationSummary>,
+        start: TranscriptStart,
     ) -> Result<Self, StoryError> {
-        let summarized = summary.map_or(0, ConversationSummary::upto);
+        let summarized = start.summary().map_or(0, ConversationSummary::upto);
         let there = tail.items.iter().filter(|item| item.position > summarized);
         let from = there.clone().next().map_or(tail.session.head.last + 1, |item| item.position);
-        let mut story = Self { taint: TaintTracker::new(tainted_past), ..Self::new(from) };
-        story.begin_after(summary, from);
+        let mut story = match start {
+            TranscriptStart::Branch(begun) => Self { history_from: from, ..*begun },
+            TranscriptStart::Session(summary) => {
+                let mut story = Self { taint: TaintTracker::new(tainted_past), ..Self::new(from) };
+                story.begin_after(summary.as_deref(), from);
+                story
+            }
+        };
         let joined = JoinedInputs::of_tail(tail)?;
         let mut items = there.filter(|item| item.taken_by.is_some()).peekable();
         let journals: BTreeMap<RunId, &[StoredEntry]> =
@@ -209,9 +215,7 @@ impl ConversationTranscript {
 
     /// Returns the position of the item whose first turn this is.
     pub(crate) fn input_position(&self, turn: usize) -> Option<u64> {
-        let after = self.item_places.partition_point(|(at, _)| *at <= turn);
-        let (at, position) = self.item_places.get(after.checked_sub(1)?)?;
-        (*at == turn).then_some(*position)
+        self.positions.at_turn(turn)
     }
 
     /// Returns whether a tool is offered that reads earlier words: some of them are behind handles, or not repeated.
@@ -234,19 +238,28 @@ impl ConversationTranscript {
 
     /// Adds an input that joined the running turn. The turn goes on: what it read and planned stays as it was.
     pub(crate) fn add_joined_input(&mut self, item: &InboxItem) -> Result<(), StoryError> {
-        self.item_places.push((self.transcript.turns().len(), item.position));
+        let position = self.positions.of_item(item.position);
+        self.positions.begin_item(self.transcript.turns().len(), position);
         let Some(body) = &item.body else { return Ok(()) };
-        let body = InputBody::decode(body)
-            .map_err(|error| StoryError::Body { place: item.id.to_string(), problem: error.to_string() })?;
-        let hops = self.hops.max(body.message.hops);
-        self.add_input(body.message);
-        self.hops = hops;
+        let hops = self.hops;
+        if item.kind == ItemKind::Conclusion {
+            self.add_conclusion(item, body)?;
+        } else {
+            let body = InputBody::decode(body).map_err(|error| StoryError::Body {
+                place: item.id.to_string(),
+                problem: error.to_string(),
+            })?;
+            self.positions.add_input(position);
+            self.add_input(body.message);
+        }
+        self.hops = self.hops.max(hops);
         Ok(())
     }
 
     fn tell_item(&mut self, item: &InboxItem) -> Result<(), StoryError> {
         (self.asked, self.workspace) = (None, None);
-        self.place = item.position;
+        let position = self.positions.of_item(item.position);
+        self.positions.newest = position;
         let goes_on = std::mem::take(&mut self.goes_on);
         if let (ItemKind::Approved, Some(body)) = (item.kind, &item.body) {
             let body = ApprovedBody::decode(body).map_err(|error| StoryError::Body {
@@ -262,6 +275,17 @@ impl ConversationTranscript {
             self.asked = Some(ManualCall { tool: body.tool, arguments: body.arguments });
             return Ok(());
         }
+        if let (ItemKind::Conclusion, Some(body)) = (item.kind, &item.body) {
+            if goes_on {
+                self.end_turns();
+            }
+            self.settle_client_calls(None);
+            self.client.offered = ClientToolset::default();
+            self.positions.begin_item(self.transcript.turns().len(), position);
+            self.add_conclusion(item, body)?;
+            self.taint.by_hand = Label::CLAIM;
+            return Ok(());
+        }
         let (ItemKind::Input, Some(body)) = (item.kind, &item.body) else {
             // A resume adds no words, and an erased input has none.
             self.settle_client_calls(None);
@@ -275,6 +299,7 @@ impl ConversationTranscript {
             })?;
         (self.asked, self.workspace) = (call, workspace);
         self.compacted = compaction.map(|range| range.session);
+        self.positions.add_input(position);
         if goes_on && (!message.parts.is_empty() || !history.is_empty()) {
             self.end_turns();
         }
@@ -304,7 +329,7 @@ impl ConversationTranscript {
             // The input has only results; no provider takes an empty message.
             self.hops = message.hops;
         } else {
-            self.item_places.push((self.transcript.turns().len(), item.position));
+            self.positions.begin_item(self.transcript.turns().len(), position);
             self.add_input(message);
         }
         Ok(())
@@ -385,7 +410,7 @@ impl ConversationTranscript {
                 }
                 self.taint.join_labels(&message.parts);
                 let said = self.taint.led_to(&message, replied.clean);
-                self.taint.begin_unit(self.place, replied.step, said);
+                self.taint.begin_unit(self.positions.newest, replied.step, said);
                 self.reply.clone_from(&message.parts);
                 self.withheld.clone_from(&replied.withheld);
                 self.masked.clone_from(&replied.masked);
@@ -399,7 +424,7 @@ impl ConversationTranscript {
             }
             (Entry::CallAsked(asked), Some(body)) => {
                 let message: AssistantMessage = parse_body(body, || format!("the call {}", asked.call))?;
-                self.taint.begin_unit(self.place, asked.call.step, self.taint.by_hand);
+                self.taint.begin_unit(self.positions.newest, asked.call.step, self.taint.by_hand);
                 self.reply.clear();
                 self.withheld = None;
                 self.masked.clear();

@@ -61,7 +61,11 @@ impl DecisionDraft {
             }
             // A run's inbox never contains inputs or approved calls; a release of a run that is not held is taken and
             // changes nothing.
-            ItemKind::Release | ItemKind::Input | ItemKind::Resume | ItemKind::Approved => {
+            ItemKind::Release
+            | ItemKind::Input
+            | ItemKind::Resume
+            | ItemKind::Approved
+            | ItemKind::Conclusion => {
                 self.push_entry(taken(item));
                 self.go_on()
             }

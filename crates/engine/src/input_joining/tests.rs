@@ -143,7 +143,7 @@ fn the_next_turn_takes_one_input_or_those_that_belong_together() {
         ("Wc", 1),
         ("Wi", 1),
     ] {
-        assert_eq!(next_turn(&inbox(letters), late), NextTurn::Takes(takes), "{letters:?}");
+        assert_eq!(next_turn(&inbox(letters), late, true), NextTurn::Takes(takes), "{letters:?}");
     }
 }
 
@@ -153,20 +153,54 @@ fn collected_inputs_wait_for_quiet_but_not_for_ever() {
         times.iter().map(|ms| input("ada", BusyPolicy::Collect, *ms, "and this")).collect()
     };
     assert_eq!(
-        next_turn(&inputs(&[0, 1_000]), at(1_200)),
+        next_turn(&inputs(&[0, 1_000]), at(1_200), true),
         NextTurn::WaitsUntil { until: at(2_500), collected: 2 }
     );
-    assert_eq!(next_turn(&inputs(&[0, 1_000]), at(2_500)), NextTurn::Takes(2));
+    assert_eq!(next_turn(&inputs(&[0, 1_000]), at(2_500), true), NextTurn::Takes(2));
     // The oldest one has waited long enough, however many still come.
     assert_eq!(
-        next_turn(&inputs(&[0, 9_800]), at(9_900)),
+        next_turn(&inputs(&[0, 9_800]), at(9_900), true),
         NextTurn::WaitsUntil { until: at(10_000), collected: 2 }
     );
-    assert_eq!(next_turn(&inputs(&[0, 9_800]), at(10_000)), NextTurn::Takes(2));
+    assert_eq!(next_turn(&inputs(&[0, 9_800]), at(10_000), true), NextTurn::Takes(2));
     // No more fit, or another one waits behind them.
     let full: Vec<_> = (0..16).collect();
-    assert_eq!(next_turn(&inputs(&full), at(20)), NextTurn::Takes(16));
-    assert_eq!(next_turn(&inbox("ccf"), at(3)), NextTurn::Takes(2));
+    assert_eq!(next_turn(&inputs(&full), at(20), true), NextTurn::Takes(16));
+    assert_eq!(next_turn(&inbox("ccf"), at(3), true), NextTurn::Takes(2));
     // A clock that was set back makes nobody wait for the old time.
-    assert_eq!(next_turn(&inputs(&[5_000]), at(1_000)), NextTurn::Takes(1));
+    assert_eq!(next_turn(&inputs(&[5_000]), at(1_000), true), NextTurn::Takes(1));
+}
+
+/// A conclusion, which another branch may have superseded.
+fn conclusion(superseded: bool) -> InboxItem {
+    let kind = if superseded { r#","superseded":true"# } else { "" };
+    let text = format!(
+        r#"{{"version":1,"kind":"branch","position":1{kind},"message":{{"author":"agent:a","parts":[]}}}}"#
+    );
+    let input = input("agent:a", BusyPolicy::FollowUp, 0, "x");
+    InboxItem { kind: ItemKind::Conclusion, body: Some(Bytes::from(text)), ..input }
+}
+
+#[test]
+fn waiting_conclusions_enter_together_and_with_the_next_input() {
+    let all = |count: usize| vec![conclusion(false); count];
+    for (count, taken) in [(1, 1), (3, 3), (16, 16), (20, 16)] {
+        assert_eq!(next_turn(&all(count), at(0), true), NextTurn::Takes(taken));
+    }
+    let with_input = [all(2), inbox("ff")].concat();
+    assert_eq!(next_turn(&with_input, at(0), true), NextTurn::Takes(3));
+    // One that brings a directory along gets a turn of its own, and those before it do not wait.
+    assert_eq!(next_turn(&[all(2), inbox("W")].concat(), at(0), false), NextTurn::Takes(2));
+    // A steering input takes along what waits before it.
+    assert_eq!(count_steered(&[all(2), inbox("s")].concat(), &Actor::new("ada")), 3);
+    assert_eq!(count_steered(&all(2), &Actor::new("ada")), 0);
+}
+
+#[test]
+fn a_superseded_conclusion_begins_no_turn() {
+    let (old, new) = (conclusion(true), conclusion(false));
+    assert_eq!(next_turn(std::slice::from_ref(&old), at(0), true), NextTurn::Rests);
+    assert_eq!(next_turn(&[old.clone(), new.clone()], at(0), true), NextTurn::Takes(2));
+    assert_eq!(next_turn(&[new], at(0), false), NextTurn::Rests, "too many turns in a row");
+    assert_eq!(next_turn(&[vec![old], inbox("f")].concat(), at(0), false), NextTurn::Takes(2));
 }

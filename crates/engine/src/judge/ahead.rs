@@ -27,7 +27,10 @@ impl CallJudge<'_> {
         }
         let Ok(call) = self.run_tools().prepare_call(call) else { return Ok(None) };
         // Such a call is refused in its turn.
-        if !self.has_tool(&call).await? || !self.is_offered(&call) || role_problem(self, &call).is_some() {
+        if !self.has_tool(&call).await?
+            || !self.is_offered(&call)
+            || role_problem(self.state, self.identity, &call).is_some()
+        {
             return Ok(None);
         }
         let shown: usize = self.asks.iter().map(|ask| ask.judged.arguments.len()).sum();

@@ -7,6 +7,7 @@ use dromia_contracts::store::CommitRefusal;
 
 use super::interim_replies::interim_deliveries;
 use super::journal::JournalAppend;
+use super::session_notice::is_superseded;
 use super::{OwnershipError, RunOwner};
 use crate::decide::{CallJudgement, DecisionInput, FULL, NextAction};
 use crate::outcome::answer_parts;
@@ -34,6 +35,7 @@ impl RunOwner {
         if self.journal.is_durable() {
             return Ok(Ok(()));
         }
+        self.superseded |= is_superseded(&self.core, &self.identity, &self.state).await;
         let mut messages = interim_deliveries(&self.identity, &self.journal, &self.state.taken_items());
         messages.extend(self.answer_delivery(&messages));
         let append = JournalAppend {

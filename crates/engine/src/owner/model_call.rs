@@ -50,7 +50,7 @@ impl RunOwner {
         if let Some(asked) = self.story.asked.clone() {
             return DecisionInput::Asked(asked);
         }
-        let concludes = self.state.concludes_next();
+        let concludes = self.state.concludes_after(1);
         let mut prepared = prepare_request(self, concludes);
         if prepared.as_ref().is_ok_and(|prepared| prepared.wording.leaves_words_out())
             && !self.story.omitted.is_cut

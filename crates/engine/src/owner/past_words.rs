@@ -6,16 +6,18 @@
 
 use std::sync::Arc;
 
-use dromia_contracts::CallId;
+use dromia_contracts::conclusion::ConclusionBody;
 use dromia_contracts::content::{AssistantMessage, ContentPart, ToolResult};
 use dromia_contracts::entry::{Entry, ModelReplied};
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::{IntegrityLevel, Label};
 use dromia_contracts::redacted_history::{READ, RedactedHistory, turn_of_handle};
+use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind};
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::tool::PreparedCall;
 use dromia_contracts::transcript::{AssistantUnit, TranscriptTurn};
+use dromia_contracts::{CallId, RunId, SessionId};
 
 use super::{OwnershipError, RunOwner};
 use crate::context::taint::join_of;
@@ -78,14 +80,33 @@ impl PastWords<'_> {
         Some(result.parts.clone())
     }
 
+    /// Returns whether the requests repeat the words of a run: of this one, and of the one that it is a branch of.
+    fn is_in_requests(&self, run: RunId) -> bool {
+        let origin = self.0.state.started.as_ref().and_then(|started| started.origin.as_deref());
+        let parent = origin.filter(|origin| origin.kind == RunKind::Branch).map(|origin| origin.run);
+        run == self.0.identity.run || parent == Some(run)
+    }
+
+    /// Returns the session and its position that a position in the run's requests means. Those of a branch follow those of its
+    /// parent's session, which ends where the branch began.
+    fn find_place(&self, position: u64) -> Option<(SessionId, u64)> {
+        let started = self.0.state.started.as_ref()?;
+        let parent = started.origin.as_deref().filter(|origin| origin.kind == RunKind::Branch);
+        let base = parent.map_or(0, |origin| origin.position);
+        let own = position.checked_sub(base).filter(|own| *own > 0 && *own <= self.0.state.inputs_end());
+        match (own, parent) {
+            (Some(own), _) => Some((self.0.identity.session, own)),
+            (None, Some(origin)) => (1..=base).contains(&position).then_some((origin.session, position)),
+            (None, None) => None,
+        }
+    }
+
     /// Reads what a handle names by a position in the inbox of the run's session.
     async fn session_content(&self, handle: &str) -> Result<Option<Vec<ContentPart>>, OwnershipError> {
         let Some((position, part)) = parse_position(handle) else { return Ok(None) };
-        if position == 0 || position > self.0.state.inputs_end() {
-            return Ok(None);
-        }
+        let Some((session, position)) = self.find_place(position) else { return Ok(None) };
         let (store, scope) = (&*self.0.core.ports.store, &self.0.identity.scope);
-        let owner = InboxOwner::Session(self.0.identity.session);
+        let owner = InboxOwner::Session(session);
         let items = store.inbox_items(scope, owner, position - 1, 1).await;
         let items = items.map_err(|_| OwnershipError::Store)?;
         let Some(item) = items.first().filter(|item| item.position == position) else { return Ok(None) };
@@ -93,7 +114,7 @@ impl PastWords<'_> {
             return Ok(input_parts(item));
         }
         // The current run's own words are in its requests.
-        let Some(run) = item.taken_by.filter(|run| *run != self.0.identity.run) else { return Ok(None) };
+        let Some(run) = item.taken_by.filter(|run| !self.is_in_requests(*run)) else { return Ok(None) };
         let journal = read_journal(store, scope, run).await.map_err(|_| OwnershipError::Store)?;
         Ok(journal_parts(&journal, part))
     }
@@ -112,8 +133,12 @@ fn parse_position(handle: &str) -> Option<(u64, PastPart)> {
 }
 
 fn input_parts(item: &InboxItem) -> Option<Vec<ContentPart>> {
-    let body = item.body.as_deref().filter(|_| item.kind == ItemKind::Input)?;
-    InputBody::decode(body).ok().map(|body| body.message.parts)
+    let body = item.body.as_deref()?;
+    match item.kind {
+        ItemKind::Input => InputBody::decode(body).ok().map(|body| body.message.parts),
+        ItemKind::Conclusion => ConclusionBody::decode(body).ok().map(|body| body.message.parts),
+        _ => None,
+    }
 }
 
 /// Returns what a run said in a step, or the result of one of its calls, never with a better label than what led to it.

@@ -49,6 +49,7 @@ impl RunOwner {
             run: self.identity.run,
             session: self.identity.session,
             origin: self.state.started.as_ref().and_then(|started| started.origin.clone()),
+            position: self.state.inputs_end(),
             label: self.story.taint.label,
             past: PastWords(self).read_for_call(&call).await?,
             key: id.idempotency_key(self.identity.run),

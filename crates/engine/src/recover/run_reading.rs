@@ -6,7 +6,7 @@ use dromia_contracts::entry::HoldReason;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey};
 use dromia_contracts::store::{PageRequest, ReadError, StoredEntry, TailLimits};
-use dromia_contracts::{Actor, ItemId, Scope};
+use dromia_contracts::{Actor, ErrorCode, Fault, ItemId, Scope};
 
 use crate::agents::AgentSnapshot;
 use crate::checkpoint::{CheckpointMarks, ENTRIES_BETWEEN, read_checkpoint};
@@ -14,6 +14,7 @@ use crate::client_tools::ClientToolAdmission;
 use crate::context::summary::ConversationSummary;
 use crate::context::transcript::{ConversationTranscript, StoryError};
 use crate::core::EngineCore;
+use crate::encoded_request::SentRequestReader;
 use crate::journal_reads::read_entries;
 use crate::state::{RunState, apply_entry};
 use crate::summary_reads::read_summary;
@@ -49,6 +50,18 @@ impl From<ReadError> for JournalReadError {
     }
 }
 
+impl JournalReadError {
+    /// The parent's transcript, with which a branch begins, cannot be read.
+    fn of_parent(fault: Fault) -> Self {
+        match fault.code {
+            ErrorCode::StoreUnavailable => Self::Later(fault.message),
+            _ => {
+                Self::Hold(HoldReason::Unreadable, format!("the transcript of its parent: {}", fault.message))
+            }
+        }
+    }
+}
+
 /// Reads and folds the journal of a run, with what is before it in its session.
 pub(super) async fn read_run_state(
     core: &EngineCore,
@@ -74,8 +87,11 @@ pub(super) async fn read_run_state(
     let agent = find_run_agent(core, scope, agent, &state, &tail.session.key).await?;
     let unreadable = |error: StoryError| JournalReadError::Hold(HoldReason::Unreadable, error.to_string());
     let tainted_past = marks.tainted_past.unwrap_or(core.config().tainted_past);
-    let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past, summary.as_deref())
-        .map_err(unreadable)?;
+    let reader = SentRequestReader::new(&core.ports);
+    let start = reader.read_start(scope, tail.session.origin.as_deref(), summary, tainted_past).await;
+    let start = start.map_err(JournalReadError::of_parent)?;
+    let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past, start);
+    let story = story.map_err(unreadable)?;
     Ok(FoldedRun { state, marks, story, key: tail.session.key, author, agent })
 }
 

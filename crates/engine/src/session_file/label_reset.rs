@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 use dromia_contracts::approval::ApprovedBody;
+use dromia_contracts::conclusion::ConclusionBody;
 use dromia_contracts::content::{AssistantMessage, ContentPart, InputMessage, ToolResult};
 use dromia_contracts::entry::Entry;
 use dromia_contracts::input::InputBody;
@@ -31,6 +32,7 @@ const NOTE: &str = "[read from a file; nobody here saw what was said or done]";
 enum ItemPayload {
     Input(Box<InputBody>),
     Approved(ApprovedBody),
+    Conclusion(Box<ConclusionBody>),
     /// An item without text, or whose text was erased.
     Nothing,
 }
@@ -49,6 +51,10 @@ impl FileItem {
                 serde_json::to_vec(&approved)
             }
             ItemPayload::Input(body) => lower_input(*body).encode(),
+            ItemPayload::Conclusion(mut body) => {
+                lower_parts(&mut body.message.parts);
+                body.encode()
+            }
             ItemPayload::Nothing => {
                 self.kind = ItemKind::Input;
                 let parts = vec![ContentPart::new_text(NOTE, CLAIM)];
@@ -66,17 +72,21 @@ impl FileItem {
             Fault::new(ErrorCode::InvalidRequest, text)
         };
         let body = match (self.kind, &self.body) {
-            (ItemKind::Input | ItemKind::Approved, Some(TextOrHex::Utf8(body))) => body.as_bytes(),
+            (ItemKind::Input | ItemKind::Approved | ItemKind::Conclusion, Some(TextOrHex::Utf8(body))) => {
+                body.as_bytes()
+            }
             // An export writes what is text as text.
-            (ItemKind::Input | ItemKind::Approved, Some(TextOrHex::Hex(_))) => {
+            (ItemKind::Input | ItemKind::Approved | ItemKind::Conclusion, Some(TextOrHex::Hex(_))) => {
                 return Err(unreadable("it is not text".to_owned()));
             }
             _ => return Ok(ItemPayload::Nothing),
         };
-        let said = if self.kind == ItemKind::Approved {
-            ApprovedBody::decode(body).map(ItemPayload::Approved)
-        } else {
-            InputBody::decode(body).map(|body| ItemPayload::Input(Box::new(body)))
+        let said = match self.kind {
+            ItemKind::Approved => ApprovedBody::decode(body).map(ItemPayload::Approved),
+            ItemKind::Conclusion => {
+                ConclusionBody::decode(body).map(|body| ItemPayload::Conclusion(Box::new(body)))
+            }
+            _ => InputBody::decode(body).map(|body| ItemPayload::Input(Box::new(body))),
         };
         said.map_err(|error| unreadable(error.to_string()))
     }

@@ -42,7 +42,8 @@ fn check_readable(file: &SessionFile, runs: &[(RunId, Vec<NewEntry>)]) -> Result
 
 /// An item as it would be read from its inbox.
 fn as_taken(item: &FileItem, position: u64) -> Result<InboxItem, Fault> {
-    if !matches!(item.kind, ItemKind::Input | ItemKind::Resume | ItemKind::Approved) {
+    let kinds = [ItemKind::Input, ItemKind::Resume, ItemKind::Approved, ItemKind::Conclusion];
+    if !kinds.contains(&item.kind) {
         let text = format!("the session file: {} is not an item of a session", item.id);
         return Err(Fault::new(ErrorCode::InvalidRequest, text));
     }

@@ -45,6 +45,7 @@ fn started(approved: Option<ApprovedCall>) -> RunStarted {
         config: Digest::default(),
         prompt: Digest::default(),
         mind: AgentMind::Solo,
+        woken: 0,
         model_calls_max: 20,
     }
 }

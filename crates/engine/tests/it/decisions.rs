@@ -51,6 +51,7 @@ fn started(model_calls_max: u32) -> RunStarted {
         config: Digest::default(),
         prompt: Digest::default(),
         mind: AgentMind::Solo,
+        woken: 0,
         model_calls_max,
     }
 }

@@ -114,6 +114,7 @@ impl Live {
             config: Digest::default(),
             prompt: Digest::default(),
             mind: AgentMind::Solo,
+            woken: 0,
             model_calls_max: 50,
         }));
         live.feed(DecisionInput::Planned(PlannedRequest {

@@ -12,7 +12,7 @@ use axum::Json;
 use axum::extract::State;
 use dromia_api::run::{RunTree, RunTreeNode, RunTreeSum};
 use dromia_contracts::entry::Entry;
-use dromia_contracts::run::{RunKind, RunRecord};
+use dromia_contracts::run::RunRecord;
 use dromia_contracts::runs::{KillTarget, RunEndMode};
 use dromia_contracts::store::PageRequest;
 use dromia_contracts::task::ChildSession;
@@ -98,7 +98,7 @@ async fn read_tasks(
 
 /// Finds the id of the tree that a run belongs to, which is that of its first run.
 async fn tree_of(core: &GatewayCore, scope: &Scope, run: &RunRecord) -> Answer<RunId> {
-    if run.kind != RunKind::Worker {
+    if !run.kind.is_child() {
         return Ok(run.id);
     }
     let first = core.ports.store.journal_entries(scope, run.id, 0, 1).await?;
@@ -147,6 +147,7 @@ impl TaskTree {
         let below = self.below(root.id);
         let nodes = std::iter::once(RunTreeNode {
             run: Some(root.id),
+            kind: root.kind,
             session: root.session,
             agent: root.agent,
             parent: None,
@@ -158,6 +159,7 @@ impl TaskTree {
         });
         let tasks = below.iter().map(|(task, depth)| RunTreeNode {
             run: task.run.as_ref().map(|run| run.id),
+            kind: task.origin.kind,
             session: task.session,
             agent: task.agent,
             parent: Some(task.origin.run),

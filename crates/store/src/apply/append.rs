@@ -2,7 +2,6 @@
 
 use dromia_contracts::entry::{Entry, InputsTaken};
 use dromia_contracts::id::{RunId, SessionId};
-use dromia_contracts::run::RunKind;
 use dromia_contracts::store::{CommitRefusal, FoldedState, NewEntry, RunAppend};
 
 use super::budget::ChargedRun;
@@ -35,7 +34,7 @@ impl<'b> BatchDraft<'b> {
                 session.head.active = None;
                 session.changed = true;
             }
-            if before.kind == RunKind::Worker {
+            if before.kind.is_child() {
                 session.child_run = Some((append.run, false));
                 session.changed = true;
             }

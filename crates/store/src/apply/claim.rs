@@ -95,7 +95,7 @@ impl<'b> BatchDraft<'b> {
         let session = self.sessions.find_session(self.db, claim.session)?;
         (session.head.taken, session.head.active) = (upto, Some(claim.run));
         session.changed = true;
-        if kind == RunKind::Worker {
+        if kind.is_child() {
             session.child_run = Some((claim.run, !claim.head.status.is_terminal()));
         }
         self.take_inputs(claim.run, claim.session, &claim.entries)?;

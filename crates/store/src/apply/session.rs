@@ -12,7 +12,7 @@ use dromia_contracts::task::{self, RunOrigin};
 use super::agent::AgentDrafts;
 use super::audit::ActList;
 use super::{Checked, TableDraft, TenantDb};
-use crate::column_codes::{self, stored_counter};
+use crate::column_codes::{self, StoredEnum as _, stored_counter};
 
 /// A session that the batch touches.
 #[derive(Debug)]
@@ -141,6 +141,22 @@ impl<'b> SessionDrafts<'b> {
         if open >= task::OPEN_MAX {
             return Err(CommitRefusal::ChildrenFull { most: task::OPEN_MAX }.into());
         }
+        let stored: u32 = db
+            .prepare_cached(
+                "SELECT count(*) FROM sessions s JOIN agents a ON a.tenant = s.tenant AND a.agent = s.agent \
+                 WHERE s.tenant = ?1 AND s.parent_session = ?2 AND s.child_kind = ?3 AND s.open = 1 \
+                 AND a.state IN (0, 1)",
+            )?
+            .query_row(
+                params![db.tenant.as_bytes(), origin.session.as_bytes(), origin.kind.stored_code()],
+                |row| row.get(0),
+            )?;
+        let is_beside = |other: &&RunOrigin| (other.session, other.kind) == (origin.session, origin.kind);
+        let drafted = self.rows.iter().filter_map(|draft| draft.open?.origin.as_deref());
+        let (kind, most) = (origin.kind, origin.kind.open_max());
+        if stored as usize + drafted.filter(is_beside).count() >= most {
+            return Err(CommitRefusal::SessionFull { kind, most }.into());
+        }
         Ok(())
     }
 
@@ -202,7 +218,8 @@ impl TableDraft for SessionDrafts<'_> {
             if let Some(open) = draft.open {
                 db.prepare_cached(
                     "INSERT INTO sessions (tenant, agent, session, platform, channel, actor, at, origin, parent_agent, \
-                     root, open) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                     root, open, parent_session, child_kind) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
                 )?
                 .execute(params![
                     db.tenant.as_bytes(),
@@ -216,6 +233,8 @@ impl TableDraft for SessionDrafts<'_> {
                     open.origin.as_ref().map(|origin| origin.agent.as_bytes()),
                     open.origin.as_ref().map(|origin| origin.root.as_bytes()),
                     open.origin.as_ref().map(|_| 1),
+                    open.origin.as_ref().map(|origin| origin.session.as_bytes()),
+                    open.origin.as_ref().map(|origin| origin.kind.stored_code()),
                 ])?;
             }
             if let Some((run, is_open)) = draft.child_run {

@@ -63,7 +63,7 @@ CREATE INDEX revisions_digest ON revisions (tenant, agent, digest, pinned);
 CREATE INDEX revisions_loose ON revisions (tenant, agent, number) WHERE pinned = 0;
 CREATE UNIQUE INDEX revisions_key ON revisions (tenant, agent, key) WHERE key IS NOT NULL;
 
--- origin says which call of which run opened a session for a child, as JSON, and parent_agent and root are of it; child_run is
+-- origin says which call of which run opened a session for a child, as JSON, and parent_agent, parent_session, child_kind and root are of it; child_run is
 -- the child, once it has begun, and open is 1 until it has ended.
 CREATE TABLE sessions (
     tenant   BLOB NOT NULL,
@@ -75,6 +75,8 @@ CREATE TABLE sessions (
     at       INTEGER NOT NULL,
     origin   TEXT,
     parent_agent BLOB,
+    parent_session BLOB,
+    child_kind INTEGER,
     root     BLOB,
     child_run BLOB,
     open     INTEGER,
@@ -82,6 +84,7 @@ CREATE TABLE sessions (
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX sessions_key ON sessions (tenant, agent, platform, channel, actor);
 CREATE INDEX sessions_root ON sessions (tenant, root, session) WHERE root IS NOT NULL;
+CREATE INDEX sessions_parent ON sessions (tenant, parent_session, session) WHERE parent_session IS NOT NULL;
 CREATE INDEX sessions_open_children ON sessions (tenant, parent_agent) WHERE open = 1;
 
 CREATE TABLE session_heads (

@@ -25,6 +25,8 @@ fn run_origin(scene: &StoreScene, run: RunId) -> RunOrigin {
         call: CallId { step: 1, index: 0 },
         kind: RunKind::Worker,
         session: scene.session,
+        position: 1,
+        topic: None,
         agent: scene.agent,
         root: run,
         depth: 1,
@@ -113,10 +115,11 @@ pub(super) async fn an_agent_has_so_many_open_tasks_and_one_more_is_refused(stor
     let first = scene.session_id();
     let (spawn, put) = spawn_batch(&scene, first, origin.clone());
     scene.commit_done(spawn).await;
+    let elsewhere = || RunOrigin { session: scene.session_id(), ..origin.clone() };
     for _ in 1..task::OPEN_MAX {
-        scene.commit_done(spawn_batch(&scene, scene.session_id(), origin.clone()).0).await;
+        scene.commit_done(spawn_batch(&scene, scene.session_id(), elsewhere()).0).await;
     }
-    let more = spawn_batch(&scene, scene.session_id(), origin.clone()).0;
+    let more = spawn_batch(&scene, scene.session_id(), elsewhere()).0;
     let full = CommitRefusal::ChildrenFull { most: task::OPEN_MAX };
     assert_eq!(scene.commit_refused(more.clone()).await, full);
     assert_eq!(listed_tasks(&scene, parent).await.len(), task::OPEN_MAX, "a refused batch leaves no row");
@@ -136,7 +139,7 @@ pub(super) async fn an_agent_has_so_many_open_tasks_and_one_more_is_refused(stor
     let open = scene.new_batch().with_mutation(agent_create(other, "bob"));
     scene.commit_done(open).await;
     scene.commit_done(spawn_batch(&scene, theirs, RunOrigin { agent: other, ..origin.clone() }).0).await;
-    let next = spawn_batch(&scene, scene.session_id(), origin).0;
+    let next = spawn_batch(&scene, scene.session_id(), elsewhere()).0;
     assert_eq!(scene.commit_refused(next.clone()).await, full);
     // No run takes the tasks of an agent that has ended: they are not open any more.
     let ends =
@@ -144,6 +147,41 @@ pub(super) async fn an_agent_has_so_many_open_tasks_and_one_more_is_refused(stor
     scene.commit_mutation(Mutation::AgentStateSet(ends)).await;
     let refused = scene.commit_refused(next).await;
     assert_eq!(refused, CommitRefusal::AgentState { found: AgentState::Terminated });
+}
+
+pub(super) async fn a_session_has_so_many_open_children_of_a_kind(store: Arc<dyn Store>) {
+    let scene = StoreScene::open_scene(store, 1).await;
+    let parent = scene.begin_turn(0).await;
+    for kind in [RunKind::Branch, RunKind::Worker] {
+        let origin = RunOrigin { kind, ..run_origin(&scene, parent) };
+        let (first, most) = (scene.session_id(), kind.open_max());
+        let (spawn, put) = spawn_batch(&scene, first, origin.clone());
+        scene.commit_done(spawn).await;
+        for _ in 1..most {
+            scene.commit_done(spawn_batch(&scene, scene.session_id(), origin.clone()).0).await;
+        }
+        let more = spawn_batch(&scene, scene.session_id(), origin.clone()).0;
+        assert_eq!(scene.commit_refused(more.clone()).await, CommitRefusal::SessionFull { kind, most });
+        // One that has ended leaves its place to the next one.
+        let mut claim = claim_task(&scene, first, &put, &origin);
+        if let Some(Entry::RunStarted(started)) = claim.entries.first_mut().map(|first| &mut first.entry) {
+            started.kind = kind;
+        }
+        let run = claim.run;
+        scene.commit_done(WriteBatch { claim: Some(claim), ..scene.new_batch() }).await;
+        let end = run_append(run, 1, 1, vec![run_completed()], RunStatus::Completed);
+        scene.commit_mutation(Mutation::RunAppend(end)).await;
+        scene.commit_done(more).await;
+    }
+    // They are listed in the order in which they were opened, and another session has none.
+    let page = PageRequest::first_page(256);
+    let listed =
+        scene.store.session_children(&scene.tenant_scope(), scene.session, page).await.expect("a read");
+    let most = RunKind::Branch.open_max() + RunKind::Worker.open_max() + 2;
+    assert!(listed.len() == most && listed.is_sorted_by_key(|child| child.session), "{listed:?}");
+    let page = PageRequest::first_page(256);
+    let other = scene.store.session_children(&scene.tenant_scope(), scene.session_id(), page).await;
+    assert_eq!(other.expect("a read"), []);
 }
 
 pub(super) async fn a_task_goes_no_deeper_than_its_bound(store: Arc<dyn Store>) {

@@ -329,7 +329,16 @@ impl Store for ReferenceStore {
         root: RunId,
         asked: PageRequest<SessionId>,
     ) -> Read<'a, Vec<ChildSession>> {
-        self.read_rows(scope, |rows| rows.list_spawned(scope, root, asked))
+        self.read_rows(scope, |rows| rows.list_children(scope, |origin| origin.root == root, asked))
+    }
+
+    fn session_children<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+        asked: PageRequest<SessionId>,
+    ) -> Read<'a, Vec<ChildSession>> {
+        self.read_rows(scope, |rows| rows.list_children(scope, |origin| origin.session == session, asked))
     }
 
     fn journal_entries<'a>(

@@ -1,7 +1,6 @@
 //! Children in the reference store: which may be spawned, and which a run tree has.
 
 use dromia_contracts::agent::AgentState;
-use dromia_contracts::run::RunKind;
 use dromia_contracts::store::{CommitRefusal, PageRequest, SessionOpen};
 use dromia_contracts::task::{self, ChildSession, RunOrigin};
 use dromia_contracts::{RunId, Scope, SessionId};
@@ -42,25 +41,34 @@ impl TenantRows {
         if open.count() >= task::OPEN_MAX {
             return Err(CommitRefusal::ChildrenFull { most: task::OPEN_MAX });
         }
+        let beside = self.sessions.rows.values().filter(|session| {
+            let is_beside = |other: &RunOrigin| (other.session, other.kind) == (origin.session, origin.kind);
+            session.origin.as_deref().is_some_and(is_beside)
+                && is_open(session.id)
+                && self.agents.find_state(session.agent).is_some_and(goes_on)
+        });
+        let (kind, most) = (origin.kind, origin.kind.open_max());
+        if beside.count() >= most {
+            return Err(CommitRefusal::SessionFull { kind, most });
+        }
         Ok(())
     }
 
     /// Finds the child that a session was opened for.
     fn child_run(&self, session: SessionId) -> Option<RunId> {
-        let takes =
-            |run: &&dromia_contracts::run::RunRecord| run.session == session && run.kind == RunKind::Worker;
+        let takes = |run: &&dromia_contracts::run::RunRecord| run.session == session && run.kind.is_child();
         self.runs.rows.values().filter(takes).map(|run| run.id).next_back()
     }
 
-    pub(super) fn list_spawned(
+    /// Lists the children of these parents.
+    pub(super) fn list_children(
         &self,
         scope: &Scope,
-        root: RunId,
+        is_parent: impl Fn(&RunOrigin) -> bool,
         asked: PageRequest<SessionId>,
     ) -> Vec<ChildSession> {
         let wanted = self.sessions.rows.values().filter(|session| {
-            session.origin.as_ref().is_some_and(|origin| origin.root == root)
-                && self.agents.is_seen(scope, session.agent)
+            session.origin.as_deref().is_some_and(&is_parent) && self.agents.is_seen(scope, session.agent)
         });
         let spawned = wanted.filter_map(|session| {
             let child = ChildSession {

@@ -16,9 +16,10 @@ use super::programs::process_family;
 use super::workspaces::require_workspace;
 use super::{CallSite, Toolbox};
 use crate::arguments::{
-    FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest, InterimReply,
-    MessageSend, PastRead, ProgramExecute, ShellExecute, WorkerSpawn, parse_arguments,
+    BranchBegin, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest,
+    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, WorkerSpawn, parse_arguments,
 };
+use crate::branch;
 use crate::catalogue::BuiltinTool;
 use crate::edit;
 use crate::external::RegisteredTool;
@@ -33,6 +34,10 @@ use crate::spilled_output;
 use crate::web;
 use crate::worker_spawn;
 use crate::workspace::{MissingDirectory, Workspace};
+
+/// What a model reads after it gave work away.
+const END_TURN: &str =
+    "Do not wait for it: begin what else there is to begin, then end your turn with a short answer.";
 
 impl Toolbox {
     pub(super) async fn execute_builtin(
@@ -80,6 +85,7 @@ impl Toolbox {
                 Ok(self.spill_output(&context, pieces, output, long).await)
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
+            BuiltinTool::Branch => self.begin_branch(&context, &call),
             BuiltinTool::WorkerSpawn => self.spawn_worker(&context, &call).await,
             // The engine sends it with the result, to those who get the answer.
             BuiltinTool::Reply => {
@@ -201,6 +207,16 @@ impl Toolbox {
 }
 
 impl Toolbox {
+    fn begin_branch(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+        let arguments: BranchBegin = parse_arguments(&call.arguments)?;
+        let hops_max = self.call_settings().hops_max;
+        let (open, item) = branch::prepare_branch(&self.runtime, context, call, arguments, hops_max)
+            .map_err(|error| error.to_string())?;
+        let text = format!("begun in {}; its conclusion comes as a message. {END_TURN}", open.session);
+        let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
+        Ok(ToolOutput { parts, sends: vec![item], opens: vec![open], ..ToolOutput::default() })
+    }
+
     async fn spawn_worker(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
         let arguments: WorkerSpawn = parse_arguments(&call.arguments)?;
         let hops_max = self.call_settings().hops_max;
@@ -208,7 +224,10 @@ impl Toolbox {
             worker_spawn::prepare_worker(&*self.store, &self.runtime, context, call, arguments, hops_max)
                 .await
                 .map_err(|error| error.to_string())?;
-        let text = format!("spawned in {}; its result comes as a message when it has ended", open.session);
+        let text = format!(
+            "spawned in {}; its result comes as a message when it has ended. {END_TURN}",
+            open.session
+        );
         let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
         Ok(ToolOutput { parts, sends: vec![item], opens: vec![open], ..ToolOutput::default() })
     }

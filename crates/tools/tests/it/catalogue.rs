@@ -7,7 +7,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::redacted_history;
 use dromia_contracts::runtime::Clock as _;
-use dromia_contracts::tool::{EffectClass, PrepareError, REPLY, ToolHost as _};
+use dromia_contracts::tool::{BRANCH, EffectClass, PrepareError, REPLY, ToolHost as _};
 use dromia_tools::Toolbox;
 use serde_json::json;
 
@@ -21,6 +21,7 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
     assert_eq!(
         listed,
         [
+            ("branch", EffectClass::Transactional),
             ("exec", EffectClass::Unkeyed),
             ("file.append", EffectClass::Unkeyed),
             ("file.delete", EffectClass::Idempotent),
@@ -48,8 +49,8 @@ fn the_whole_tool_list_stays_under_5040_bytes() {
     let tools = bench.toolbox.shared_catalogue();
     let list: Vec<_> = tools
         .descriptors()
-        // Offered where there is something to read, or under a grant of its own, so not to every turn.
-        .filter(|tool| ![redacted_history::READ, REPLY].contains(&tool.name.as_str()))
+        // Offered where there is something to read, under a grant of its own, or to agents that branch, so not to every turn.
+        .filter(|tool| ![redacted_history::READ, REPLY, BRANCH].contains(&tool.name.as_str()))
         .map(
             |tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}),
         )
@@ -127,6 +128,7 @@ fn canonical_arguments_prepare_to_themselves() {
             "plan.declare",
             r#"{"tools":{"b":{"times":2,"amount_max":10.50,"arguments":{"b":[{"y":1,"x":true}]}},"a":{"to":["x"],"texts":["y"]}}}"#,
         ),
+        ("branch", r#"{"task":"count","topic":"numbers"}"#),
         ("worker.spawn", r#"{"task":"count","rights":["file.read"],"agent":"ops"}"#),
         ("time.now", " {} "),
         ("exec", r#"{"argv":["ls","a b"],"cwd":"./x/"}"#),

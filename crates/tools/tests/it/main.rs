@@ -3,6 +3,7 @@
 mod index;
 mod support;
 
+mod branch;
 mod catalogue;
 mod external;
 mod files;

@@ -215,6 +215,7 @@ pub(crate) fn context() -> ToolContext {
         run,
         session: SessionId::from_bytes([8; 16]),
         origin: None,
+        position: 1,
         label: Label::ACTOR_TEXT,
         past: Arc::default(),
         key: CALL.idempotency_key(run),

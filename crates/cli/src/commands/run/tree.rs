@@ -9,7 +9,7 @@ use crate::error::Outcome;
 use crate::exit::CommandExit;
 use crate::output::{CommandOutput, RowStyle, format_known_cost};
 
-const HEADS: [&str; 7] = ["run", "status", "agent", "cost", "total", "in", "out"];
+const HEADS: [&str; 8] = ["run", "kind", "status", "agent", "cost", "total", "in", "out"];
 
 /// How many of the newest runs are looked through for one with tasks.
 const RUNS_LOOKED_AT: u32 = 16;
@@ -64,6 +64,7 @@ fn tree_row(node: &RunTreeNode, agent: String, style: &RowStyle) -> Vec<String> 
     let id = node.run.map_or_else(|| style.format_id(node.session), |run| style.format_id(run));
     vec![
         format!("{indent}{id}"),
+        node.kind.as_str().to_owned(),
         node.status.map_or("pending", |status| status.as_str()).to_owned(),
         agent,
         format_known_cost(node.own.cost_micros, node.own.unpriced_calls.into()),

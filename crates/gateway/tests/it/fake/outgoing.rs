@@ -168,6 +168,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         config: Digest::default(),
         prompt: Digest::default(),
         mind: AgentMind::Solo,
+        woken: 0,
         model_calls_max: 1,
     });
     let mut turn = WriteBatch::new(house.tenant)

@@ -109,6 +109,7 @@ impl Inner {
             config: Digest::default(),
             prompt: Digest::default(),
             mind: AgentMind::Solo,
+            woken: 0,
             model_calls_max: 50,
         };
         let called = ModelCalled {

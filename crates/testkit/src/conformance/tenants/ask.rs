@@ -48,6 +48,7 @@ pub const READS: &[&str] = &[
     "spending_since",
     "run_spending",
     "child_sessions",
+    "session_children",
     "journal_entries",
     "run_checkpoint",
     "inbox_items",
@@ -251,6 +252,10 @@ impl StoreQuestion {
             "run_spending" => answer_text(store.run_spending(scope, runs, self.page_after(self.run)).await),
             "child_sessions" => {
                 answer_text(store.child_sessions(scope, self.run, self.page_after(self.session)).await)
+            }
+            "session_children" => {
+                let page = self.page_after(self.session);
+                answer_text(store.session_children(scope, self.session, page).await)
             }
             "journal_entries" => {
                 answer_text(store.journal_entries(scope, self.run, self.after_position(), self.limit).await)

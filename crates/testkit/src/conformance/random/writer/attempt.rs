@@ -33,6 +33,8 @@ fn with_task(open: Mutation, parent: &RunRecord, depth: u32) -> Mutation {
         call: CallId { step: 1, index: 0 },
         kind: RunKind::Worker,
         session: parent.session,
+        position: 1,
+        topic: None,
         agent: parent.agent,
         root: parent.id,
         depth,

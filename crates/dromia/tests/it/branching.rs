@@ -262,7 +262,7 @@ fn a_branch_of_a_summarized_session_reads_its_first_words() {
     });
     // The second input is summarized. Behind the thirteenth, which begins the branch, follows the branch's own.
     let reads: Vec<_> =
-        [1, 14, 15].iter().map(|handle| format!("@tool past.read {{\"handle\":\"{handle}\"}}")).collect();
+        [2, 14, 15].iter().map(|handle| format!("@tool past.read {{\"handle\":\"{handle}\"}}")).collect();
     mind.send(Some(&session), &branch(&format!("{}\n@say read", reads.join("\n"))));
     let runs = mind.ended_runs(&session, 14);
     let child = session_in(&mind.results(&runs[12])[0].1);
@@ -279,5 +279,5 @@ fn a_branch_of_a_summarized_session_reads_its_first_words() {
     mind = mind.restarted();
     assert_eq!(mind.request(&run, 1), first);
     let context = mind.get(&format!("/v1/sessions/{child}/context"));
-    assert!(context["past_tokens"].as_u64() > Some(500), "{context}");
+    assert!(context["past"].as_u64() > Some(500), "{context}");
 }

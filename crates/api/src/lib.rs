@@ -14,6 +14,7 @@ pub mod approval;
 pub mod audit;
 pub mod budget;
 pub mod capability;
+pub mod child;
 pub mod cost;
 pub mod delivery;
 pub mod event;

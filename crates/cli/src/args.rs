@@ -20,6 +20,7 @@ mod session;
 mod tenant;
 mod tool;
 mod value;
+mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,6 +59,7 @@ pub use self::session::{
 pub use self::tenant::{CreateTenant, CreateToken, NamedTenant, TenantCommand, TokenCommand, TokenName};
 pub use self::tool::{CallTool, TestTool, ToolCommand, ToolName};
 use self::value::parse_duration;
+pub use self::worker::{ListWorkers, SendToWorker, WorkerCommand, WorkerName};
 use crate::format::{ColorMode, FieldSelection, OutputFormat};
 use crate::remote::ServerUrl;
 
@@ -196,6 +198,13 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia session list\n  dromia session export 3f9a1c72 --file talk.session"
     )]
     Session(SessionCommand),
+    /// List, show, steer and stop branches and workers
+    #[command(
+        subcommand,
+        visible_alias = "workers",
+        after_help = "Examples:\n  dromia worker list\n  dromia worker send 3f9a1c72 \"only the tests, please\""
+    )]
+    Worker(WorkerCommand),
     /// List, follow, explain and stop runs
     #[command(
         subcommand,

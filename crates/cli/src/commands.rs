@@ -38,6 +38,7 @@ mod tenant;
 mod terminal_input;
 mod token;
 mod tool;
+mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -118,6 +119,7 @@ async fn dispatch_command(
         ClientCommand::Agent(agent) => agent::run(&cli, agent, output).await,
         ClientCommand::Tenant(tenant) => tenant::run(&cli, tenant, output).await,
         ClientCommand::Session(session) => session::run(&cli, session, output).await,
+        ClientCommand::Worker(worker) => worker::run(&cli, worker, output).await,
         ClientCommand::Run(run) => run::run(&cli, run, output).await,
         ClientCommand::Token(token) => token::run(&cli, token, output).await,
         ClientCommand::Secret(secret) => secret::run(&cli, secret, output).await,

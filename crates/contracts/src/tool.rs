@@ -47,6 +47,9 @@ pub const RUN_REPLIES_MAX: u32 = 8;
 /// The built-in tool that begins a branch.
 pub const BRANCH: &str = "branch";
 
+/// The built-in tool that says more to a worker.
+pub const ROUTE: &str = "worker.route";
+
 /// The built-in tool that begins a worker.
 pub const SPAWN: &str = "worker.spawn";
 
@@ -281,6 +284,8 @@ pub struct ToolOutput {
     pub sends: Vec<InboxPut>,
     /// Sessions that are opened before these items are put, in the same commit.
     pub opens: Vec<SessionOpen>,
+    /// Where the worker comes from that gets one of these items: the run may do no less than that worker.
+    pub worker: Option<Box<RunOrigin>>,
     /// What was judged about the requests that left this process, or did not.
     pub egress: Vec<EgressDecision>,
     /// What files of the agent's workspace hold now; it becomes durable together with the result. Transactional tools

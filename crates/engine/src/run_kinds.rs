@@ -49,7 +49,8 @@ impl<'a> RunPurpose<'a> {
         }
     }
 
-    /// Returns the kind of a run that begins: the first one of a child's session is the child.
+    /// Returns the kind of a run that begins: the one of a branch's session is the branch, and each one of a worker's session is
+    /// the worker, which may get more to do.
     pub(crate) fn kind_of(
         platform: &str,
         approved: Option<&ApprovedCall>,
@@ -59,7 +60,7 @@ impl<'a> RunPurpose<'a> {
         match (approved, origin) {
             _ if platform == compaction::PLATFORM => RunKind::Compaction,
             (Some(_), _) => RunKind::ApprovedCall,
-            (None, Some(origin)) if after == 0 => origin.kind,
+            (None, Some(origin)) if after == 0 || origin.kind == RunKind::Worker => origin.kind,
             (None, _) => RunKind::Turn,
         }
     }

@@ -348,8 +348,12 @@ async fn try_claim(
     slot: TaskSlot,
 ) -> Result<(), Fault> {
     let found = core.ports.store.session(scope, session).await.map_err(read_fault)?;
-    // While a turn is active, its last commit reports waiting input; the resume of a paused agent does so too.
-    let Some(found) = found.filter(|found| found.head.active.is_none()) else { return Ok(()) };
+    let Some(found) = found else { return Ok(()) };
+    if let Some(active) = found.head.active {
+        // Its last commit reports waiting input; the resume of a paused agent does so too. What came may join the turn.
+        core.hub.note_joinable(active);
+        return Ok(());
+    }
     let agent = match core.caches.agents.agent_snapshot(scope, found.agent).await {
         Err(fault) if fault.code == ErrorCode::AgentNotFound => return Ok(()),
         agent => agent?,

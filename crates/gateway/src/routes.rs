@@ -12,6 +12,7 @@ mod budget;
 mod call;
 mod capability;
 mod channel;
+mod child;
 mod cost;
 mod decision;
 mod delivery;
@@ -192,9 +193,12 @@ routes! {
     GET "/v1/sessions/{session}/transcript" Tenant(Read) => session::show_transcript;
     GET "/v1/sessions/{session}/context" Tenant(Read) => session_context::show_context;
     POST "/v1/sessions/{session}/compaction" Tenant(Invoke) => session_context::compact_session;
+    GET "/v1/sessions/{session}/children" Tenant(Read) => child::list_children;
     GET "/v1/sessions/{session}/export" Tenant(Read) => session::export_session;
     GET "/v1/sessions/{session}/state" Tenant(Read) => session::state_list;
     PUT "/v1/sessions/{session}/state/{name}" Tenant(Admin) => session::state_put;
+    GET "/v1/children/{child}" Tenant(Read) => child::show_child;
+    POST "/v1/children/{child}/cancel" Tenant(Operate) => child::cancel_child;
     GET "/v1/ids/{fragment}" Tenant(Read) => id::find_ids;
     GET "/v1/runs" Tenant(Read) => run::list_runs;
     GET "/v1/runs/{run}" Tenant(Read) => run::show_run;
@@ -265,6 +269,7 @@ pub(crate) mod queries {
     pub(crate) use super::overview::OverviewQuery;
     pub(crate) use super::request::SentRequestQuery;
     pub(crate) use super::run::{JournalReadQuery, RunListQuery as Runs};
+    pub(crate) use super::child::ChildListQuery;
     pub(crate) use super::run_end::RunEndQuery;
     pub(crate) use super::secret::SecretListQuery as Secrets;
     pub(crate) use super::session::{

@@ -119,6 +119,16 @@ pub(crate) struct WorkerSpawn {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct WorkerRoute {
+    #[serde(deserialize_with = "message_text")]
+    pub(crate) text: String,
+    /// ses_…
+    #[schemars(with = "String")]
+    pub(crate) worker: SessionId,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct BranchBegin {
     #[serde(deserialize_with = "message_text")]
     pub(crate) task: String,

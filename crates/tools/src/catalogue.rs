@@ -6,14 +6,14 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::{self, PlanDeclaration};
 use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{
-    ArgumentRole, BRANCH, EffectClass, EffectSink, REPLY, SEND, SPAWN, Sensitivity, ToolDescriptor,
+    ArgumentRole, BRANCH, EffectClass, EffectSink, REPLY, ROUTE, SEND, SPAWN, Sensitivity, ToolDescriptor,
     ToolManifest,
 };
 use serde_json::{Value, json};
 
 use crate::arguments::{
     BranchBegin, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest,
-    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, TimeNow, WorkerSpawn, argument_schema,
+    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, TimeNow, WorkerRoute, WorkerSpawn, argument_schema,
     canonical_arguments, parse_arguments,
 };
 
@@ -36,12 +36,13 @@ pub(crate) enum BuiltinTool {
     Reply,
     ShellExecute,
     TimeNow,
+    WorkerRoute,
     WorkerSpawn,
 }
 
 impl BuiltinTool {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Branch,
         Self::Exec,
         Self::FileAppend,
@@ -58,6 +59,7 @@ impl BuiltinTool {
         Self::Reply,
         Self::ShellExecute,
         Self::TimeNow,
+        Self::WorkerRoute,
         Self::WorkerSpawn,
     ];
 
@@ -79,6 +81,7 @@ impl BuiltinTool {
             | Self::PastRead
             | Self::PlanDeclare
             | Self::Reply
+            | Self::WorkerRoute
             | Self::WorkerSpawn
             | Self::TimeNow => false,
         }
@@ -108,6 +111,7 @@ impl BuiltinTool {
             Self::PlanDeclare => plan::DECLARE,
             Self::Reply => REPLY,
             Self::ShellExecute => "shell.execute",
+            Self::WorkerRoute => ROUTE,
             Self::WorkerSpawn => SPAWN,
             Self::TimeNow => "time.now",
         }
@@ -125,7 +129,11 @@ impl BuiltinTool {
             // An edit looks first whether its new text is there already.
             Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
-            Self::Branch | Self::MessageSend | Self::Reply | Self::WorkerSpawn => EffectClass::Transactional,
+            Self::Branch
+            | Self::MessageSend
+            | Self::Reply
+            | Self::WorkerRoute
+            | Self::WorkerSpawn => EffectClass::Transactional,
         }
     }
 
@@ -158,6 +166,7 @@ impl BuiltinTool {
             }
             Self::Reply => canonical_arguments::<InterimReply>(arguments),
             Self::ShellExecute => canonical_arguments::<ShellExecute>(arguments),
+            Self::WorkerRoute => canonical_arguments::<WorkerRoute>(arguments),
             Self::WorkerSpawn => canonical_arguments::<WorkerSpawn>(arguments),
             Self::TimeNow => canonical_arguments::<TimeNow>(arguments),
         }
@@ -203,6 +212,7 @@ impl BuiltinTool {
             | Self::PastRead
             | Self::PlanDeclare
             | Self::Reply
+            | Self::WorkerRoute
             | Self::WorkerSpawn
             | Self::TimeNow => EffectSink::Inside,
         }
@@ -231,6 +241,7 @@ impl BuiltinTool {
             Self::ShellExecute => {
                 "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."
             }
+            Self::WorkerRoute => "Say more to a worker of this conversation, working or done.",
             Self::WorkerSpawn => {
                 "Give a task to a worker that runs by itself; its result comes as a later message."
             }
@@ -254,6 +265,7 @@ impl BuiltinTool {
             Self::PlanDeclare => plan_schema(),
             Self::Reply => argument_schema::<InterimReply>(),
             Self::ShellExecute => argument_schema::<ShellExecute>(),
+            Self::WorkerRoute => argument_schema::<WorkerRoute>(),
             Self::WorkerSpawn => argument_schema::<WorkerSpawn>(),
             Self::TimeNow => argument_schema::<TimeNow>(),
         }
@@ -284,6 +296,9 @@ impl BuiltinTool {
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
             Self::PastRead => &[("handle", ArgumentRole::Object)],
             Self::Reply => &[("text", ArgumentRole::Payload)],
+            Self::WorkerRoute => {
+                &[("text", ArgumentRole::Payload), ("worker", ArgumentRole::Destination)]
+            }
             Self::WorkerSpawn => &[
                 ("agent", ArgumentRole::Destination),
                 ("rights", ArgumentRole::Object),
@@ -310,6 +325,7 @@ impl BuiltinTool {
             | Self::FileWrite
             | Self::MessageSend
             | Self::PlanDeclare
+            | Self::WorkerRoute
             | Self::WorkerSpawn
             | Self::TimeNow => Label::PUBLIC_FACT,
         }

@@ -40,6 +40,7 @@ mod reference;
 mod search;
 mod spilled_output;
 mod web;
+mod worker_route;
 mod worker_spawn;
 mod workspace;
 mod workspace_lock;

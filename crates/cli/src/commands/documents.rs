@@ -6,6 +6,7 @@ use dromia_api::approval::{ApprovalResource, ApprovalRuleResource};
 use dromia_api::audit;
 use dromia_api::budget::BudgetResource;
 use dromia_api::capability::{CallCheck, CapabilityMade, CapabilityResource};
+use dromia_api::child::ChildResource;
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{DeliveryResource, DeliveryShown};
 use dromia_api::event::EventAccepted;
@@ -64,6 +65,10 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<context::ContextRow>("context remove"),
         PublishedSchema::for_command::<ListPage<SessionResource>>("session list"),
         PublishedSchema::for_command::<session::SessionDetails>("session show"),
+        PublishedSchema::for_command::<ListPage<ChildResource>>("worker list"),
+        PublishedSchema::for_command::<ChildResource>("worker show"),
+        PublishedSchema::for_command::<EventAccepted>("worker send"),
+        PublishedSchema::for_command::<ChildResource>("worker cancel"),
         PublishedSchema::for_command::<SessionContext>("session context"),
         PublishedSchema::for_command::<CompactionResource>("session compact"),
         PublishedSchema::for_command::<ListPage<SummaryResource>>("session archive list"),

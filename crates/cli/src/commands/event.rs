@@ -200,7 +200,7 @@ pub(super) async fn next_step(cli: &Cli<'_>, run: RunId) -> String {
     next.unwrap_or_else(|| format!("see why with `dromia run why {run}`"))
 }
 
-fn accepted_text(accepted: &EventAccepted) -> String {
+pub(super) fn accepted_text(accepted: &EventAccepted) -> String {
     let run = accepted.run.map(|run| run.to_string()).unwrap_or_default();
     crate::output::draw_pairs(&[
         ("item", accepted.item.to_string()),

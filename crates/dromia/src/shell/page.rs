@@ -17,7 +17,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Start", &["init", "up", "demo", "service"]),
     ("Talk", &["ask", "chat", "event"]),
     ("Agents", &["agent", "tool", "file"]),
-    ("Runs", &["run", "session", "delivery"]),
+    ("Runs", &["run", "session", "worker", "delivery"]),
     ("Safety", &["approval", "policy", "capability", "secret", "sandbox"]),
     ("Money", &["cost", "budget"]),
     (

@@ -12,9 +12,9 @@ use axum::Json;
 use axum::extract::State;
 use dromia_api::run::{RunTree, RunTreeNode, RunTreeSum};
 use dromia_contracts::entry::Entry;
-use dromia_contracts::run::RunRecord;
+use dromia_contracts::run::{RunKind, RunRecord};
 use dromia_contracts::runs::{KillTarget, RunEndMode};
-use dromia_contracts::store::PageRequest;
+use dromia_contracts::store::{PageRequest, RunFilter};
 use dromia_contracts::task::ChildSession;
 use dromia_contracts::{ErrorCode, RunId, Scope};
 
@@ -26,6 +26,9 @@ use crate::failure::Answer;
 
 /// The most nodes of one answer, those nearest to the root in the order of the tree.
 const NODES_MAX: usize = 256;
+
+/// The most runs of one worker that are read, the newest ones.
+const RUNS_READ_MAX: usize = 64;
 
 /// The most tasks of a tree that are read.
 const TASKS_READ_MAX: usize = 4096;
@@ -90,10 +93,32 @@ async fn read_tasks(
         let is_last = some.len() < NODES_MAX;
         tasks.extend(some);
         if is_last {
-            return Ok((tasks, true));
+            return with_earlier_runs(core, scope, tasks).await;
         }
     }
+    let (tasks, _) = with_earlier_runs(core, scope, tasks).await?;
     Ok((tasks, false))
+}
+
+/// Adds the earlier runs of workers that got more to do, and says whether these are all.
+async fn with_earlier_runs(
+    core: &GatewayCore,
+    scope: &Scope,
+    tasks: Vec<ChildSession>,
+) -> Answer<(Vec<ChildSession>, bool)> {
+    let (mut all, mut complete) = (Vec::with_capacity(tasks.len()), true);
+    for task in tasks {
+        if task.run.is_none() || task.origin.kind != RunKind::Worker {
+            all.push(task);
+            continue;
+        }
+        let filter = RunFilter { session: Some(task.session), ..RunFilter::default() };
+        let runs = core.ports.store.runs(scope, filter, PageRequest::first_page(RUNS_READ_MAX)).await?;
+        complete &= runs.len() < RUNS_READ_MAX;
+        let runs = runs.into_iter().rev().filter(|run| run.kind == RunKind::Worker);
+        all.extend(runs.map(|run| ChildSession { run: Some(run), ..task.clone() }));
+    }
+    Ok((all, complete))
 }
 
 /// Finds the id of the tree that a run belongs to, which is that of its first run.

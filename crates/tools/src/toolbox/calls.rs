@@ -17,7 +17,8 @@ use super::workspaces::require_workspace;
 use super::{CallSite, Toolbox};
 use crate::arguments::{
     BranchBegin, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest,
-    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, WorkerSpawn, parse_arguments,
+    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, WorkerRoute, WorkerSpawn,
+    parse_arguments,
 };
 use crate::branch;
 use crate::catalogue::BuiltinTool;
@@ -32,7 +33,7 @@ use crate::program::{self, JudgedProgram};
 use crate::search;
 use crate::spilled_output;
 use crate::web;
-use crate::worker_spawn;
+use crate::{worker_route, worker_spawn};
 use crate::workspace::{MissingDirectory, Workspace};
 
 /// What a model reads after it gave work away.
@@ -86,6 +87,7 @@ impl Toolbox {
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
             BuiltinTool::Branch => self.begin_branch(&context, &call),
+            BuiltinTool::WorkerRoute => self.route_to_worker(&context, &call).await,
             BuiltinTool::WorkerSpawn => self.spawn_worker(&context, &call).await,
             // The engine sends it with the result, to those who get the answer.
             BuiltinTool::Reply => {
@@ -215,6 +217,18 @@ impl Toolbox {
         let text = format!("begun in {}; its conclusion comes as a message. {END_TURN}", open.session);
         let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
         Ok(ToolOutput { parts, sends: vec![item], opens: vec![open], ..ToolOutput::default() })
+    }
+
+    async fn route_to_worker(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+        let arguments: WorkerRoute = parse_arguments(&call.arguments)?;
+        let hops_max = self.call_settings().hops_max;
+        let (origin, item) =
+            worker_route::prepare_route(&*self.store, &self.runtime, context, call, arguments, hops_max)
+                .await
+                .map_err(|error| error.to_string())?;
+        let text = format!("sent; what comes of it comes as a message. {END_TURN}");
+        let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
+        Ok(ToolOutput { parts, sends: vec![item], worker: Some(origin), ..ToolOutput::default() })
     }
 
     async fn spawn_worker(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {

@@ -15,6 +15,7 @@ pub(super) enum SlashCommand {
     Cost,
     Context,
     Compact,
+    Workers,
     Files,
     Approve,
     Export,
@@ -40,7 +41,7 @@ const fn row(
 }
 
 /// All of them, as `/help` lists them.
-pub(super) const COMMANDS: [SlashRow; 13] = [
+pub(super) const COMMANDS: [SlashRow; 14] = [
     row("/help", "", "show this page", SlashCommand::Help),
     row("/model", "[NAME]", "list the models, or set another one for the agent", SlashCommand::Model),
     row("/agent", "[NAME]", "list the agents, or talk to another one", SlashCommand::Agent),
@@ -49,6 +50,7 @@ pub(super) const COMMANDS: [SlashRow; 13] = [
     row("/cost", "", "show the tokens and the cost of the session", SlashCommand::Cost),
     row("/context", "", "show how full the model's window is, and with what", SlashCommand::Context),
     row("/compact", "", "have the oldest half of the session summarized", SlashCommand::Compact),
+    row("/workers", "", "list the branches and workers of the session", SlashCommand::Workers),
     row("/files", "[DIRECTORY]", "list the files of the agent's workspace", SlashCommand::Files),
     row("/approve", "[N|ID] [deny]", "list calls that wait, or approve or deny one", SlashCommand::Approve),
     row("/export", "FILE", "write the session to a file", SlashCommand::Export),

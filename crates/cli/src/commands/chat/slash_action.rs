@@ -15,7 +15,7 @@ use crate::client::percent_encode;
 use crate::commands::activity::call_text;
 use crate::commands::agent_change::{list_models, send_patch};
 use crate::commands::session::window;
-use crate::commands::{Cli, file, session};
+use crate::commands::{Cli, file, session, worker};
 use crate::error::{Error, Outcome};
 use crate::output::{CommandOutput, draw_pairs, draw_table, format_short_cost, format_time};
 
@@ -52,6 +52,7 @@ pub(super) async fn run_slash_command(
         SlashCommand::Cost => show_cost(cli, state, output).await,
         SlashCommand::Context => show_context(cli, state, output).await,
         SlashCommand::Compact => compact_session(cli, state, output).await,
+        SlashCommand::Workers => worker::show_children(cli, begun_session(state)?, output).await,
         SlashCommand::Files => {
             let agent = fetch_agent(cli, state).await?;
             file::list_directory(cli, agent.id, argument, output).await

@@ -34,7 +34,7 @@ const OPTIONS: [(&str, CompletionKind); 3] = [
 ];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, CompletionKind); 47] = [
+const PLACES: [(&str, &str, CompletionKind); 51] = [
     ("docs", "page", CompletionKind::Page),
     ("agent create", "model", CompletionKind::Model),
     ("agent show", "name", CompletionKind::Agent),
@@ -49,6 +49,10 @@ const PLACES: [(&str, &str, CompletionKind); 47] = [
     ("agent kill", "name", CompletionKind::Agent),
     ("agent kill", "run", CompletionKind::Run),
     ("session show", "id", CompletionKind::Session),
+    ("worker show", "id", CompletionKind::Session),
+    ("worker send", "id", CompletionKind::Session),
+    ("worker cancel", "id", CompletionKind::Session),
+    ("worker list", "session", CompletionKind::Session),
     ("session export", "id", CompletionKind::Session),
     ("run show", "id", CompletionKind::Run),
     ("run watch", "id", CompletionKind::Run),

@@ -1,5 +1,6 @@
 //! What came of it: sessions, runs and what they cost.
 
+use dromia_api::child::ChildResource;
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::event::EventAccepted;
 use dromia_api::id::IdMatches;
@@ -61,6 +62,27 @@ pub(super) fn session_operations() -> Vec<Operation> {
         .gives_json::<CompactionResource>(200, "Nothing was begun: it was only asked for, or there is nothing to do.")
         .writes_store()
         .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::JournalUnreadable, ErrorCode::ContextExceeded]),
+        Operation::new(
+            "GET",
+            "/v1/sessions/{session}/children",
+            "session_children",
+            "List the branches and workers of a session, oldest first",
+        )
+        .with_query::<queries::ChildListQuery>()
+        .gives_json::<ListPage<ChildResource>>(200, "A page of branches and workers.")
+        .fails_with(&[ErrorCode::SessionNotFound]),
+        Operation::new("GET", "/v1/children/{child}", "child_show", "Show a branch or a worker, by its session")
+            .gives_json::<ChildResource>(200, "The branch or worker.")
+            .fails_with(&[ErrorCode::SessionNotFound]),
+        Operation::new(
+            "POST",
+            "/v1/children/{child}/cancel",
+            "child_cancel",
+            "End what a branch or a worker does, after its current tool call",
+        )
+        .gives_json::<ChildResource>(202, "The branch or worker, which may not have ended yet.")
+        .writes_store()
+        .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::RunTerminal]),
         Operation::new(
             "GET",
             "/v1/sessions/{session}/export",

@@ -6,11 +6,11 @@ use dromia_contracts::{AgentId, CallId, RunId, SessionId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A branch or a worker. Its session names it.
+/// A branch or a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChildResource {
-    /// Its own session.
-    pub session: SessionId,
+    /// Its id, which is that of its own session.
+    pub id: SessionId,
     /// What it is: `branch` or `worker`.
     pub kind: RunKind,
     /// Its agent.

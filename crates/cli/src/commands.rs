@@ -13,6 +13,7 @@ mod approval;
 mod approval_prompt;
 mod ask;
 mod audit;
+mod background;
 mod budget;
 mod capability;
 mod chat;

@@ -4,8 +4,9 @@
 
 use dromia_contracts::Scope;
 use dromia_contracts::approval::is_hidden_char;
-use dromia_contracts::content::parts_text;
+use dromia_contracts::content::{ContentPart, parts_text};
 use dromia_contracts::input::InputBody;
+use dromia_contracts::label::Label;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::ReadError;
 
@@ -39,7 +40,13 @@ pub(crate) async fn read_questions(
         if let Some(range) = said.compaction {
             return Some(format!("(summarize inputs {} to {} of {})", range.from, range.upto, range.session));
         }
-        Some(first_words(&parts_text(&said.message.parts))).filter(|words| !words.is_empty())
+        // What the runtime adds for the model is no part of the question.
+        let is_said = |part: &&ContentPart| part.label() != Label::PUBLIC_FACT;
+        let mut parts: Vec<_> = said.message.parts.iter().filter(is_said).cloned().collect();
+        if parts.is_empty() {
+            parts = said.message.parts;
+        }
+        Some(first_words(&parts_text(&parts))).filter(|words| !words.is_empty())
     });
     Ok(questions.collect())
 }

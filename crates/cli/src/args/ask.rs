@@ -30,6 +30,9 @@ pub struct AskArguments {
     /// dromia.yaml lists below which directories it may lie. A relative one is resolved here
     #[arg(long, value_name = "DIR[:ro]")]
     pub workspace: Option<String>,
+    /// Also wait for branches and workers, and print what their conclusions lead to
+    #[arg(long, conflicts_with_all = ["detach", "schema", "jsonl", "json"])]
+    pub until_idle: bool,
     /// Never read stdin
     #[arg(long)]
     pub no_stdin: bool,

@@ -11,7 +11,7 @@ pub enum WorkerCommand {
     /// List the branches and workers of a session, oldest first
     #[command(
         visible_alias = "ls",
-        after_help = "Examples:\n  dromia worker list\n  dromia worker list --session 3f9a1c72 -o json"
+        after_help = "Examples:\n  dromia worker list --open\n  dromia worker list --session 3f9a1c72 -o json"
     )]
     List(ListWorkers),
     /// Show a branch or a worker
@@ -33,6 +33,9 @@ pub struct ListWorkers {
     /// Those of this session [default: the newest that has any]
     #[arg(long, value_name = "ID")]
     pub session: Option<IdReference<SessionId>>,
+    /// Only those that have not ended
+    #[arg(long)]
+    pub open: bool,
     /// Which page
     #[command(flatten)]
     pub page: PageArguments,

@@ -17,11 +17,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use dromia_api::event::{EventAccepted, EventAnswered, SendEvent};
-use dromia_api::{BusyPolicy, ParseWorkspaceError, RunStatus, WorkspaceReference};
+use dromia_api::{BusyPolicy, ParseWorkspaceError, RunId, RunStatus, SessionId, WorkspaceReference};
 use serde::Serialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::answer::{ProgressView, follow_run};
+use super::answer::{AnswerCollector, ProgressView, follow_run};
+use super::answer_text::AnswerText;
+use super::background::{BackgroundWatch, BackgroundWork, LOOK_REST};
 use super::chat::TakingRun;
 use super::event::{EventWaitResult, PATIENCE, print_answer, report_run_end, report_wait_end, send_and_wait};
 use super::followed_run::{FollowedRun, InterruptAction};
@@ -35,6 +37,7 @@ use crate::client::parse_answer;
 use crate::error::{Error, Outcome};
 use crate::exit::CommandExit;
 use crate::output::{CommandOutput, print_json_row};
+use crate::sse::RunUpdate;
 
 use self::summary::print_summary;
 use self::usage_report::UsageReport;
@@ -86,7 +89,13 @@ pub(super) async fn run(
     let ended = if ask.detach {
         ask_and_leave(cli, &asked, &mut used, output).await
     } else {
-        ask_and_answer(cli, asked, &mut used, output).await
+        let answered = ask_and_answer(cli, asked, &mut used, output).await;
+        match (answered, used.session.zip(used.run)) {
+            (Ok(CommandExit::Done), Some((session, turn))) if ask.until_idle => {
+                print_until_idle(cli, session, turn, output).await
+            }
+            (answered, _) => answered,
+        }
     };
     let ended = ended.map_err(|error| match continued {
         Some(session) => Cli::blame_continue(error, session),
@@ -247,6 +256,69 @@ async fn ask_and_answer(
             match accepted.run {
                 Some(run) if is_waiting_for_person(cli, run).await => Ok(CommandExit::AwaitsPerson),
                 _ => Ok(exit),
+            }
+        }
+    }
+}
+
+/// Prints the answers of the turns that conclusions of branches and workers begin, until nothing goes on.
+async fn print_until_idle(
+    cli: &Cli<'_>,
+    session: SessionId,
+    turn: RunId,
+    output: &mut CommandOutput<'_>,
+) -> Outcome<CommandExit> {
+    let mut watch = BackgroundWatch::after_turn(session, turn);
+    let mut ended = CommandExit::Done;
+    let watched = async {
+        loop {
+            match watch.look(cli, output).await? {
+                BackgroundWork::Idle => return Ok(()),
+                BackgroundWork::GoesOn(text) => {
+                    output.show_live(Some(text))?;
+                    output.draw_live_while(sleep(LOOK_REST)).await;
+                }
+                BackgroundWork::Turn(run) => {
+                    output.show_live(None)?;
+                    if print_turn(cli, run, output).await? != RunStatus::Completed {
+                        ended = CommandExit::RunFailed;
+                    }
+                }
+            }
+        }
+    };
+    let watched = timeout(cli.answer_timeout(PATIENCE), watched).await;
+    output.show_live(None)?;
+    let next = format!("dromia worker list --session {session}");
+    watched.unwrap_or(Err(Error::TimedOut { next }))?;
+    Ok(ended)
+}
+
+/// Prints the answer of a turn once it has ended.
+async fn print_turn(cli: &Cli<'_>, run: RunId, output: &mut CommandOutput<'_>) -> Outcome<RunStatus> {
+    let mut followed = FollowedRun::follow_from(cli, run, 0, InterruptAction::EndsCommand);
+    let mut said = AnswerCollector::default();
+    loop {
+        match followed.next(output).await? {
+            RunUpdate::Entry(entry) => {
+                said.take_entry(&entry)?;
+                followed.report_entry(&entry, output).await?;
+            }
+            RunUpdate::Delta(_) | RunUpdate::Output(_) => {}
+            RunUpdate::End(end) => {
+                output.show_live(None)?;
+                if let Some(reply) = said.completed_answer(end.status) {
+                    let mut text = AnswerText::begin(None, output);
+                    if text.is_rendered() {
+                        text.print_last_piece(reply, output)?;
+                    } else {
+                        output.print_line(reply)?;
+                    }
+                } else {
+                    let run = output.row_style().format_id(run);
+                    output.print_notice(&format!("{run} is {}", end.status.as_str()))?;
+                }
+                return Ok(end.status);
             }
         }
     }

@@ -37,7 +37,7 @@ pub(super) use self::queued_input::{TakingRun, find_taking_run};
 use self::slash::{COMMANDS, SlashCommand, TypedLine, parse_line, unknown_word_text};
 use self::slash_action::{enter_known_session, run_slash_command};
 use self::state::ChatState;
-use self::turn::show_turn;
+use self::turn::{show_background, show_turn};
 
 /// How long one answer may take when the command line does not say.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -147,6 +147,9 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
     let mut last = CommandExit::Done;
     loop {
         output.note_pending(state.session.map(idle_status));
+        if state.editor.is_some() && state.ahead.is_empty() {
+            watch_background(cli, state, output).await?;
+        }
         let Some(line) = next_line(state, prompts, output).await? else { break };
         let message = match parse_line(&line) {
             TypedLine::Nothing => continue,
@@ -206,6 +209,29 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
     }
     // A person has seen which turn failed and went on; a script sees only this.
     Ok(if typed_in { CommandExit::Done } else { last })
+}
+
+/// Shows what goes on beside the conversation before the next prompt. Ctrl-C leaves it to itself.
+async fn watch_background(
+    cli: &Cli<'_>,
+    state: &mut ChatState,
+    output: &mut CommandOutput<'_>,
+) -> Outcome {
+    let mut interrupt = cli.interrupts.catch_next();
+    let watched = tokio::select! {
+        watched = show_background(cli, state, output) => Some(watched),
+        () = interrupt.caught() => None,
+    };
+    match watched {
+        Some(Err(error)) if error.is_unread() => Err(error),
+        // What goes on goes on; the next message says what is wrong with the server.
+        Some(Ok(()) | Err(_)) => Ok(()),
+        None => {
+            output.set_live_aside(String::new());
+            output.show_live(None)?;
+            output.print_notice("branches and workers go on; /workers lists them")
+        }
+    }
 }
 
 /// Takes the next message: one that was typed ahead, else what a person or a pipe sends now.

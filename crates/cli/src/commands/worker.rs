@@ -35,7 +35,8 @@ pub(super) async fn run(
                 Some(session) => session,
                 None => find_parent(cli, output).await?,
             };
-            let path = listing_path(&format!("/v1/sessions/{session}/children"), &wanted.page, &[]);
+            let filters = [("open", wanted.open.then(|| "true".to_owned()))];
+            let path = listing_path(&format!("/v1/sessions/{session}/children"), &wanted.page, &filters);
             let list: ListPage<ChildResource> = cli.client.get(&path).await?;
             let handles = AgentHandles::fetch_page(cli, output).await;
             let style = output.row_style();
@@ -45,7 +46,7 @@ pub(super) async fn run(
             let child = find_child(cli, name, output).await?;
             let handles = AgentHandles::fetch_page(cli, output).await;
             output.print_result(&child, |child| child_text(child, &handles))?;
-            let next = format!("`dromia session show {}` prints what was said", child.session);
+            let next = format!("`dromia session show {}` prints what was said", child.id);
             output.print_notice(&next)?;
             Ok(CommandExit::Done)
         }
@@ -114,13 +115,13 @@ async fn send_to_worker(
     let name = args::WorkerName { id: send.id };
     let child = find_child(cli, name, output).await?;
     if child.kind != RunKind::Worker {
-        let text = format!("{} is a {}, and takes no messages", child.session, child.kind.as_str());
+        let text = format!("{} is a {}, and takes no messages", child.id, child.kind.as_str());
         return Err(Error::Usage(text));
     }
     let text = read_text_argument(send.text, output).await?;
     let event = SendEvent {
         text,
-        session: Some(child.session),
+        session: Some(child.id),
         when_busy: Some(BusyPolicy::Steer),
         ..SendEvent::default()
     };
@@ -134,7 +135,7 @@ async fn send_to_worker(
 
 fn child_row(child: &ChildResource, handles: &AgentHandles, style: &RowStyle) -> Vec<String> {
     vec![
-        style.format_id(child.session),
+        style.format_id(child.id),
         child.kind.as_str().to_owned(),
         child.state.as_str().to_owned(),
         handles.display_name(child.agent),
@@ -145,7 +146,7 @@ fn child_row(child: &ChildResource, handles: &AgentHandles, style: &RowStyle) ->
 
 fn child_text(child: &ChildResource, handles: &AgentHandles) -> String {
     draw_pairs(&[
-        (child.kind.as_str(), child.session.to_string()),
+        (child.kind.as_str(), child.id.to_string()),
         ("state", child.state.as_str().to_owned()),
         ("agent", handles.display_name(child.agent)),
         ("task", child.task.clone().unwrap_or_default()),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use dromia_api::run::{JournalEntryResource, RunResource, StreamEnd};
-use dromia_api::{AgentId, ApprovalId, SessionId, TokenUsage};
+use dromia_api::{AgentId, ApprovalId, RunId, SessionId, TokenUsage};
 use serde::Deserialize;
 
 use super::call_log::CallLog;
@@ -19,6 +19,8 @@ pub(super) struct ChatState {
     pub(super) session: Option<SessionId>,
     /// The agent and the session of the last turn, as its journal names them.
     pub(super) played: Option<(AgentId, SessionId)>,
+    /// The last turn that was shown.
+    pub(super) last_turn: Option<RunId>,
     /// The session that `--continue` finds.
     pub(super) remembered: Option<SessionId>,
     /// The agent that the next session belongs to; the server's own if none is chosen.

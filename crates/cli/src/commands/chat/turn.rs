@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use dromia_api::run::StreamEnd;
 use dromia_api::{RunId, RunStatus, SessionId};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::answer_printer::{PrintedAnswer, interim_reply};
 use super::state::{AHEAD_MAX, ChatState};
 use crate::commands::activity::RunActivity;
 use crate::commands::answer_text::AnswerText;
+use crate::commands::background::{BackgroundWatch, BackgroundWork, LOOK_REST};
 use crate::commands::event::{is_unfunded, next_step};
 use crate::commands::followed_run::{FollowedRun, InterruptAction};
 use crate::commands::live::LiveCallOutput;
@@ -106,6 +107,7 @@ pub(super) async fn show_turn(
     };
     output.set_live_aside(String::new());
     output.show_live(None)?;
+    state.last_turn = Some(run);
     state.spent.add_end(&end);
     let piece =
         if end.status == RunStatus::Completed { screen.printed.remaining_text() } else { String::new() };
@@ -119,6 +121,48 @@ pub(super) async fn show_turn(
         return Ok(CommandExit::Done);
     }
     report_bad_end(cli, run, &end, began.elapsed(), failure.as_ref(), output).await
+}
+
+/// Shows what branches and workers of the session do, and the turns that their conclusions begin, until nothing goes on or the
+/// person sends a message.
+pub(super) async fn show_background(
+    cli: &Cli<'_>,
+    state: &mut ChatState,
+    output: &mut CommandOutput<'_>,
+) -> Outcome {
+    let (Some(session), Some(turn)) = (state.session, state.last_turn) else { return Ok(()) };
+    let mut watch = BackgroundWatch::after_turn(session, turn);
+    let mut screen = TurnScreen::new(state, output);
+    while state.ahead.is_empty() {
+        match watch.look(cli, output).await? {
+            BackgroundWork::Turn(run) => {
+                show_turn(cli, run, session, state, output).await?;
+                continue;
+            }
+            BackgroundWork::GoesOn(text) => output.show_live(Some(text))?,
+            // What is half typed goes on at the prompt.
+            BackgroundWork::Idle => break,
+        }
+        let rest = Instant::now() + LOOK_REST;
+        loop {
+            let typed = read_ahead(state);
+            let typed = tokio::select! {
+                typed = typed => typed?,
+                () = output.draw_live_while(sleep_until(rest)) => break,
+            };
+            match typed {
+                TypedAhead::Draft(draft) => screen.draft = draft,
+                TypedAhead::Message(message) if message.trim().is_empty() => screen.draft.clear(),
+                TypedAhead::Message(message) => {
+                    state.ahead.push_back(message);
+                    break;
+                }
+            }
+            screen.show_aside(output);
+        }
+    }
+    output.set_live_aside(String::new());
+    output.show_live(None)
 }
 
 /// Says how a turn ended that did not complete; one that a person cancelled needs no next step.

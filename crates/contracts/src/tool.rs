@@ -284,8 +284,6 @@ pub struct ToolOutput {
     pub sends: Vec<InboxPut>,
     /// Sessions that are opened before these items are put, in the same commit.
     pub opens: Vec<SessionOpen>,
-    /// Where the worker comes from that gets one of these items: the run may do no less than that worker.
-    pub worker: Option<Box<RunOrigin>>,
     /// What was judged about the requests that left this process, or did not.
     pub egress: Vec<EgressDecision>,
     /// What files of the agent's workspace hold now; it becomes durable together with the result. Transactional tools

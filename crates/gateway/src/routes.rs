@@ -260,6 +260,7 @@ pub(crate) mod queries {
     pub(crate) use super::approval::ApprovalListQuery as Approvals;
     pub(crate) use super::audit::{AuditExportQuery as AuditExport, AuditListQuery as Audit};
     pub(crate) use super::capability::{CapabilityCheckQuery, CapabilityListQuery as Capabilities};
+    pub(crate) use super::child::ChildListQuery;
     pub(crate) use super::cost::{CostSummaryQuery, RunCostQuery};
     pub(crate) use super::decision::DecisionListQuery as Decisions;
     pub(crate) use super::delivery::{DeliveryListQuery as Deliveries, DeliveryRedriveQuery};
@@ -269,7 +270,6 @@ pub(crate) mod queries {
     pub(crate) use super::overview::OverviewQuery;
     pub(crate) use super::request::SentRequestQuery;
     pub(crate) use super::run::{JournalReadQuery, RunListQuery as Runs};
-    pub(crate) use super::child::ChildListQuery;
     pub(crate) use super::run_end::RunEndQuery;
     pub(crate) use super::secret::SecretListQuery as Secrets;
     pub(crate) use super::session::{

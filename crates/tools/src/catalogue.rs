@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::arguments::{
     BranchBegin, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest,
-    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, TimeNow, WorkerRoute, WorkerSpawn, argument_schema,
-    canonical_arguments, parse_arguments,
+    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, TimeNow, WorkerRoute, WorkerSpawn,
+    argument_schema, canonical_arguments, parse_arguments,
 };
 
 /// One built-in tool; the order is that of the names.
@@ -129,11 +129,9 @@ impl BuiltinTool {
             // An edit looks first whether its new text is there already.
             Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
-            Self::Branch
-            | Self::MessageSend
-            | Self::Reply
-            | Self::WorkerRoute
-            | Self::WorkerSpawn => EffectClass::Transactional,
+            Self::Branch | Self::MessageSend | Self::Reply | Self::WorkerRoute | Self::WorkerSpawn => {
+                EffectClass::Transactional
+            }
         }
     }
 
@@ -296,9 +294,7 @@ impl BuiltinTool {
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
             Self::PastRead => &[("handle", ArgumentRole::Object)],
             Self::Reply => &[("text", ArgumentRole::Payload)],
-            Self::WorkerRoute => {
-                &[("text", ArgumentRole::Payload), ("worker", ArgumentRole::Destination)]
-            }
+            Self::WorkerRoute => &[("text", ArgumentRole::Payload), ("worker", ArgumentRole::Destination)],
             Self::WorkerSpawn => &[
                 ("agent", ArgumentRole::Destination),
                 ("rights", ArgumentRole::Object),

@@ -2,7 +2,8 @@
 //!
 //! Invariant: transactional, as `worker.spawn` is. The message joins the worker's running turn before its next model call, or begins a
 //! run of its session, whose end comes to the conversation as the first one's did. A session that is no worker of this conversation is
-//! *not found*, in the same words as one that does not exist. The engine refuses a run that may do less than the worker.
+//! *not found*, in the same words as one that does not exist. What the worker may do stays bounded as it was: its runs have the rights of its
+//! parent at the moment of the spawn, as far as that agent has them now.
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::busy_policy::BusyPolicy;
@@ -22,11 +23,15 @@ use crate::arguments::WorkerRoute;
 /// Why nothing was sent, in words for the model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RouteError {
-    #[error("nothing was sent: this conversation has no such worker; name the session that worker.spawn gave")]
+    #[error(
+        "nothing was sent: this conversation has no such worker; name the session that worker.spawn gave"
+    )]
     NotFound,
     #[error("nothing was sent: the agent of that worker accepts no more input")]
     Terminated,
-    #[error("nothing was sent: {most} workers of this conversation have not ended, which is the most; wait for their messages")]
+    #[error(
+        "nothing was sent: {most} workers of this conversation have not ended, which is the most; wait for their messages"
+    )]
     Full { most: usize },
     #[error(
         "nothing was sent: {hops} messages between agents led here without a person, and at most {hops} may; \
@@ -45,7 +50,7 @@ impl From<ReadError> for RouteError {
     }
 }
 
-/// Finds the worker, and returns its origin with the item that becomes durable together with the call's result.
+/// Finds the worker, and returns the item that becomes durable together with the call's result.
 pub(crate) async fn prepare_route(
     store: &dyn Store,
     runtime: &Runtime,
@@ -53,14 +58,16 @@ pub(crate) async fn prepare_route(
     call: &PreparedCall,
     arguments: WorkerRoute,
     hops_max: u32,
-) -> Result<(Box<RunOrigin>, InboxPut), RouteError> {
+) -> Result<InboxPut, RouteError> {
     if context.hops >= hops_max {
         return Err(RouteError::TooManyHops { hops: hops_max });
     }
     let scope = &context.scope;
     let worker = store.session(scope, arguments.worker).await?.ok_or(RouteError::NotFound)?;
     let is_own = |origin: &RunOrigin| origin.kind == RunKind::Worker && origin.session == context.session;
-    let origin = worker.origin.filter(|origin| is_own(origin)).ok_or(RouteError::NotFound)?;
+    if !worker.origin.as_deref().is_some_and(is_own) {
+        return Err(RouteError::NotFound);
+    }
     match store.agent(scope, worker.agent).await?.ok_or(RouteError::NotFound)?.state {
         // A paused agent keeps its input and goes on when it is resumed.
         AgentState::Running | AgentState::Paused => {}
@@ -87,7 +94,7 @@ pub(crate) async fn prepare_route(
     let body = InputBody { when_busy: BusyPolicy::Steer, ..InputBody::from_message(message) };
     let body = body.encode().map_err(|_| RouteError::Unwritable)?;
     let key = ItemKey { key: context.key.clone(), request: call.action, lifetime: KeyLifetime::Forever };
-    let item = InboxPut {
+    Ok(InboxPut {
         owner: InboxOwner::Session(worker.id),
         item: runtime.item_id(),
         at: runtime.clock.now(),
@@ -95,6 +102,5 @@ pub(crate) async fn prepare_route(
         author: sender,
         body: body.into(),
         key: Some(key),
-    };
-    Ok((origin, item))
+    })
 }

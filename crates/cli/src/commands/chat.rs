@@ -212,11 +212,7 @@ async fn talk(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'
 }
 
 /// Shows what goes on beside the conversation before the next prompt. Ctrl-C leaves it to itself.
-async fn watch_background(
-    cli: &Cli<'_>,
-    state: &mut ChatState,
-    output: &mut CommandOutput<'_>,
-) -> Outcome {
+async fn watch_background(cli: &Cli<'_>, state: &mut ChatState, output: &mut CommandOutput<'_>) -> Outcome {
     let mut interrupt = cli.interrupts.catch_next();
     let watched = tokio::select! {
         watched = show_background(cli, state, output) => Some(watched),

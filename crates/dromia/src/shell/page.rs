@@ -12,7 +12,7 @@ use dromia_cli::GlobalOptions;
 
 use crate::ProgramArguments;
 
-/// The commands in the order in which a newcomer needs them.
+/// The commands in the order in which a newcomer needs them; a row may name several.
 const GROUPS: [(&str, &[&str]); 8] = [
     ("Start", &["init", "up", "demo", "service"]),
     ("Talk", &["ask", "chat", "event"]),
@@ -27,12 +27,12 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "audit", "backup", "migrate",
         ],
     ),
-    ("Help", &["docs", "explain", "completions", "version", "help"]),
+    ("Help", &["docs", "explain", "completions", "version, help"]),
 ];
 
 /// The widths of the columns with the heading and with the command.
 const HEADING_WIDTH: usize = 9;
-const NAME_WIDTH: usize = 13;
+const NAME_WIDTH: usize = 14;
 
 /// The page of a command: examples come last, because they are what a reader copies.
 const LAYOUT: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}\n\n\
@@ -78,15 +78,26 @@ fn overview_page(command: &Command) -> StyledStr {
     for (heading, names) in GROUPS {
         page.push('\n');
         let mut heading = styled(heading, heading_style, HEADING_WIDTH);
-        let rows = names.iter().filter_map(|name| command.find_subcommand(name)).map(|row| {
-            let about = row.get_about().map(ToString::to_string).unwrap_or_default();
-            let name = styled(row.get_name(), name_style, NAME_WIDTH);
+        let rows = names.iter().map(|names| {
+            let about = row_about(command, names);
+            let name = styled(names, name_style, NAME_WIDTH);
             format!("{}{name}{about}", std::mem::replace(&mut heading, " ".repeat(HEADING_WIDTH)))
         });
         page.push_str(&rows.collect::<Vec<_>>().join("\n"));
     }
     page.push_str("\nExample: dromia init && dromia up. Topics: dromia help --help");
     page.into()
+}
+
+/// Says what the commands of a row do.
+fn row_about(command: &Command, names: &str) -> String {
+    let rows = names.split(", ").filter_map(|name| command.find_subcommand(name));
+    let abouts: Vec<_> = rows.filter_map(|row| row.get_about()).map(ToString::to_string).collect();
+    let first = abouts.first().cloned().unwrap_or_default();
+    abouts.iter().skip(1).fold(first, |said, about| {
+        let (head, rest) = about.split_at(about.char_indices().nth(1).map_or(about.len(), |(at, _)| at));
+        format!("{said}; {}{rest}", head.to_lowercase())
+    })
 }
 
 #[cfg(test)]
@@ -144,7 +155,8 @@ mod tests {
     #[test]
     fn bare_help_lists_every_command_once_on_lines_that_fit() {
         let command = program_command();
-        let mut listed: Vec<_> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let rows = GROUPS.iter().flat_map(|(_, names)| names.iter());
+        let mut listed: Vec<_> = rows.flat_map(|names| names.split(", ")).collect();
         let mut known: Vec<_> =
             command.get_subcommands().filter(|one| !one.is_hide_set()).map(Command::get_name).collect();
         listed.sort_unstable();

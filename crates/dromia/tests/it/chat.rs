@@ -34,7 +34,7 @@ pub(crate) struct ChatPerson {
 }
 
 impl ChatPerson {
-    fn begin(home: &Home, columns: u16, line: &[&str]) -> Self {
+    pub(crate) fn begin(home: &Home, columns: u16, line: &[&str]) -> Self {
         Self::start(home, columns, &[&[env!("CARGO_BIN_EXE_dromia")][..], line].concat(), "C.UTF-8")
     }
 

@@ -110,4 +110,5 @@ mod vault;
 mod waiting;
 mod webhook;
 mod withdrawn;
+mod workers;
 mod workspaces;

@@ -297,17 +297,20 @@ fn a_run_tree_sums_up_to_the_ledger() {
     let spawning = SpawningHome::begin();
     let below = spawn(&json!({"task": "@say deepest"}));
     let (parent, session) = spawning.ask("lead", &spawn(&json!({ "task": below })));
-    spawning.ended_runs(&session, 2);
+    // The child hears of its own child and concludes once more.
+    spawning.ended_runs(&session, 3);
     let child = session_in(&spawning.result(&parent).1);
     spawning.ended_runs(&child, 2);
     let tree = document(&spawning.home, &["run", "tree", &parent]);
     let nodes = items(&tree["nodes"]);
     let depths: Vec<_> = nodes.iter().map(|node| node["depth"].as_u64()).collect();
-    assert_eq!(depths, [Some(0), Some(1), Some(2)], "{tree}");
+    assert_eq!(depths, [Some(0), Some(1), Some(2), Some(1)], "{tree}");
     assert_eq!((&nodes[1]["parent"], &nodes[2]["parent"]), (&json!(parent), &nodes[1]["run"]));
     // Each run's own sum is that of its row, and the totals add up.
     let mut sums = [0; 3];
-    for node in nodes.iter().rev() {
+    for node in nodes {
+        let below = nodes.iter().filter(|child| !node["run"].is_null() && child["parent"] == node["run"]);
+        let below: Vec<_> = below.collect();
         let run = spawning.get(&format!("/v1/runs/{}", text_of(&node["run"])));
         for (sum, (name, own)) in sums.iter_mut().zip([
             ("input_tokens", &run["usage"]["input_tokens"]),
@@ -315,17 +318,20 @@ fn a_run_tree_sums_up_to_the_ledger() {
             ("cost_micros", &run["cost_micros"]),
         ]) {
             assert_eq!(node["own"][name], *own, "{tree}");
-            *sum += own.as_u64().expect("a number");
-            assert_eq!(node["total"][name].as_u64(), Some(*sum), "{name}: {tree}");
+            let own = own.as_u64().expect("a number");
+            let total: u64 = below.iter().filter_map(|child| child["total"][name].as_u64()).sum();
+            assert_eq!(node["total"][name].as_u64(), Some(own + total), "{name}: {tree}");
+            *sum += own;
         }
     }
     assert!(sums[0] > 0 && sums[1] > 0, "{tree}");
+    assert_eq!(nodes[0]["total"]["input_tokens"].as_u64(), Some(sums[0]), "{tree}");
     // A run below shows the same tree, and people read it with indented ids.
     let same = document(&spawning.home, &["run", "tree", &text_of(&nodes[2]["run"])]);
     assert_eq!((&same["root"], &same["nodes"]), (&tree["root"], &tree["nodes"]));
     let shown = spawning.home.run(&["run", "tree", &parent]);
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
-    assert_eq!(text.lines().count(), 4, "{text}");
+    assert_eq!(text.lines().count(), 5, "{text}");
 }
 
 #[test]

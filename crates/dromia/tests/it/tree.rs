@@ -132,6 +132,10 @@ const LEAVES: &[(&str, How)] = &[
     ("session compact", Prints(&["{session}"])),
     ("session archive list", Prints(&["{session}"])),
     ("session archive show", Prints(&["{compacted}"])),
+    ("worker list", Prints(&[])),
+    ("worker show", Prints(&["{worker}"])),
+    ("worker send", Prints(&["{worker}", "hello"])),
+    ("worker cancel", Prints(&["{worker}"])),
     ("session export", Acts("prints the session's own file")),
     ("session import", Prints(&["{file}", "--agent", "assistant"])),
     ("run list", Prints(&[])),
@@ -247,7 +251,11 @@ impl Scene {
             asked(&["agent", "spawn", "tree", "--task", &task]);
         }
         let [approval, refused] = waiting(&home);
+        asked(&["agent", "create", "lead", "--mind", "branching", "--grant", "model", "--grant", "reply"]);
+        asked(&["ask", "@tool worker.spawn {\"task\":\"@slow 600000\"}", "--agent", "lead"]);
+        let worker = text(&asked(&["worker", "list"])["items"][0]["id"]);
         let places = vec![
+            ("{worker}", worker),
             ("{run}", text(&answered["run"])),
             ("{session}", session),
             ("{compacted}", compacted),
@@ -342,8 +350,11 @@ fn mistake_of_overview(page: &str, commands: &[&str]) -> Option<String> {
         return Some("it does not name the page of the options, or it names aliases".to_owned());
     }
     let rows_of = |command: &str| {
-        // Behind the heading of a group, or below it.
-        let is_row = |line: &&&str| line.split_whitespace().take(2).any(|word| word == command);
+        // Behind the heading of a group, or below it; a row may name two.
+        let is_row = |line: &&&str| {
+            let names = line.split_whitespace().take(3).map(|word| word.trim_end_matches(','));
+            names.into_iter().any(|word| word == command)
+        };
         lines.iter().skip_while(|line| !line.starts_with("Start ")).filter(is_row).count()
     };
     let missing = commands.iter().find(|command| rows_of(command) == 0)?;

@@ -1,4 +1,4 @@
-//! What bounds the workers that a call spawns or says more to: never more than the run that makes the call may do now.
+//! What bounds the workers that a call spawns: never more than the run that makes the call may do now.
 
 use dromia_contracts::content::ContentPart;
 use dromia_contracts::gate::Gate;
@@ -18,14 +18,6 @@ pub(super) fn bound_children(
     own: &[String],
     mut output: ToolOutput,
 ) -> ToolOutput {
-    if let Some(worker) = &output.worker {
-        let all = gate.share_grants(&worker.grants, &worker.grants);
-        if gate.share_grants(&worker.grants, own) != all {
-            let text = "Nothing was sent: that worker may do more than this run. Spawn another one.";
-            let parts = vec![ContentPart::new_text(text.to_owned(), Label::PUBLIC_FACT)];
-            return ToolOutput { failed: true, parts, ..ToolOutput::default() };
-        }
-    }
     for origin in output.opens.iter_mut().filter_map(|open| open.origin.as_mut()) {
         if let Err(problem) = gate.check_grants(&origin.grants, tools) {
             let text = format!("Nothing was spawned: in `rights`, {problem}.");

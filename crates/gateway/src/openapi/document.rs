@@ -144,7 +144,7 @@ fn describe_parameters(route: &Route, operation: &Operation, schemas: &mut Schem
         let mut parameter = json!({"name": name, "in": "path", "required": true});
         parameter["schema"] = match name {
             "run" => schemas.request_schema(schema_of::<RunId>()),
-            "session" => schemas.request_schema(schema_of::<SessionId>()),
+            "session" | "child" => schemas.request_schema(schema_of::<SessionId>()),
             "delivery" => schemas.request_schema(schema_of::<DeliveryId>()),
             "step" | "number" => json!({"type": "integer", "minimum": 1}),
             "name" => json!({"type": "string", "minLength": 1, "maxLength": StatePut::NAME_BYTES_MAX}),
@@ -201,6 +201,7 @@ pub(super) fn segment_description(name: &str) -> Option<&'static str> {
         "tenant" => "The tenant's handle.",
         "agent" => "The agent's handle or id.",
         "session" => "The session's id.",
+        "child" => "The id of the branch or worker, which is that of its session.",
         "run" => "The run's id.",
         "fragment" => {
             "An id, or its first or last digits, at least 4; with or without the prefix of its noun."

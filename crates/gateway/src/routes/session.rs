@@ -268,7 +268,11 @@ impl FromRequestParts<Shared> for IfMatch {
     }
 }
 
-pub(super) async fn find_session(core: &GatewayCore, scope: &Scope, session: &str) -> Answer<session::SessionRecord> {
+pub(super) async fn find_session(
+    core: &GatewayCore,
+    scope: &Scope,
+    session: &str,
+) -> Answer<session::SessionRecord> {
     core.ports.store.session(scope, parse_id(session)?).await?.ok_or_else(no_such_session)
 }
 

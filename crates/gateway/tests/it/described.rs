@@ -54,6 +54,7 @@ impl Operation {
         for (segment, value) in [
             ("{agent}", house.agent.to_string()),
             ("{session}", house.session.to_string()),
+            ("{child}", house.child.to_string()),
             ("{run}", house.run.to_string()),
             ("{fragment}", house.run.to_string()),
             // The server keeps its own.

@@ -88,6 +88,7 @@ async fn a_strangers_resource_answers_like_one_that_does_not_exist() {
     let mut nobody = world.ours.clone();
     nobody.agent = dromia_contracts::AgentId::from_bytes([0xee; 16]);
     nobody.session = dromia_contracts::SessionId::from_bytes([0xee; 16]);
+    nobody.child = dromia_contracts::SessionId::from_bytes([0xee; 16]);
     nobody.run = dromia_contracts::RunId::from_bytes([0xee; 16]);
     nobody.token_id = dromia_contracts::TokenId::from_bytes([0xee; 16]);
     nobody.delivery = dromia_contracts::DeliveryId::from_bytes([0xee; 16]);
@@ -106,6 +107,7 @@ async fn a_strangers_resource_answers_like_one_that_does_not_exist() {
             let ids = [
                 asked.agent.to_string(),
                 asked.session.to_string(),
+                asked.child.to_string(),
                 asked.run.to_string(),
                 asked.token_id.to_string(),
                 asked.delivery.to_string(),
@@ -128,6 +130,7 @@ async fn a_listing_shows_nothing_of_a_stranger() {
     let strange = [
         theirs.agent.to_string(),
         theirs.session.to_string(),
+        theirs.child.to_string(),
         theirs.run.to_string(),
         theirs.token_id.to_string(),
         theirs.delivery.to_string(),

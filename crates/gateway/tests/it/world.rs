@@ -16,6 +16,7 @@ use dromia_contracts::label::Label;
 use dromia_contracts::lease::NodeLife;
 use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::run::{RunHead, RunKind, RunRecord, RunStatus};
+use dromia_contracts::run_origin::RunOrigin;
 use dromia_contracts::runs::NewToken;
 use dromia_contracts::runtime::Runtime;
 use dromia_contracts::session::{SessionHead, SessionKey, SessionRecord};
@@ -49,6 +50,7 @@ pub(crate) struct House {
     pub token_id: TokenId,
     pub agent: AgentId,
     pub session: SessionId,
+    pub child: SessionId,
     pub run: RunId,
     pub delivery: DeliveryId,
     pub approval: ApprovalId,
@@ -167,6 +169,7 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         run: RunId::from_uuid(inner.uuid()),
         delivery: DeliveryId::from_uuid(inner.uuid()),
         approval: ApprovalId::from_uuid(inner.uuid()),
+        child: SessionId::from_uuid(inner.uuid()),
     };
     let agent = AgentRecord {
         id: house.agent,
@@ -209,6 +212,13 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         house.tenant,
         SessionRecord { id: house.session, agent: house.agent, key, opened_at: at, head, origin: None },
     ));
+    let key = SessionKey { platform: "branch".into(), channel: "d".into(), actor: Actor::new("agent:ops") };
+    let head = SessionHead { last: 1, taken: 0, active: None };
+    let origin = Some(Box::new(branch_origin(&house)));
+    inner.sessions.push((
+        house.tenant,
+        SessionRecord { id: house.child, agent: house.agent, key, opened_at: at, head, origin },
+    ));
     let head = RunHead {
         status: RunStatus::Running,
         wake_at: None,
@@ -240,6 +250,22 @@ fn house(rooms: &Rooms, handle: &str) -> House {
     rooms.settle(house.tenant, Mutation::BudgetSet(BudgetSet { budget }));
     rooms.settle(house.tenant, Mutation::ApprovalRulePut(rule));
     house
+}
+
+/// Where the branch of a house comes from.
+fn branch_origin(house: &House) -> RunOrigin {
+    RunOrigin {
+        run: house.run,
+        call: CallId { step: 1, index: 0 },
+        kind: RunKind::Branch,
+        session: house.session,
+        position: 1,
+        topic: None,
+        agent: house.agent,
+        root: house.run,
+        depth: 1,
+        grants: Vec::new(),
+    }
 }
 
 /// A call of a house that waits for a person.

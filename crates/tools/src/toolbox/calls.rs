@@ -33,8 +33,8 @@ use crate::program::{self, JudgedProgram};
 use crate::search;
 use crate::spilled_output;
 use crate::web;
-use crate::{worker_route, worker_spawn};
 use crate::workspace::{MissingDirectory, Workspace};
+use crate::{worker_route, worker_spawn};
 
 /// What a model reads after it gave work away.
 const END_TURN: &str =
@@ -219,16 +219,20 @@ impl Toolbox {
         Ok(ToolOutput { parts, sends: vec![item], opens: vec![open], ..ToolOutput::default() })
     }
 
-    async fn route_to_worker(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+    async fn route_to_worker(
+        &self,
+        context: &ToolContext,
+        call: &PreparedCall,
+    ) -> Result<ToolOutput, String> {
         let arguments: WorkerRoute = parse_arguments(&call.arguments)?;
         let hops_max = self.call_settings().hops_max;
-        let (origin, item) =
+        let item =
             worker_route::prepare_route(&*self.store, &self.runtime, context, call, arguments, hops_max)
                 .await
                 .map_err(|error| error.to_string())?;
         let text = format!("sent; what comes of it comes as a message. {END_TURN}");
         let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
-        Ok(ToolOutput { parts, sends: vec![item], worker: Some(origin), ..ToolOutput::default() })
+        Ok(ToolOutput { parts, sends: vec![item], ..ToolOutput::default() })
     }
 
     async fn spawn_worker(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {

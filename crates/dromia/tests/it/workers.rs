@@ -1,0 +1,188 @@
+//! Branches and workers of a session, as a person and the conversation's own turns see them, steer them and end them.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::approvals::document;
+use crate::chat::ChatPerson;
+use crate::home::{DEADLINE, block_on, stderr};
+use crate::minds::{MindHome, items, session_in, text_of};
+
+impl MindHome {
+    /// Has a turn spawn a worker in a session of its own. Returns that session and the worker's.
+    fn spawn(&self, task: &str) -> (String, String) {
+        let line = format!("@tool worker.spawn {}\n@say begun", json!({ "task": task }));
+        let (session, _) = self.send(None, &line);
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let runs = self.get(&format!("/v1/runs?session={session}&limit=256"));
+            let first = items(&runs["items"]).last().cloned().unwrap_or_default();
+            if let Some((_, said)) = self.results_of(&first).into_iter().next() {
+                return (session, session_in(&said));
+            }
+            assert!(Instant::now() < until, "{runs}");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn results_of(&self, run: &Value) -> Vec<(String, String)> {
+        if run["id"].is_null() { Vec::new() } else { self.results(run) }
+    }
+
+    /// Has a turn of a session say something to a worker, and returns what the call gave.
+    fn route(&self, session: &str, worker: &str, text: &str) -> (String, String) {
+        let arguments = json!({"worker": worker, "text": text});
+        let (_, item) = self.send(Some(session), &format!("@tool worker.route {arguments}\n@say passed on"));
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let runs = self.get(&format!("/v1/runs?session={session}&limit=256"));
+            for run in items(&runs["items"]) {
+                let began = self.journal(run).first().cloned().unwrap_or_default();
+                let took = items(&began["fields"]["items"]).iter().any(|taken| *taken == json!(item));
+                if let Some(result) = self.results(run).into_iter().next().filter(|_| took) {
+                    return result;
+                }
+            }
+            assert!(Instant::now() < until, "{runs}");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until a conclusion says something in a session.
+    fn hears(&self, session: &str, words: &str) -> Vec<String> {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let shown = document(&self.home, &["session", "show", session]);
+            let inputs = items(&shown["transcript"]["turns"]).iter().filter(|turn| turn["role"] == "input");
+            let inputs: Vec<_> =
+                inputs.map(|turn| turn["text"].as_str().unwrap_or_default().to_owned()).collect();
+            let concludes = |input: &&String| input.contains("of your call") && input.contains(words);
+            if inputs.iter().any(|input| concludes(&input)) {
+                return inputs;
+            }
+            assert!(Instant::now() < until, "nothing says {words:?}: {inputs:?}");
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_ended_gets_more_to_do_and_concludes_again() {
+    let mind = MindHome::begin();
+    let (session, worker) = mind.spawn("@say first result");
+    mind.hears(&session, "first result");
+    let sent = document(&mind.home, &["worker", "send", &worker, "@say second result"]);
+    assert_eq!(sent["session"], json!(worker));
+    mind.hears(&session, "second result");
+    let runs = mind.ended_runs(&worker, 2);
+    assert!(runs.iter().all(|run| run["kind"] == "worker"), "{runs:?}");
+    let shown = document(&mind.home, &["worker", "show", &worker]);
+    assert_eq!((&shown["state"], &shown["parent_session"]), (&json!("completed"), &json!(session)));
+    assert_eq!(shown["task"], "@say first result");
+    // Each of its runs is in the tree, and the total of the root is what all of them used.
+    let tree = mind.get(&format!("/v1/runs/{}/tree", text_of(&runs[0]["id"])));
+    let nodes = items(&tree["nodes"]);
+    let kinds: Vec<_> = nodes.iter().map(|node| text_of(&node["kind"])).collect();
+    assert_eq!(kinds, ["turn", "worker", "worker"], "{tree}");
+    let own: u64 = nodes.iter().filter_map(|node| node["own"]["input_tokens"].as_u64()).sum();
+    assert_eq!(nodes[0]["total"]["input_tokens"], own, "{tree}");
+}
+
+#[test]
+fn a_turn_says_more_to_a_worker_that_works_or_has_ended() {
+    let mind = MindHome::begin();
+    let (session, worker) = mind.spawn("@slow 1500\n@tool time.now {}\n@say first");
+    let (status, said) = mind.route(&session, &worker, "@say steered");
+    assert_eq!(status, "ok", "{said}");
+    mind.hears(&session, "steered");
+    mind.route(&session, &worker, "@say once more");
+    mind.hears(&session, "once more");
+    let runs = mind.get(&format!("/v1/runs?session={worker}&limit=256"));
+    let kinds: Vec<_> = items(&runs["items"]).iter().map(|run| text_of(&run["kind"])).collect();
+    assert!(kinds.len() >= 2 && kinds.iter().all(|kind| kind == "worker"), "{runs}");
+}
+
+#[test]
+fn words_reach_workers_of_the_own_conversation_only() {
+    let mind = MindHome::begin();
+    let (session, worker) = mind.spawn("@say done");
+    let (other, _) = mind.send(None, "@say another conversation");
+    mind.ended_runs(&other, 1);
+    mind.hears(&session, "done");
+    let none = "ses_00000000000000000000000000000000";
+    for target in [worker.as_str(), other.as_str(), none] {
+        let (status, said) = mind.route(&other, target, "@say hello");
+        assert!(status == "error" && said.contains("has no such worker"), "{target}: {status} {said}");
+    }
+    assert_eq!(mind.ended_runs(&worker, 1).len(), 1);
+}
+
+#[test]
+fn workers_are_listed_and_cancelled() {
+    let mind = MindHome::begin();
+    let (session, worker) = mind.spawn("@slow 20000\n@say never");
+    let listed = document(&mind.home, &["worker", "list"]);
+    assert_eq!(listed["items"][0]["id"], json!(worker), "{listed}");
+    let until = Instant::now() + DEADLINE;
+    while document(&mind.home, &["worker", "show", &worker])["state"] != "running" {
+        assert!(Instant::now() < until, "no run takes the task");
+        sleep(Duration::from_millis(20));
+    }
+    let open = document(&mind.home, &["worker", "list", "--open", "--session", &session]);
+    assert_eq!(items(&open["items"]).len(), 1, "{open}");
+    document(&mind.home, &["worker", "cancel", &worker]);
+    mind.hears(&session, "is not done");
+    let open = document(&mind.home, &["worker", "list", "--open", "--session", &session]);
+    assert!(items(&open["items"]).is_empty(), "{open}");
+    for (words, told) in [
+        (["worker", "show", &session], "session of no branch and no worker"),
+        (["worker", "show", "ses_00000000000000000000000000000000"], "there is no such session"),
+    ] {
+        let refused = mind.home.run(&words);
+        assert!(!refused.status.success() && stderr(&refused).contains(told), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn a_branch_takes_no_messages() {
+    let mind = MindHome::begin();
+    let (session, _) = mind.send(None, "@tool branch {\"task\":\"@say thought\"}\n@say begun");
+    mind.hears(&session, "thought");
+    let listed = document(&mind.home, &["worker", "list", "--session", &session]);
+    let branch = text_of(&listed["items"][0]["id"]);
+    let refused = mind.home.run(&["worker", "send", &branch, "hello"]);
+    assert!(stderr(&refused).contains("takes no messages"), "{}", stderr(&refused));
+    let event = json!({"session": branch, "text": "hello"});
+    let (status, answer) = block_on(mind.server.event(&event));
+    assert!(status == 400 && answer.to_string().contains("reserved for branches"), "{status} {answer}");
+}
+
+#[test]
+fn a_question_waits_for_what_its_branches_lead_to() {
+    let mind = MindHome::begin();
+    let line = "@tool branch {\"task\":\"@slow 300\\n@say the blue door\"}\n@say looking";
+    let asked = mind.home.run(&["ask", "--agent", "mind", "--until-idle", line]);
+    let said = String::from_utf8_lossy(&asked.stdout).into_owned();
+    assert!(asked.status.success(), "{}", stderr(&asked));
+    assert!(said.starts_with("looking\n") && said.contains("the blue door"), "{said}");
+    let plain = mind.home.run(&["ask", "--agent", "mind", "--until-idle", "@say alone"]);
+    assert_eq!(String::from_utf8_lossy(&plain.stdout), "alone\n");
+}
+
+#[test]
+fn a_chat_shows_what_a_branch_leads_to_while_one_types() {
+    let mind = MindHome::begin();
+    let mut person = ChatPerson::begin(&mind.home, 80, &["chat", "--agent", "mind"]);
+    person.sees("mind > ");
+    person.types("@tool branch {\"task\":\"@slow 2500\\n@say the blue door\"}\r");
+    person.sees("1 branch");
+    person.types("@say still here\r");
+    person.sees("still here");
+    person.sees("is done; its result");
+    person.types("/workers\r");
+    person.sees("completed");
+    person.types("/quit\r");
+    assert!(person.ends().success());
+}

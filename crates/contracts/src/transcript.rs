@@ -208,6 +208,22 @@ impl Transcript {
         }
     }
 
+    /// Adds a part before those of an input. Where none is, nothing changes.
+    pub fn add_first_part(&mut self, at: usize, part: ContentPart) {
+        if let Some(TranscriptTurn::Input(known)) = self.turns.get_mut(at) {
+            known.parts.insert(0, part);
+        }
+    }
+
+    /// Takes the first part of an input away.
+    pub fn remove_first_part(&mut self, at: usize) {
+        if let Some(TranscriptTurn::Input(known)) = self.turns.get_mut(at)
+            && !known.parts.is_empty()
+        {
+            known.parts.remove(0);
+        }
+    }
+
     /// Returns the elements in order.
     pub fn turns(&self) -> &[TranscriptTurn] {
         &self.turns

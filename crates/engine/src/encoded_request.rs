@@ -135,6 +135,7 @@ impl<'a> SentRequestReader<'a> {
         let story = ConversationTranscript::from_tail(&past, Some(row.id), tainted_past, start);
         let mut story = story.map_err(|error| unavailable_fault(error.to_string()))?;
         story.omitted.is_cut |= called.sent.wording.leaves_words_out();
+        story.briefing.clone_from(&started.briefing);
         Ok(story)
     }
 

@@ -215,6 +215,7 @@ impl<'a> RunTermination<'a> {
             origin: session.origin.clone(),
             workspace: None,
             summary: None,
+            briefing: None,
             config: agent.revision,
             prompt: agent.prompt.digest,
             mind: agent.config.mind.unwrap_or_default(),

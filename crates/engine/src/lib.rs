@@ -68,6 +68,7 @@ mod run_explanation;
 mod run_kinds;
 mod run_tools;
 mod runs_port;
+mod session_briefing;
 mod session_claim;
 mod session_file;
 mod signalled_runs;

@@ -58,6 +58,7 @@ impl ConversationTranscript {
     /// Lends the transcript to a request; [`ConversationTranscript::restore_transcript`] takes it back, so nothing is copied.
     pub(crate) fn build_model_request(&mut self, asking: ModelRequestSpec<'_>) -> ModelRequest {
         let ModelRequestSpec { model, system, tools, output_tokens_max, run, step, concludes } = asking;
+        self.insert_briefing();
         if concludes {
             let parts = vec![ContentPart::new_text(CONCLUDE, Label::PUBLIC_FACT)];
             self.transcript.push_input(InputMessage { author: Actor::new("engine"), parts, hops: self.hops });
@@ -80,6 +81,7 @@ impl ConversationTranscript {
         if concludes {
             self.transcript.pop_turn();
         }
+        self.remove_briefing();
     }
 }
 

@@ -39,6 +39,7 @@ use crate::panics::supervise_task;
 use crate::refusal::{commit_fault, session_not_found};
 use crate::run_kinds::RunPurpose;
 use crate::scheduler::{ReadyWork, TaskSlot};
+use crate::session_briefing::SessionBriefing;
 use crate::state::RunState;
 use crate::steps::StepPermit;
 use crate::window_use::past_limits;
@@ -264,6 +265,11 @@ impl<'a> SessionClaimer<'a> {
             items: taken,
         };
         let agent = Arc::clone(&identity.agent);
+        if kind == RunKind::Turn {
+            story.briefing =
+                SessionBriefing::read_for_turn(self.core, scope, (agent.id, session), mind).await;
+        }
+        let briefing = story.briefing.clone();
         // A branch begins with its parent's transcript, which has the summary.
         let summary = story.omitted.summary.filter(|_| kind != RunKind::Branch);
         let active = ActiveRun::new(agent.id);
@@ -284,6 +290,7 @@ impl<'a> SessionClaimer<'a> {
             origin,
             workspace,
             summary,
+            briefing,
             config: agent.revision,
             prompt: owner.identity.agent.prompt.digest,
             mind,
@@ -331,7 +338,8 @@ pub(crate) async fn claim_waiting(
 ) {
     let scope = core.recovery_scope(tenant);
     slot.begin_step(core.ports.runtime.clock.monotonic_now()).await;
-    if let Err(fault) = try_claim(core, &scope, session, slot).await {
+    // Boxed, because it holds the past of a session, and its task goes on for as long as the run.
+    if let Err(fault) = Box::pin(try_claim(core, &scope, session, slot)).await {
         if fault.code == ErrorCode::JournalDamaged || fault.code == ErrorCode::JournalUnreadable {
             tracing::error!(%session, %fault, "the past of a session cannot be read, so its input waits");
             return;

@@ -179,6 +179,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         origin: None,
         workspace: None,
         summary: None,
+        briefing: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         mind: AgentMind::Solo,

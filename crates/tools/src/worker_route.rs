@@ -77,11 +77,8 @@ pub(crate) async fn prepare_route(
     if worker.head.active.is_none() && worker.head.last == worker.head.taken {
         // It has ended and would begin again, beside those that have not.
         let page = PageRequest::first_page(PageRequest::<dromia_contracts::SessionId>::LIMIT_MAX);
-        let children = store.session_children(scope, context.session, page).await?;
-        let open = children.iter().filter(|child| {
-            child.origin.kind == RunKind::Worker
-                && child.run.as_ref().is_none_or(|run| !run.head.status.is_terminal())
-        });
+        let open = store.session_children(scope, context.session, true, page).await?;
+        let open = open.iter().filter(|child| child.origin.kind == RunKind::Worker);
         let most = RunKind::Worker.open_max();
         if open.count() >= most {
             return Err(RouteError::Full { most });

@@ -56,6 +56,10 @@ pub struct RunStarted {
     /// How many turns in a row, this one included, began in its session because of conclusions.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub woken: u32,
+    /// What the runtime says about the session before the newest input of its requests: which branches and workers go on, and
+    /// which calls wait for a person. Absent where there is nothing to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub briefing: Option<Box<str>>,
     /// The most model calls it may begin.
     pub model_calls_max: u32,
 }

@@ -70,7 +70,7 @@ impl<I: TypedId> LendArgument for I {
 }
 
 copied_arguments! {
-    u64, usize, Timestamp, Digest, AgentState, InboxOwner, RunFilter, ApprovalFilter, TailLimits, IdKind, IdFragment,
+    bool, u64, usize, Timestamp, Digest, AgentState, InboxOwner, RunFilter, ApprovalFilter, TailLimits, IdKind, IdFragment,
 }
 
 /// Arguments that are kept as they are and lent by reference.

@@ -220,11 +220,12 @@ macro_rules! replay_store_reads {
                 page: $crate::store::PageRequest<$crate::id::SessionId>
             ) -> Vec<$crate::task::ChildSession>;
 
-            /// Lists the children that conclude in a session, in the order of their own sessions. Those of an agent that the scope
-            /// does not see are left out.
+            /// Lists the children that conclude in a session, in the order of their own sessions; with `open` only those that have
+            /// not ended. Those of an agent that the scope does not see are left out.
             fn session_children(
                 scope: Scope,
                 session: $crate::id::SessionId,
+                open: bool,
                 page: $crate::store::PageRequest<$crate::id::SessionId>
             ) -> Vec<$crate::task::ChildSession>;
 

@@ -281,3 +281,26 @@ fn a_branch_of_a_summarized_session_reads_its_first_words() {
     let context = mind.get(&format!("/v1/sessions/{child}/context"));
     assert!(context["past"].as_u64() > Some(500), "{context}");
 }
+
+#[test]
+fn a_turn_is_told_what_goes_on_beside_it() {
+    let mut mind = MindHome::begin();
+    let (session, _) = mind.send(None, &branch("@slow 3000\n@say late"));
+    let child = mind.branch_of(&session);
+    mind.send(Some(&session), "@tool past.read {\"handle\":\"1\"}\n@say still here");
+    let runs = mind.ended_runs(&session, 3);
+    let told = |run: &Value, step: u32| mind.request(run, step).to_string();
+    // Both requests of the second turn say it, before its input; no other turn repeats it.
+    let line = format!("- branch {child}, begun by call_1_0 for input 1, running for");
+    for step in [1, 2] {
+        let request = told(&runs[1], step);
+        let (said, asked) = (request.find(&line), request.find("still here"));
+        assert!(said.is_some_and(|said| asked.is_some_and(|asked| said < asked)), "{request}");
+    }
+    for run in [&runs[0], &runs[2]] {
+        assert!(!told(run, 1).contains("Beside this conversation"), "{}", told(run, 1));
+    }
+    let before = mind.request(&runs[1], 2);
+    mind = mind.restarted();
+    assert_eq!(mind.request(&runs[1], 2), before);
+}

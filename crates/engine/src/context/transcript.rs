@@ -4,6 +4,7 @@
 //! reconstructed request equals the one that was sent.
 
 mod branches;
+mod briefing;
 mod earlier_turns;
 mod held_bytes;
 mod inbox_positions;
@@ -78,6 +79,8 @@ pub(crate) struct ConversationTranscript {
     pub(crate) compacted: Option<SessionId>,
     /// Whether the newest run concluded at its limit of model calls.
     pub(crate) concluded: bool,
+    /// What the runtime says before the newest input.
+    pub(crate) briefing: Option<Box<str>>,
 }
 
 /// What of a session's past is in no request of a run.
@@ -131,6 +134,7 @@ impl ConversationTranscript {
             omitted: OmittedPast::default(),
             compacted: None,
             concluded: false,
+            briefing: None,
         }
     }
 

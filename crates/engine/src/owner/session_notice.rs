@@ -37,6 +37,6 @@ pub(super) async fn is_superseded(core: &EngineCore, identity: &RunIdentity, sta
     let origin = started.and_then(|started| started.origin.as_deref());
     let Some(origin) = origin.filter(|origin| origin.topic.is_some()) else { return false };
     let page = PageRequest { after: Some(identity.session), limit: PageRequest::<SessionId>::LIMIT_MAX };
-    let later = core.ports.store.session_children(&identity.scope, origin.session, page).await;
+    let later = core.ports.store.session_children(&identity.scope, origin.session, false, page).await;
     later.is_ok_and(|later| later.iter().any(|child| child.origin.topic == origin.topic))
 }

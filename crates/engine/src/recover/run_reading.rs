@@ -91,7 +91,8 @@ pub(super) async fn read_run_state(
     let start = reader.read_start(scope, tail.session.origin.as_deref(), summary, tainted_past).await;
     let start = start.map_err(JournalReadError::of_parent)?;
     let story = ConversationTranscript::from_tail(&tail, Some(run.id), tainted_past, start);
-    let story = story.map_err(unreadable)?;
+    let mut story = story.map_err(unreadable)?;
+    story.briefing = state.started.as_ref().and_then(|started| started.briefing.clone());
     Ok(FoldedRun { state, marks, story, key: tail.session.key, author, agent })
 }
 

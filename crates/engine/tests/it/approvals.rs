@@ -42,6 +42,7 @@ fn started(approved: Option<ApprovedCall>) -> RunStarted {
         origin: None,
         workspace: None,
         summary: None,
+        briefing: None,
         config: Digest::default(),
         prompt: Digest::default(),
         mind: AgentMind::Solo,

@@ -48,6 +48,7 @@ fn started(model_calls_max: u32) -> RunStarted {
         origin: None,
         workspace: None,
         summary: None,
+        briefing: None,
         config: Digest::default(),
         prompt: Digest::default(),
         mind: AgentMind::Solo,

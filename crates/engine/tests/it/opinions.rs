@@ -111,6 +111,7 @@ impl Live {
             origin: None,
             workspace: None,
             summary: None,
+            briefing: None,
             config: Digest::default(),
             prompt: Digest::default(),
             mind: AgentMind::Solo,

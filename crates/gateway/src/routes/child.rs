@@ -34,9 +34,6 @@ pub(crate) struct ChildListQuery {
     open: bool,
 }
 
-/// The most pages that one listing of open children looks through.
-const PAGES_MAX: usize = 16;
-
 pub(crate) async fn list_children(
     State(core): State<Shared>,
     caller: Caller,
@@ -46,42 +43,9 @@ pub(crate) async fn list_children(
     let limit = page_limit(listing.limit)?;
     let session = find_session(&core, &caller.scope, &session).await?;
     let page = PageRequest { after: listing.after, limit };
-    if listing.open {
-        let (children, next) = read_open_children(&core, &caller.scope, session.id, page).await?;
-        let items = child_resources(&core, &caller.scope, children).await?;
-        return Ok(Json(ListPage { items, next: next.map(|next| next.to_string()) }));
-    }
-    let children = core.ports.store.session_children(&caller.scope, session.id, page).await?;
+    let children = core.ports.store.session_children(&caller.scope, session.id, listing.open, page).await?;
     let items = child_resources(&core, &caller.scope, children).await?;
     Ok(Json(ListPage::from_limited(items, limit, |child| child.id.to_string())))
-}
-
-/// Reads the children that have not ended, and behind which one to go on if there may be more.
-async fn read_open_children(
-    core: &GatewayCore,
-    scope: &Scope,
-    session: SessionId,
-    page: PageRequest<SessionId>,
-) -> Answer<(Vec<ChildSession>, Option<SessionId>)> {
-    let (mut open, mut after) = (Vec::new(), page.after);
-    for _ in 0..PAGES_MAX {
-        let asked = PageRequest { after, limit: PageRequest::<SessionId>::LIMIT_MAX };
-        let children = core.ports.store.session_children(scope, session, asked).await?;
-        let is_last = children.len() < PageRequest::<SessionId>::LIMIT_MAX;
-        for child in children {
-            after = Some(child.session);
-            if child.run.as_ref().is_none_or(|run| !run.head.status.is_terminal()) {
-                open.push(child);
-                if open.len() == page.limit {
-                    return Ok((open, after));
-                }
-            }
-        }
-        if is_last {
-            return Ok((open, None));
-        }
-    }
-    Ok((open, after))
 }
 
 pub(crate) async fn show_child(

@@ -25,9 +25,14 @@ pub(crate) fn list_of_session(
     db: &Connection,
     view: ScopeView,
     session: SessionId,
+    open: bool,
     page: PageRequest<SessionId>,
 ) -> Found<Vec<ChildSession>> {
-    let of_session = "sessions_parent WHERE s.tenant = ?1 AND s.parent_session = ?2";
+    let of_session = if open {
+        "sessions_open_parent WHERE s.tenant = ?1 AND s.parent_session = ?2 AND s.open = 1"
+    } else {
+        "sessions_parent WHERE s.tenant = ?1 AND s.parent_session = ?2"
+    };
     list_children(db, view, of_session, session.as_bytes(), &page)
 }
 

@@ -85,6 +85,7 @@ CREATE TABLE sessions (
 CREATE UNIQUE INDEX sessions_key ON sessions (tenant, agent, platform, channel, actor);
 CREATE INDEX sessions_root ON sessions (tenant, root, session) WHERE root IS NOT NULL;
 CREATE INDEX sessions_parent ON sessions (tenant, parent_session, session) WHERE parent_session IS NOT NULL;
+CREATE INDEX sessions_open_parent ON sessions (tenant, parent_session, child_kind) WHERE open = 1;
 CREATE INDEX sessions_open_children ON sessions (tenant, parent_agent) WHERE open = 1;
 
 CREATE TABLE session_heads (

@@ -185,6 +185,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         origin: None,
         workspace: None,
         summary: None,
+        briefing: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         mind: AgentMind::Solo,

@@ -132,7 +132,9 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
         }
         for session in same!(s => s.sessions(&scope, None, PageRequest::first_page(256))) {
             same!(s => s.session(&scope, session.id));
-            same!(s => s.session_children(&scope, session.id, PageRequest::first_page(256)));
+            for open in [false, true] {
+                same!(s => s.session_children(&scope, session.id, open, PageRequest::first_page(256)));
+            }
             same!(s => s.session_by_key(&scope, session.agent, &session.key));
             same!(s => s.session_state(&scope, session.id, PageRequest { after: Some("s0"), limit: 1 }));
             for entry in same!(s => s.session_state(&scope, session.id, PageRequest::first_page(256))) {

@@ -308,6 +308,7 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
             origin: None,
             workspace: None,
             summary: None,
+            briefing: None,
             config: Digest::default(),
             prompt: Digest::default(),
             mind: AgentMind::Solo,

@@ -175,12 +175,15 @@ pub(super) async fn a_session_has_so_many_open_children_of_a_kind(store: Arc<dyn
     }
     // They are listed in the order in which they were opened, and another session has none.
     let page = PageRequest::first_page(256);
-    let listed =
-        scene.store.session_children(&scene.tenant_scope(), scene.session, page).await.expect("a read");
+    let listed = scene
+        .store
+        .session_children(&scene.tenant_scope(), scene.session, false, page)
+        .await
+        .expect("a read");
     let most = RunKind::Branch.open_max() + RunKind::Worker.open_max() + 2;
     assert!(listed.len() == most && listed.is_sorted_by_key(|child| child.session), "{listed:?}");
     let page = PageRequest::first_page(256);
-    let other = scene.store.session_children(&scene.tenant_scope(), scene.session_id(), page).await;
+    let other = scene.store.session_children(&scene.tenant_scope(), scene.session_id(), false, page).await;
     assert_eq!(other.expect("a read"), []);
 }
 

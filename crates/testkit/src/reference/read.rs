@@ -329,16 +329,19 @@ impl Store for ReferenceStore {
         root: RunId,
         asked: PageRequest<SessionId>,
     ) -> Read<'a, Vec<ChildSession>> {
-        self.read_rows(scope, |rows| rows.list_children(scope, |origin| origin.root == root, asked))
+        self.read_rows(scope, |rows| rows.list_children(scope, |origin| origin.root == root, false, asked))
     }
 
     fn session_children<'a>(
         &'a self,
         scope: &'a Scope,
         session: SessionId,
+        open: bool,
         asked: PageRequest<SessionId>,
     ) -> Read<'a, Vec<ChildSession>> {
-        self.read_rows(scope, |rows| rows.list_children(scope, |origin| origin.session == session, asked))
+        self.read_rows(scope, |rows| {
+            rows.list_children(scope, |origin| origin.session == session, open, asked)
+        })
     }
 
     fn journal_entries<'a>(

@@ -29,9 +29,7 @@ impl TenantRows {
         {
             return Err(CommitRefusal::NotFound(missing.to_string()));
         }
-        let is_open = |session: SessionId| {
-            self.child_run(session).is_none_or(|run| !self.runs.rows[&run].head.status.is_terminal())
-        };
+        let is_open = |session: SessionId| self.is_open_child(session);
         let goes_on = |state: AgentState| matches!(state, AgentState::Running | AgentState::Paused);
         let open = self.sessions.rows.values().filter(|session| {
             session.origin.as_ref().is_some_and(|other| other.agent == origin.agent)
@@ -54,6 +52,10 @@ impl TenantRows {
         Ok(())
     }
 
+    fn is_open_child(&self, session: SessionId) -> bool {
+        self.child_run(session).is_none_or(|run| !self.runs.rows[&run].head.status.is_terminal())
+    }
+
     /// Finds the child that a session was opened for.
     fn child_run(&self, session: SessionId) -> Option<RunId> {
         let takes = |run: &&dromia_contracts::run::RunRecord| run.session == session && run.kind.is_child();
@@ -65,10 +67,13 @@ impl TenantRows {
         &self,
         scope: &Scope,
         is_parent: impl Fn(&RunOrigin) -> bool,
+        open: bool,
         asked: PageRequest<SessionId>,
     ) -> Vec<ChildSession> {
         let wanted = self.sessions.rows.values().filter(|session| {
-            session.origin.as_deref().is_some_and(&is_parent) && self.agents.is_seen(scope, session.agent)
+            session.origin.as_deref().is_some_and(&is_parent)
+                && self.agents.is_seen(scope, session.agent)
+                && (!open || self.is_open_child(session.id))
         });
         let spawned = wanted.filter_map(|session| {
             let child = ChildSession {

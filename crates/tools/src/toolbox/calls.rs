@@ -86,7 +86,7 @@ impl Toolbox {
                 Ok(self.spill_output(&context, pieces, output, long).await)
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
-            BuiltinTool::Branch => self.begin_branch(&context, &call),
+            BuiltinTool::Branch => begin_branch(self, &context, &call),
             BuiltinTool::WorkerRoute => self.route_to_worker(&context, &call).await,
             BuiltinTool::WorkerSpawn => self.spawn_worker(&context, &call).await,
             // The engine sends it with the result, to those who get the answer.
@@ -209,16 +209,6 @@ impl Toolbox {
 }
 
 impl Toolbox {
-    fn begin_branch(&self, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
-        let arguments: BranchBegin = parse_arguments(&call.arguments)?;
-        let hops_max = self.call_settings().hops_max;
-        let (open, item) = branch::prepare_branch(&self.runtime, context, call, arguments, hops_max)
-            .map_err(|error| error.to_string())?;
-        let text = format!("begun in {}; its conclusion comes as a message. {END_TURN}", open.session);
-        let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
-        Ok(ToolOutput { parts, sends: vec![item], opens: vec![open], ..ToolOutput::default() })
-    }
-
     async fn route_to_worker(
         &self,
         context: &ToolContext,
@@ -249,6 +239,16 @@ impl Toolbox {
         let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
         Ok(ToolOutput { parts, sends: vec![item], opens: vec![open], ..ToolOutput::default() })
     }
+}
+
+fn begin_branch(toolbox: &Toolbox, context: &ToolContext, call: &PreparedCall) -> Result<ToolOutput, String> {
+    let arguments: BranchBegin = parse_arguments(&call.arguments)?;
+    let hops_max = toolbox.call_settings().hops_max;
+    let (open, item) = branch::prepare_branch(&toolbox.runtime, context, call, arguments, hops_max)
+        .map_err(|error| error.to_string())?;
+    let text = format!("begun in {}; its conclusion comes as a message. {END_TURN}", open.session);
+    let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
+    Ok(ToolOutput { parts, sends: vec![item], opens: vec![open], ..ToolOutput::default() })
 }
 
 fn done_output(parts: Vec<ContentPart>) -> ToolOutput {

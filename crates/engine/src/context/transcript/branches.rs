@@ -36,6 +36,9 @@ impl ConversationTranscript {
     /// handle names one thing.
     pub(crate) fn into_branch(mut self, position: u64, tainted_past: TaintedPast) -> Self {
         self.taint.tainted_past = tainted_past;
+        // The parent's requests say it, so the branch's say it, too.
+        self.insert_briefing();
+        self.briefing = None;
         (self.open, self.withheld, self.asked, self.workspace) = (None, None, None, None);
         self.reply.clear();
         self.masked.clear();

@@ -165,6 +165,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         origin: None,
         workspace: None,
         summary: None,
+        briefing: None,
         config: Digest::default(),
         prompt: Digest::default(),
         mind: AgentMind::Solo,

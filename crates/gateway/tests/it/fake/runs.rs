@@ -106,6 +106,7 @@ impl Inner {
             origin: None,
             workspace: None,
             summary: None,
+            briefing: None,
             config: Digest::default(),
             prompt: Digest::default(),
             mind: AgentMind::Solo,

@@ -255,7 +255,7 @@ impl StoreQuestion {
             }
             "session_children" => {
                 let page = self.page_after(self.session);
-                answer_text(store.session_children(scope, self.session, page).await)
+                answer_text(store.session_children(scope, self.session, false, page).await)
             }
             "journal_entries" => {
                 answer_text(store.journal_entries(scope, self.run, self.after_position(), self.limit).await)

@@ -8,7 +8,7 @@ use super::ConversationTranscript;
 impl ConversationTranscript {
     /// Puts the briefing before what the newest input says.
     pub(crate) fn insert_briefing(&mut self) {
-        if let (Some(at), Some(text)) = (self.briefed_turn(), &self.briefing) {
+        if let (Some(at), Some(text)) = (briefed_turn(self), &self.briefing) {
             let part = ContentPart::new_text(text.to_string(), Label::PUBLIC_FACT);
             self.transcript.add_first_part(at, part);
         }
@@ -16,14 +16,14 @@ impl ConversationTranscript {
 
     /// Takes it out again: it is no part of the conversation.
     pub(crate) fn remove_briefing(&mut self) {
-        if let Some(at) = self.briefed_turn().filter(|_| self.briefing.is_some()) {
+        if let Some(at) = briefed_turn(self).filter(|_| self.briefing.is_some()) {
             self.transcript.remove_first_part(at);
         }
     }
+}
 
-    /// Returns the turn of the newest input that the run began with; `None` if that has no words.
-    fn briefed_turn(&self) -> Option<usize> {
-        let at = self.own_from.checked_sub(1)?;
-        (self.positions.at_turn(at)? == self.positions.newest).then_some(at)
-    }
+/// Returns the turn of the newest input that the run began with; `None` if that has no words.
+fn briefed_turn(story: &ConversationTranscript) -> Option<usize> {
+    let at = story.own_from.checked_sub(1)?;
+    (story.positions.at_turn(at)? == story.positions.newest).then_some(at)
 }

@@ -20,7 +20,7 @@ use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::task::RunOrigin;
-use dromia_contracts::tool::{BRANCH, EffectClass, PreparedCall, SEND, ToolDescriptor, ToolHost};
+use dromia_contracts::tool::{BRANCH, EffectClass, PreparedCall, ROUTE, SEND, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference};
@@ -135,13 +135,13 @@ pub(crate) struct PinnedPrompt {
     pub(crate) tools: AgentTools,
 }
 
-/// The tools of an agent. The tool that reads redacted history is offered if there is such history, and the tool that
-/// sends to other sessions if the request names one. An agent that branches is always offered the same ones: a branch repeats the
+/// The tools of an agent. The tool that reads redacted history is offered if there is such history, and the tools that
+/// send to other sessions if the request names one. An agent that branches is always offered the same ones: a branch repeats the
 /// requests of its parent.
 #[derive(Debug, Clone)]
 pub(crate) struct AgentTools {
     all: Arc<[ToolDescriptor]>,
-    /// Without the first, without the second, and without both.
+    /// Without the first, without the second ones, and without all of these.
     less: [Arc<[ToolDescriptor]>; 3],
 }
 
@@ -156,8 +156,11 @@ impl AgentTools {
                 Arc::clone(&all)
             }
         };
-        let less =
-            [without(&[redacted_history::READ]), without(&[SEND]), without(&[redacted_history::READ, SEND])];
+        let less = [
+            without(&[redacted_history::READ]),
+            without(&[SEND, ROUTE]),
+            without(&[redacted_history::READ, SEND, ROUTE]),
+        ];
         Self { all, less }
     }
 

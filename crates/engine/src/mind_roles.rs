@@ -1,6 +1,6 @@
 //! What the runs of a branching agent may use, and how often each asks its model: one table.
 //!
-//! A run's role follows from what its session was opened for, so a later turn of a worker's session works as the worker did. A
+//! A run's role follows from what its session was opened for, so each run of a worker's session works as a worker. A
 //! turn and a branch are sent the same tools, and the gate refuses what the role does not have. Grants bound every role as
 //! they bound every run.
 

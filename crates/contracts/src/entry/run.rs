@@ -36,8 +36,8 @@ pub struct RunStarted {
     /// The approved call that is all it does. Only a run of kind `approved_call` has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<ApprovedCall>,
-    /// Which call of another run its session was opened for. Every run of such a session has it and stays within its grants; the
-    /// first one is the child of that run, of kind `worker` or `branch`.
+    /// Which call of another run its session was opened for. Every run of such a session has it and stays within its grants. The one
+    /// run of a branch's session and each run of a worker's are of its kind, and conclude in the session that it names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Box<RunOrigin>>,
     /// The directory that it works in, if its input named one in the place of the agent's workspace.

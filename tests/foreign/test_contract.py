@@ -47,6 +47,7 @@ UNLIKELY = {
     ("POST", "/v1/messages/count_tokens"),
     ("POST", "/v1/sessions/import"),
     ("POST", "/v1/runs/{run}/cancel"),
+    ("POST", "/v1/children/{child}/cancel"),
     ("POST", "/v1/runs/{run}/terminate"),
     ("POST", "/v1/runs/{run}/resume"),
     ("POST", "/v1/secrets"),
@@ -110,6 +111,17 @@ def asked(server):
     return waiting
 
 
+def worker(server):
+    """Has an agent begin a worker, and returns its id."""
+    grants = [word for right in ("model", "reply", "worker.spawn") for word in ("--grant", right)]
+    server.cli("agent", "create", "lead", "--model", "scripted", *grants)
+    line = json.dumps({"task": "@say done"})
+    body = {"text": f"@tool worker.spawn {line}", "agent": "lead", "wait": True}
+    status, answer = server.call("POST", "/v1/events", body)
+    assert status == 200, f"expected an answered event, saw {status}: {answer}"
+    return server.get(f"/v1/sessions/{answer['session']}/children")["items"][0]["id"]
+
+
 def known(server):
     """Makes something of each kind and names it, so that requests reach more than a 404."""
     # More than what chance deletes and ends before it comes to the last operation.
@@ -150,6 +162,7 @@ def known(server):
     records = [record["id"] for record in server.get("/v1/audit")["items"][:8]]
     return {
         "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],
+        "child": [worker(server)],
         "number": [1], "fragment": [one[-8:] for one in (*runs, *sessions, *tokens, *capabilities)],
         "tool": ["time.now", "file.list"], "delivery": [given_up(server)],
         "budget": budgets, "secret": secrets, "capability": capabilities,

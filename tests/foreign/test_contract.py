@@ -137,6 +137,9 @@ def known(server):
         runs.append(answer["run"])
     status, answer = server.call("POST", f"/v1/agents/{names[0]}/spawn", {"task": "hello"})
     assert status in (200, 202), f"expected a task, saw {status}: {answer}"
+    for name in names:
+        status, answer = server.call("PUT", f"/v1/agents/{name}/identity/SOUL.md", {"text": "You are kind."})
+        assert status == 200, f"expected a document, saw {status}: {answer}"
     tokens = [server.json("token", "create", f"token-{number}")["id"] for number in range(4)]
     budgets, secrets = ([f"{kind}-{number}" for number in range(8)] for kind in ("budget", "secret"))
     for name in budgets:
@@ -162,7 +165,7 @@ def known(server):
     records = [record["id"] for record in server.get("/v1/audit")["items"][:8]]
     return {
         "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],
-        "child": [worker(server)],
+        "child": [worker(server)], "document": ["SOUL.md", "USER.md"],
         "number": [1], "fragment": [one[-8:] for one in (*runs, *sessions, *tokens, *capabilities)],
         "tool": ["time.now", "file.list"], "delivery": [given_up(server)],
         "budget": budgets, "secret": secrets, "capability": capabilities,

@@ -74,6 +74,7 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::TenantNotFound
         | ErrorCode::AgentNotFound
         | ErrorCode::RevisionNotFound
+        | ErrorCode::DocumentNotFound
         | ErrorCode::SessionNotFound
         | ErrorCode::RunNotFound
         | ErrorCode::StateNotFound

@@ -5,6 +5,7 @@
 
 mod agent;
 pub(crate) mod agent_change;
+pub(crate) mod agent_identity;
 mod approval;
 mod ask;
 mod audit;
@@ -31,6 +32,9 @@ use dromia_api::HandleSlug;
 pub use self::agent::{AgentCommand, AgentName, CreateAgent, KillAgent, ListTasks, ShowAgent, SpawnAgent};
 pub use self::agent_change::{
     AgentHistory, AgentSetting, ApplyAgents, DiffAgent, RenameAgent, RevertAgent, SetAgent, SettingMode,
+};
+pub use self::agent_identity::{
+    AgentIdentityCommand, DiffDocument, DocumentReference, EditDocument, ListDocuments, ShowDocument,
 };
 pub use self::approval::{
     AddRule, ApprovalCommand, ApprovalName, ApprovalRuleCommand, ApproveCall, DenyCall, ListApprovals,

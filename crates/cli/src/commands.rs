@@ -6,6 +6,7 @@ mod agent_apply;
 mod agent_change;
 mod agent_document;
 mod agent_edit;
+mod agent_identity;
 mod agent_names;
 mod answer;
 mod answer_text;

@@ -193,6 +193,7 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::TokenNotFound
             | ErrorCode::BudgetNotFound
             | ErrorCode::RevisionNotFound
+            | ErrorCode::DocumentNotFound
             | ErrorCode::ApprovalNotFound
             | ErrorCode::ApprovalRuleNotFound
             | ErrorCode::ToolNotFound

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use crate::busy_policy::BusyPolicy;
 use crate::digest::Digest;
 use crate::id::{AgentId, TenantId};
+use crate::identity_document::{DocumentDigest, DocumentName};
 use crate::mind::AgentMind;
 use crate::workspace::WorkspaceReference;
 
@@ -146,8 +147,8 @@ impl AgentState {
     }
 }
 
-/// The configuration of an agent. Unknown keys are refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The configuration of an agent. Unknown keys are refused. The default one has no model, so no agent is registered with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
     /// The alias of its model.
@@ -177,6 +178,10 @@ pub struct AgentConfig {
     /// the work to branches and workers. Without it, `solo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mind: Option<AgentMind>,
+    /// The documents that it was given, by their names, such as `SOUL.md`. Each is written by a request of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, DocumentDigest>")]
+    pub identity: BTreeMap<DocumentName, DocumentDigest>,
 }
 
 /// One immutable configuration.

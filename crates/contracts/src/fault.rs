@@ -68,6 +68,8 @@ error_codes! {
     AgentNotFound = "agent_not_found", Change;
     /// The agent has no revision of this number, or no longer.
     RevisionNotFound = "revision_not_found", Change;
+    /// The agent has no document of this name.
+    DocumentNotFound = "document_not_found", Change;
     /// The session does not exist or cannot be seen.
     SessionNotFound = "session_not_found", Change;
     /// The run does not exist or cannot be seen.

@@ -13,6 +13,7 @@ mod parsed;
 
 pub mod id;
 pub mod id_fragment;
+pub mod identity_document;
 pub mod scope;
 
 pub mod agent;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::agent::AgentConfig;
 use crate::busy_policy::BusyPolicy;
 use crate::digest::Digest;
+use crate::identity_document::DocumentName;
 use crate::mind::AgentMind;
 use crate::scope::Actor;
 use crate::workspace::WorkspaceReference;
@@ -45,6 +46,8 @@ pub enum AgentField {
     WhenBusy,
     /// How it divides its work.
     Mind,
+    /// The documents that it was given.
+    Identity,
     /// The name that people see.
     DisplayName,
     /// Free labels.
@@ -53,7 +56,7 @@ pub enum AgentField {
 
 impl AgentField {
     /// Every field, in the order in which changes list them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Model,
         Self::Instructions,
         Self::Grants,
@@ -62,6 +65,7 @@ impl AgentField {
         Self::Workspace,
         Self::WhenBusy,
         Self::Mind,
+        Self::Identity,
         Self::DisplayName,
         Self::Labels,
     ];
@@ -77,6 +81,7 @@ impl AgentField {
             Self::Workspace => "workspace",
             Self::WhenBusy => "when_busy",
             Self::Mind => "mind",
+            Self::Identity => "identity",
             Self::DisplayName => "display_name",
             Self::Labels => "labels",
         }
@@ -93,6 +98,7 @@ impl AgentField {
             Self::Workspace => before.workspace != after.workspace,
             Self::WhenBusy => before.when_busy != after.when_busy,
             Self::Mind => before.mind != after.mind,
+            Self::Identity => before.identity != after.identity,
             Self::DisplayName | Self::Labels => false,
         };
         Self::ALL.into_iter().filter(differs).collect()
@@ -144,6 +150,13 @@ pub struct AgentChange {
 pub enum AgentEdit {
     /// Sets what the patch names.
     Merge(Box<AgentPatch>),
+    /// Writes a document, or removes it where there is no text.
+    Document {
+        /// Which one.
+        name: DocumentName,
+        /// What it says from now on.
+        text: Option<String>,
+    },
     /// Takes the configuration of an earlier revision.
     Revert(u64),
 }
@@ -210,6 +223,7 @@ impl ConfigPatch {
             workspace: patch.workspace.unwrap_or_else(|| before.workspace.clone()),
             when_busy: patch.when_busy.unwrap_or(before.when_busy),
             mind: patch.mind.unwrap_or(before.mind),
+            identity: before.identity.clone(),
         }
     }
 }
@@ -256,6 +270,7 @@ mod tests {
             workspace: "/srv/work:ro".parse().ok(),
             when_busy: Some(BusyPolicy::Steer),
             mind: Some(AgentMind::Branching),
+            ..AgentConfig::default()
         };
         let read = |text: &str| serde_json::from_str::<AgentPatch>(text).expect("a patch");
         assert_eq!(read("{}").config.apply_to(&before), before);

@@ -4,10 +4,12 @@
 //! what an agent's own grants cover ([`OperatorTerms::operator_grants`]); the gate and the sandbox keep them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::BoxFuture;
 use crate::egress::may_reach;
 use crate::id::{AgentId, TenantId};
+use crate::identity_document::PromptKind;
 use crate::sandbox::{IsolationLevel, NetworkAccess};
 use crate::scope::Scope;
 use crate::store::Read;
@@ -70,6 +72,10 @@ pub trait OperatorTerms: Send + Sync + fmt::Debug {
     /// capabilities that it holds.
     fn operator_grants<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, Vec<String>>;
 
+    /// Says what a kind of run of the scope's tenant reads first, where the operator says it; an agent's own document comes
+    /// before it.
+    fn kind_prompt<'a>(&'a self, scope: &'a Scope, kind: PromptKind) -> Read<'a, Option<Arc<str>>>;
+
     /// Takes note that an agent is being erased, once that mark is durable: what it held counts no more.
     fn note_agent_erased(&self, tenant: TenantId, agent: AgentId) -> BoxFuture<'_, ()>;
 }
@@ -82,6 +88,10 @@ impl OperatorTerms for ToolTerms {
 
     fn operator_grants<'a>(&'a self, _: &'a Scope, _: AgentId) -> Read<'a, Vec<String>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    fn kind_prompt<'a>(&'a self, _: &'a Scope, _: PromptKind) -> Read<'a, Option<Arc<str>>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     fn note_agent_erased(&self, _: TenantId, _: AgentId) -> BoxFuture<'_, ()> {

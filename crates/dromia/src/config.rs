@@ -22,6 +22,7 @@ mod permissions;
 mod positions;
 mod problem;
 mod problem_collector;
+mod prompts;
 mod providers;
 mod resolve;
 mod roles;
@@ -48,6 +49,7 @@ pub(crate) use self::layers::{ConfigFlag, SetArguments};
 use self::mistakes::MalformedConfig;
 pub(crate) use self::origin::ValueOrigins;
 pub(crate) use self::problem::{ConfigProblem, ConfigProblems, did_you_mean};
+pub(crate) use self::prompts::PromptSettings;
 pub(crate) use self::providers::{
     ModelRoute, ProviderKeyError, SCRIPTED, fill_provider_defaults, host_of_url, route_for_alias,
     secret_from_environment, vault_name,

@@ -70,7 +70,7 @@ pub(crate) fn open_services(home: &Home, resolved: &ResolvedConfig) -> anyhow::R
     })?;
     let held: Arc<dyn CapabilityRegistry> = Arc::clone(&capabilities) as _;
     let table = ToolTermsTable::new(
-        resolved.calls.said.clone(),
+        (resolved.calls.said.clone(), resolved.calls.prompts.clone()),
         Arc::clone(&store),
         authority.issue_operator(),
         held,

@@ -290,11 +290,7 @@ async fn register_defaults(
             model: first_model(resolved),
             instructions: "You are a helpful assistant. Be brief and say what you do not know.".to_owned(),
             grants: GRANTS.map(str::to_owned).to_vec(),
-            model_calls_max: None,
-            description: String::new(),
-            workspace: None,
-            when_busy: None,
-            mind: None,
+            ..AgentConfig::default()
         },
     };
     match services.engine.agent_create(scope, agent).await {

@@ -170,16 +170,7 @@ impl ToolTestBench {
             .await
             .map_err(told)?;
         let scope = services.authority.issue_scope(tenant.id, Actor::new("tool-test"));
-        let config = AgentConfig {
-            model: config::SCRIPTED.to_owned(),
-            instructions: String::new(),
-            grants: Vec::new(),
-            model_calls_max: None,
-            description: String::new(),
-            workspace: None,
-            when_busy: None,
-            mind: None,
-        };
+        let config = AgentConfig { model: config::SCRIPTED.to_owned(), ..AgentConfig::default() };
         let agent = NewAgent {
             handle: static_handle("tool-test"),
             display_name: "Tool test".to_owned(),

@@ -3,38 +3,53 @@
 //! A snapshot may be a moment old. That is safe: the claim of a session asks the store itself whether the agent
 //! runs, and a change of state replaces the snapshot in the same process.
 
+mod layers;
+mod prompt;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentRecord, AgentState};
 use dromia_contracts::capability;
 use dromia_contracts::entry::RunStarted;
 use dromia_contracts::gate::{Gate, GateAction, GateVerdict, Principal, RightsHold, rights_word};
+use dromia_contracts::identity_document::{DocumentName, PromptKind, session_layers};
 use dromia_contracts::label::Label;
 use dromia_contracts::mind::AgentMind;
 use dromia_contracts::plan::PlanContext;
-use dromia_contracts::redacted_history;
+use dromia_contracts::run::RunKind;
 use dromia_contracts::sandbox::NetworkAccess;
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{ReadError, TextPin};
 use dromia_contracts::task::RunOrigin;
-use dromia_contracts::tool::{BRANCH, EffectClass, PreparedCall, ROUTE, SEND, ToolDescriptor, ToolHost};
+use dromia_contracts::tool::{BRANCH, EffectClass, PreparedCall, ToolDescriptor, ToolHost};
 use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::tool_policy::ToolTerms;
 use dromia_contracts::workspace::{RunWorkspace, WorkspaceReference};
 use dromia_contracts::{AgentId, CallId, Digest, ErrorCode, Fault, Scope, TenantId};
 use quick_cache::sync::Cache;
-use serde::{Deserialize, Serialize};
 
+use self::layers::DocumentTexts;
+pub(crate) use self::layers::{join_texts, read_document};
+use self::prompt::make_prompt;
+pub(crate) use self::prompt::{AgentTools, PinnedPrompt};
 use crate::config::SNAPSHOTS_MAX;
-use crate::context::transcript::ConversationTranscript;
 use crate::mind_roles::{MindRole, granted_by_mind};
 use crate::ports::EnginePorts;
 
-/// The system text of a compaction.
-const COMPACTION_SYSTEM: &str = include_str!("agents/compaction.md");
+/// What a compaction reads first where neither its agent nor the operator says something else.
+const COMPACTION_PROMPT: &str = include_str!("agents/compaction.md");
+
+/// What a worker reads first where neither its agent nor the operator says something else.
+const WORKER_PROMPT: &str = include_str!("agents/worker.md");
+
+/// Prompts of an agent's runs that are no turns.
+#[derive(Debug)]
+struct KindPrompts {
+    worker: (Arc<str>, AgentTools, TextPin),
+    compaction: (Arc<str>, AgentTools, TextPin),
+}
 
 /// An agent as a run sees it.
 #[derive(Debug, Clone)]
@@ -53,16 +68,18 @@ pub(crate) struct AgentSnapshot {
     rights: RightsHold,
     /// The digest of the configuration.
     pub(crate) revision: Digest,
-    /// The system text.
+    /// The system text: that of its prompt, with the texts of `layers` behind it.
     pub(crate) system: Arc<str>,
+    /// The documents that count in its session.
+    pub(crate) layers: Vec<Digest>,
     /// The tools its grants let it see.
     pub(crate) tools: AgentTools,
     /// The tools that there are for it, as a run knows them.
     pub(crate) catalogue: ToolCatalogue,
     /// System text and tools as they are pinned.
     pub(crate) prompt: TextPin,
-    /// The tools of a branching agent's workers, and how they are pinned.
-    worker: Option<Arc<(AgentTools, TextPin)>>,
+    /// The prompts of its other kinds of runs; none for a run that has one of its own.
+    others: Option<Arc<KindPrompts>>,
     /// Whether the workspace in its configuration is the one that the run's input named.
     has_run_workspace: bool,
 }
@@ -84,21 +101,17 @@ impl AgentSnapshot {
         Arc::new(bounded)
     }
 
-    /// The agent as a compaction sees it: it reads a conversation and does nothing, so it has a system text of its own and no
-    /// tools.
-    pub(crate) fn within_compaction(self: &Arc<Self>) -> Arc<Self> {
-        let mut reader = Self::clone(self);
-        reader.system = Arc::from(COMPACTION_SYSTEM);
-        (reader.tools, reader.prompt) = make_prompt(COMPACTION_SYSTEM, Arc::default());
-        Arc::new(reader)
-    }
-
-    /// The agent as a run of this role sees it.
-    pub(crate) fn within_role(self: Arc<Self>, role: Option<MindRole>) -> Arc<Self> {
-        let Some((MindRole::Worker, worker)) = role.zip(self.worker.clone()) else { return self };
-        let mut alone = Self::clone(&self);
-        (alone.tools, alone.prompt) = (worker.0.clone(), worker.1.clone());
-        Arc::new(alone)
+    /// The agent as a run of this kind sees it: a worker does one task, and a compaction reads a conversation and does nothing.
+    pub(crate) fn within_kind(self: &Arc<Self>, kind: RunKind) -> Arc<Self> {
+        let Some(others) = &self.others else { return Arc::clone(self) };
+        let (system, tools, prompt) = match kind {
+            RunKind::Worker => &others.worker,
+            RunKind::Compaction => &others.compaction,
+            RunKind::Turn | RunKind::Branch | RunKind::ApprovedCall => return Arc::clone(self),
+        };
+        let mut other = Self::clone(self);
+        (other.system, other.tools, other.prompt) = (Arc::clone(system), tools.clone(), prompt.clone());
+        Arc::new(other)
     }
 
     /// The agent as a run sees it whose input named a directory: it works there and not in the agent's workspace.
@@ -110,98 +123,6 @@ impl AgentSnapshot {
     }
 }
 
-/// What a prompt pin holds. Later fields are additions; an old reader refuses a newer pin by its version.
-#[derive(Serialize)]
-struct PromptText<'a> {
-    version: u32,
-    system: &'a str,
-    tools: &'a [ToolDescriptor],
-}
-
-/// The same, read.
-#[derive(Deserialize)]
-struct PinnedText {
-    version: u32,
-    system: String,
-    tools: Vec<ToolDescriptor>,
-}
-
-const PROMPT_VERSION: u32 = 1;
-
-/// The system text and the tools that a run is pinned to.
-#[derive(Debug)]
-pub(crate) struct PinnedPrompt {
-    pub(crate) system: Arc<str>,
-    pub(crate) tools: AgentTools,
-}
-
-/// The tools of an agent. The tool that reads redacted history is offered if there is such history, and the tools that
-/// send to other sessions if the request names one. An agent that branches is always offered the same ones: a branch repeats the
-/// requests of its parent.
-#[derive(Debug, Clone)]
-pub(crate) struct AgentTools {
-    all: Arc<[ToolDescriptor]>,
-    /// Without the first, without the second ones, and without all of these.
-    less: [Arc<[ToolDescriptor]>; 3],
-}
-
-impl AgentTools {
-    fn new(all: Arc<[ToolDescriptor]>) -> Self {
-        let has_branches = all.iter().any(|tool| tool.name == BRANCH);
-        let without = |names: &[&str]| -> Arc<[ToolDescriptor]> {
-            let is_left_out = |tool: &ToolDescriptor| names.contains(&tool.name.as_str());
-            if !has_branches && all.iter().any(is_left_out) {
-                all.iter().filter(|tool| !is_left_out(tool)).cloned().collect()
-            } else {
-                Arc::clone(&all)
-            }
-        };
-        let less = [
-            without(&[redacted_history::READ]),
-            without(&[SEND, ROUTE]),
-            without(&[redacted_history::READ, SEND, ROUTE]),
-        ];
-        Self { all, less }
-    }
-
-    /// All of them, as they are pinned.
-    pub(crate) fn all_descriptors(&self) -> &Arc<[ToolDescriptor]> {
-        &self.all
-    }
-
-    /// Returns whether a tool is one of them.
-    pub(crate) fn has_tool(&self, name: &str) -> bool {
-        self.all.binary_search_by(|tool| tool.name.as_str().cmp(name)).is_ok()
-    }
-
-    /// Those that a request offers.
-    pub(crate) fn offered_tools(
-        &self,
-        story: &ConversationTranscript,
-        system: &str,
-    ) -> &Arc<[ToolDescriptor]> {
-        match (story.offers_past(), story.names_a_session(system)) {
-            (true, true) => &self.all,
-            (false, true) => &self.less[0],
-            (true, false) => &self.less[1],
-            (false, false) => &self.less[2],
-        }
-    }
-}
-
-impl PinnedPrompt {
-    /// Reads what a pin holds.
-    pub(crate) fn from_pin(pin: &[u8]) -> Result<Self, String> {
-        let text: PinnedText = serde_json::from_slice(pin)
-            .map_err(|error| format!("a pinned prompt cannot be read: {error}"))?;
-        let PinnedText { version, system, tools } = text;
-        if version != PROMPT_VERSION {
-            return Err(format!("this version does not know prompt version {version}"));
-        }
-        Ok(Self { system: system.into(), tools: AgentTools::new(tools.into()) })
-    }
-}
-
 /// The agents as runs see them, from memory where possible.
 #[derive(Debug)]
 pub(crate) struct AgentDirectory {
@@ -209,12 +130,14 @@ pub(crate) struct AgentDirectory {
     snapshots: Cache<(TenantId, AgentId), Arc<AgentSnapshot>>,
     /// Counts changes of agents, so that a row read before one is not kept after it.
     changes: AtomicU64,
+    documents: DocumentTexts,
 }
 
 impl AgentDirectory {
     /// Begins with no agent in memory.
     pub(crate) fn new(ports: Arc<EnginePorts>) -> Self {
-        Self { ports, snapshots: Cache::new(SNAPSHOTS_MAX), changes: AtomicU64::new(0) }
+        let (snapshots, documents) = (Cache::new(SNAPSHOTS_MAX), DocumentTexts::new());
+        Self { ports, snapshots, changes: AtomicU64::new(0), documents }
     }
 
     /// Returns the snapshot of an agent, from memory where possible.
@@ -245,13 +168,18 @@ impl AgentDirectory {
         let networks = self.tool_networks(scope, agent, &catalogue, &grants).await.map_err(read_fault)?;
         let visible = visible_tools(&*self.ports.gate, &catalogue, scope, &grants, &networks).await;
         let mind = revision.config.mind.unwrap_or_default();
-        let system: Arc<str> = Arc::from(revision.config.instructions.as_str());
+        let texts = self.kind_texts(scope, &revision.config).await.map_err(read_fault)?;
+        // The character that a document gives the agent takes the place of its instructions.
+        let has_soul = revision.config.identity.contains_key(&DocumentName::Soul);
+        let instructions = if has_soul { "" } else { revision.config.instructions.as_str() };
+        let [turn, worker, compaction] = texts.each_ref().map(|text| &**text);
+        let system = join_texts([turn, instructions]);
         let (tools, prompt) = make_prompt(&system, tools_of_role(&visible, mind, MindRole::Turn));
-        let worker = match mind {
-            AgentMind::Solo => None,
-            AgentMind::Branching => {
-                Some(Arc::new(make_prompt(&system, tools_of_role(&visible, mind, MindRole::Worker))))
-            }
+        let others = {
+            let text = join_texts([worker, instructions]);
+            let (tools, pin) = make_prompt(&text, tools_of_role(&visible, mind, MindRole::Worker));
+            let (none, alone) = make_prompt(compaction, Arc::default());
+            KindPrompts { worker: (text, tools, pin), compaction: (Arc::from(compaction), none, alone) }
         };
         let snapshot = AgentSnapshot {
             id: found.id,
@@ -267,10 +195,11 @@ impl AgentDirectory {
             rights,
             revision: found.revision,
             system,
+            layers: Vec::new(),
             tools,
             catalogue,
             prompt,
-            worker,
+            others: Some(Arc::new(others)),
             has_run_workspace: false,
         };
         let snapshot = Arc::new(snapshot);
@@ -302,12 +231,20 @@ impl AgentDirectory {
         now: Arc<AgentSnapshot>,
         started: &RunStarted,
     ) -> Result<Arc<AgentSnapshot>, ReadError> {
-        if (now.revision, now.prompt.digest) == (started.config, started.prompt) {
-            return Ok(now);
-        }
-        let is_worker = now.worker.as_ref().is_some_and(|worker| worker.1.digest == started.prompt);
-        if is_worker && now.revision == started.config {
-            return Ok(now.within_role(Some(MindRole::Worker)));
+        let base = self.pinned_base(scope, now, started).await?;
+        self.within_layers(scope, base, started.layers.clone()).await
+    }
+
+    /// Returns the agent as a run began with it, without its documents.
+    async fn pinned_base(
+        &self,
+        scope: &Scope,
+        now: Arc<AgentSnapshot>,
+        started: &RunStarted,
+    ) -> Result<Arc<AgentSnapshot>, ReadError> {
+        let same = now.within_kind(started.kind);
+        if (same.revision, same.prompt.digest) == (started.config, started.prompt) {
+            return Ok(same);
         }
         let store = &self.ports.store;
         let revision = store.agent_revision(scope, now.id, started.config).await?;
@@ -329,12 +266,51 @@ impl AgentDirectory {
             config: revision.config,
             revision: started.config,
             system: prompt.system,
+            layers: Vec::new(),
             catalogue: now.catalogue.with_definitions(prompt.tools.all_descriptors()),
             tools: prompt.tools,
             prompt: TextPin { digest: started.prompt, bytes },
-            worker: None,
+            others: None,
             has_run_workspace: false,
         }))
+    }
+
+    /// Returns the documents of an agent that count in a session.
+    pub(crate) fn session_layers(agent: &AgentSnapshot, session: &SessionKey) -> Vec<Digest> {
+        session_layers(&agent.config.identity, session)
+    }
+
+    /// Returns the agent as runs see it in whose session these documents count.
+    pub(crate) async fn within_layers(
+        &self,
+        scope: &Scope,
+        agent: Arc<AgentSnapshot>,
+        layers: Vec<Digest>,
+    ) -> Result<Arc<AgentSnapshot>, ReadError> {
+        if layers.is_empty() {
+            return Ok(agent);
+        }
+        let mut texts = vec![Arc::clone(&agent.system)];
+        for digest in &layers {
+            texts.push(self.documents.read_text(&*self.ports.store, scope, *digest).await?);
+        }
+        let mut layered = AgentSnapshot::clone(&agent);
+        (layered.system, layered.layers) = (join_texts(texts.iter().map(|text| &**text)), layers);
+        Ok(Arc::new(layered))
+    }
+
+    /// Returns what each kind of run reads first, in the order of [`PromptKind::ALL`]: the agent's document, what the operator
+    /// says, or what is built in.
+    async fn kind_texts(&self, scope: &Scope, config: &AgentConfig) -> Result<[Arc<str>; 3], ReadError> {
+        let mut texts = ["", WORKER_PROMPT, COMPACTION_PROMPT].map(Arc::from);
+        for (text, kind) in texts.iter_mut().zip(PromptKind::ALL) {
+            if let Some(own) = config.identity.get(&DocumentName::Prompt(kind)) {
+                *text = self.documents.read_text(&*self.ports.store, scope, own.digest).await?;
+            } else if let Some(operators) = self.ports.terms.kind_prompt(scope, kind).await? {
+                *text = operators;
+            }
+        }
+        Ok(texts)
     }
 
     /// Returns where a run works now that has this snapshot. A directory that its input named does not depend on what the
@@ -391,15 +367,6 @@ fn tools_of_role(visible: &Arc<[ToolDescriptor]>, mind: AgentMind, role: MindRol
         AgentMind::Branching => role.is_sent_tool(tool),
     };
     visible.iter().filter(is_sent).cloned().collect()
-}
-
-/// Makes what a run is pinned to: the tools that it has, and how they are pinned with the system text.
-fn make_prompt(system: &str, tools: Arc<[ToolDescriptor]>) -> (AgentTools, TextPin) {
-    let text = PromptText { version: PROMPT_VERSION, system, tools: &tools };
-    // Strings and JSON values only: serialization has no failing case.
-    let bytes = Bytes::from(serde_json::to_vec(&text).unwrap_or_default());
-    let digest = Digest::from_bytes(*blake3::hash(&bytes).as_bytes());
-    (AgentTools::new(tools), TextPin { digest, bytes })
 }
 
 /// The network access of programs, by the tool that starts them.

@@ -14,9 +14,9 @@ use dromia_contracts::run_origin::RunOrigin;
 use dromia_contracts::runs::SentRequest;
 use dromia_contracts::session::{InboxItem, InboxOwner};
 use dromia_contracts::store::{PageRequest, SessionTail, StoredEntry};
-use dromia_contracts::{BoxFuture, ErrorCode, Fault, ItemId, RunId, Scope};
+use dromia_contracts::{BoxFuture, Digest, ErrorCode, Fault, ItemId, RunId, Scope};
 
-use crate::agents::{PinnedPrompt, read_fault};
+use crate::agents::{PinnedPrompt, join_texts, read_document, read_fault};
 use crate::context::summary::ConversationSummary;
 use crate::context::transcript::{ConversationTranscript, TranscriptStart};
 use crate::journal_reads::{find_run, inputs_end, read_journal};
@@ -52,12 +52,13 @@ impl<'a> SentRequestReader<'a> {
         let pin = self.ports.store.pinned_text(scope, started.prompt).await.map_err(read_fault)?;
         let pin = pin.ok_or_else(|| unavailable_fault("this home does not have the prompt of the run"))?;
         let prompt = PinnedPrompt::from_pin(&pin).map_err(unavailable_fault)?;
+        let system = self.layered_system(scope, &prompt.system, &started.layers).await?;
         own.truncate(before);
         let mut story = self.read_transcript(scope, &row, (&started, &called), own).await?;
         let request = story.build_model_request(ModelRequestSpec {
             model: &called.model,
-            system: &prompt.system,
-            tools: prompt.tools.offered_tools(&story, &prompt.system),
+            system: &system,
+            tools: prompt.tools.offered_tools(&story, &system),
             output_tokens_max: called.output_tokens_max,
             run,
             step,
@@ -74,6 +75,25 @@ impl<'a> SentRequestReader<'a> {
         }
         let alias = sent.wording.by.clone().unwrap_or(called.model);
         Ok(SentRequest { step, attempt: called.attempt, alias, sent, body })
+    }
+
+    /// Adds the texts of a run's documents to its system text.
+    async fn layered_system(
+        &self,
+        scope: &Scope,
+        system: &Arc<str>,
+        layers: &[Digest],
+    ) -> Result<Arc<str>, Fault> {
+        if layers.is_empty() {
+            return Ok(Arc::clone(system));
+        }
+        let mut texts = vec![Arc::clone(system)];
+        for digest in layers {
+            let text = read_document(&*self.ports.store, scope, *digest).await.map_err(read_fault)?;
+            let missing = || unavailable_fault(format!("this home does not have the document {digest}"));
+            texts.push(text.ok_or_else(missing)?);
+        }
+        Ok(join_texts(texts.iter().map(|text| &**text)))
     }
 
     /// Reads what the runs of a session begin with that was opened so: of a branch, the transcript of its parent up to the model

@@ -87,6 +87,12 @@ impl<'a> AgentRegistry<'a> {
     /// Registers an agent.
     pub(crate) async fn agent_create(&self, scope: &Scope, new: NewAgent) -> Result<AgentRecord, Fault> {
         let config = new.config;
+        if !config.identity.is_empty() {
+            let text = "config.identity: a new agent has no documents; write them when it is there";
+            return Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint(
+                "`dromia agent identity edit` and PUT /v1/agents/{agent}/identity/{document} do it",
+            ));
+        }
         let revision = check_config(&self.core.ports, scope, &config).await?;
         check_workspace(&self.core.ports, scope, &config, None).await?;
         let agent = self.core.ports.runtime.agent_id();

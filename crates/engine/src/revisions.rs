@@ -6,10 +6,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentRecord, HandleSlug};
+use dromia_contracts::identity_document::{DOCUMENTS_MAX, DocumentDigest, DocumentName, check_document_text};
 use dromia_contracts::revision::{AgentChange, AgentEdit, AgentPatch, DESCRIPTION_BYTES_MAX, RevisionRecord};
 use dromia_contracts::store::{
-    AgentRename, AgentRevise, CommitOutcome, CommitRefusal, Mutation, PageRequest, WriteBatch,
+    AgentRename, AgentRevise, CommitOutcome, CommitRefusal, Mutation, PageRequest, TextPin, WriteBatch,
 };
 use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{AgentId, Digest, ErrorCode, Fault, Scope};
@@ -192,8 +194,15 @@ impl<'a> AgentRevisions<'a> {
     ) -> Result<AgentRevise, Fault> {
         let known = self.read_config(scope, before.id, before.revision).await?;
         let unnamed = AgentPatch::default();
+        let mut document = None;
         let (config, names) = match &change.edit {
             AgentEdit::Merge(patch) => (patch.config.apply_to(&known), &**patch),
+            AgentEdit::Document { name, text } => {
+                let pin = text.as_deref().map(document_pin).transpose()?;
+                let config = with_document(&known, before, name, pin.as_ref())?;
+                document = pin;
+                (config, &unnamed)
+            }
             AgentEdit::Revert(number) => {
                 let earlier = self.find_revision(scope, before.id, *number).await?;
                 let earlier = earlier.ok_or_else(|| revision_not_found(before, *number))?;
@@ -210,6 +219,7 @@ impl<'a> AgentRevisions<'a> {
             at: self.core.ports.runtime.clock.now(),
             revision,
             config,
+            document,
             key: change.key.clone(),
         })
     }
@@ -242,6 +252,40 @@ impl<'a> AgentRevisions<'a> {
         )
         .with_hint("read the agent again, then change the revision that it has")
     }
+}
+
+/// Makes the pin of a document's text.
+fn document_pin(text: &str) -> Result<TextPin, Fault> {
+    check_document_text(text)
+        .map_err(|error| Fault::new(ErrorCode::InvalidRequest, format!("text: {error}")))?;
+    let bytes = Bytes::copy_from_slice(text.as_bytes());
+    Ok(TextPin { digest: Digest::from_bytes(*blake3::hash(&bytes).as_bytes()), bytes })
+}
+
+/// Returns a configuration with a document, or without the one of that name.
+fn with_document(
+    known: &AgentConfig,
+    agent: &AgentRecord,
+    name: &DocumentName,
+    pin: Option<&TextPin>,
+) -> Result<AgentConfig, Fault> {
+    let mut config = known.clone();
+    if let Some(pin) = pin {
+        // A document has at most 64 KiB.
+        let bytes = u32::try_from(pin.bytes.len()).unwrap_or(u32::MAX);
+        config.identity.insert(name.clone(), DocumentDigest { digest: pin.digest, bytes });
+    } else if config.identity.remove(name).is_none() {
+        return Err(Fault::new(
+            ErrorCode::DocumentNotFound,
+            format!("{} has no document {name}", agent.handle),
+        )
+        .with_hint(format!("list its documents with `dromia agent identity list {}`", agent.handle)));
+    }
+    if config.identity.len() > DOCUMENTS_MAX {
+        let text = format!("an agent has at most {DOCUMENTS_MAX} documents");
+        return Err(Fault::new(ErrorCode::InvalidRequest, text).with_hint("remove one that is not needed"));
+    }
+    Ok(config)
 }
 
 fn ended_fault(agent: &AgentRecord) -> Fault {

@@ -19,10 +19,9 @@ use dromia_contracts::store::{
     TurnClaim, WriteBatch,
 };
 use dromia_contracts::task::{RunOrigin, TaskState};
-use dromia_contracts::workspace::WorkspaceReference;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
-use crate::agents::{AgentSnapshot, read_fault};
+use crate::agents::{AgentDirectory, AgentSnapshot, read_fault};
 use crate::client_tools::ClientToolAdmission;
 use crate::context::summary::ConversationSummary;
 use crate::context::transcript::ConversationTranscript;
@@ -227,11 +226,19 @@ impl<'a> SessionClaimer<'a> {
             .map(|body| body.approved);
         // A run that continues another one, and an approved call, work where that one did.
         let earlier = resumes.or(approved.as_ref().map(|approved| approved.run));
+        let parent = match self.read_parent_of_branch(scope, origin.as_deref()).await {
+            Ok(parent) => parent,
+            Err(error) => {
+                tracing::warn!(%session, %error, "the claim must wait");
+                self.core.request_rescan();
+                return None;
+            }
+        };
         let (workspace, origin) = match earlier {
-            None => (
-                self.workspace_of_branch(scope, origin.as_deref()).await.or_else(|| story.workspace.take()),
-                origin,
-            ),
+            None => match &parent {
+                Some(parent) => (parent.workspace.clone(), origin),
+                None => (story.workspace.take(), origin),
+            },
             Some(earlier) => match read_run_start(&*self.core.ports.store, scope, earlier).await {
                 Ok(began) => began.map_or((None, None), |began| (began.workspace, began.origin)),
                 Err(error) => {
@@ -246,17 +253,27 @@ impl<'a> SessionClaimer<'a> {
             RunPurpose::kind_of(&key.platform, approved.as_ref(), origin.as_deref(), after),
         );
         let role = MindRole::find_role(mind, kind, origin.as_deref());
+        // A branch repeats the requests of its parent, and a compaction has a system text of its own.
+        let layers = match (kind, &parent) {
+            (RunKind::Compaction, _) => Vec::new(),
+            (RunKind::Branch, Some(parent)) => parent.layers.clone(),
+            _ => AgentDirectory::session_layers(agent, &key),
+        };
+        let layered = self.core.caches.agents.within_layers(scope, agent.within_kind(kind), layers).await;
+        let layered = match layered {
+            Ok(layered) => layered,
+            Err(error) => {
+                tracing::error!(%session, %error, "a document of the agent cannot be read, so its input waits");
+                self.core.request_rescan();
+                return None;
+            }
+        };
         let identity = RunIdentity {
             scope: scope.clone(),
             author: item.author,
-            agent: if key.platform == compaction::PLATFORM {
-                agent.within_compaction()
-            } else {
-                Arc::clone(agent)
-            }
-            .within_workspace(workspace.as_ref())
-            .within_origin(&*self.core.ports.gate, origin.as_deref())
-            .within_role(role),
+            agent: layered
+                .within_workspace(workspace.as_ref())
+                .within_origin(&*self.core.ports.gate, origin.as_deref()),
             session,
             target: target_of(&key),
             key,
@@ -293,6 +310,7 @@ impl<'a> SessionClaimer<'a> {
             briefing,
             config: agent.revision,
             prompt: owner.identity.agent.prompt.digest,
+            layers: agent.layers.clone(),
             mind,
             model_calls_max,
             woken,
@@ -507,14 +525,15 @@ impl SessionClaimer<'_> {
         Ok(began.map_or(0, |began| began.woken))
     }
 
-    /// Returns the directory in which the parent of a branch works, if its input named one.
-    async fn workspace_of_branch(
+    /// Reads how the run began whose transcript a branch goes on with.
+    async fn read_parent_of_branch(
         &self,
         scope: &Scope,
         origin: Option<&RunOrigin>,
-    ) -> Option<WorkspaceReference> {
-        let origin = origin.filter(|origin| origin.kind == RunKind::Branch)?;
-        // Without it the branch works in the agent's own workspace, within the same rights.
-        read_run_start(&*self.core.ports.store, scope, origin.run).await.ok().flatten()?.workspace
+    ) -> Result<Option<RunStarted>, ReadError> {
+        match origin.filter(|origin| origin.kind == RunKind::Branch) {
+            Some(origin) => read_run_start(&*self.core.ports.store, scope, origin.run).await,
+            None => Ok(None),
+        }
     }
 }

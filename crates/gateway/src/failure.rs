@@ -192,6 +192,7 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::TenantActive => Some("suspend the tenant first with `dromia tenant suspend HANDLE`"),
         ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
         ErrorCode::RevisionNotFound => Some("list the revisions with `dromia agent history`"),
+        ErrorCode::DocumentNotFound => Some("list the documents with `dromia agent identity list AGENT`"),
         ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state entries"),

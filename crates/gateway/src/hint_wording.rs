@@ -17,9 +17,10 @@ pub(crate) enum HintWording {
 const COMMAND: &str = "`dromia ";
 
 /// Commands with the route that does the same. What follows the words of a command takes the place of `NAME` in its route.
-const ROUTES_OF_COMMANDS: [(&str, &str); 28] = [
+const ROUTES_OF_COMMANDS: [(&str, &str); 29] = [
     ("agent create", "POST /v1/agents"),
     ("agent history", "GET /v1/agents/NAME/revisions"),
+    ("agent identity list", "GET /v1/agents/NAME/identity"),
     ("agent list", "GET /v1/agents"),
     ("agent resume", "POST /v1/agents/NAME/resume"),
     ("approval approve", "POST /v1/approvals/NAME/answer"),

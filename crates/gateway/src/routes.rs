@@ -175,6 +175,10 @@ routes! {
     GET "/v1/agents/{agent}/revisions" Tenant(Read) => agent::revision::list_revisions;
     GET "/v1/agents/{agent}/revisions/{number}" Tenant(Read) => agent::revision::show_revision;
     POST "/v1/agents/{agent}/revert" Tenant(Admin) => agent::revision::revert_agent;
+    GET "/v1/agents/{agent}/identity" Tenant(Read) => agent::identity::list_documents;
+    GET "/v1/agents/{agent}/identity/{document}" Tenant(Read) => agent::identity::show_document;
+    PUT "/v1/agents/{agent}/identity/{document}" Tenant(Admin) => agent::identity::write_document;
+    DELETE "/v1/agents/{agent}/identity/{document}" Tenant(Admin) => agent::identity::remove_document;
     POST "/v1/agents/{agent}/rename" Tenant(Admin) => agent::revision::rename_agent;
     POST "/v1/agents/{agent}/pause" Tenant(Operate) => agent::pause_agent;
     POST "/v1/agents/{agent}/resume" Tenant(Operate) => agent::resume_agent;
@@ -256,6 +260,7 @@ routes! {
 /// The query parameters of the routes, by what they list, for the interface's description.
 pub(crate) mod queries {
     pub(crate) use super::agent::AgentListQuery as Agents;
+    pub(crate) use super::agent::identity::DocumentQuery as Documents;
     pub(crate) use super::agent::revision::RevisionListQuery as Revisions;
     pub(crate) use super::approval::ApprovalListQuery as Approvals;
     pub(crate) use super::audit::{AuditExportQuery as AuditExport, AuditListQuery as Audit};

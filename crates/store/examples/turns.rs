@@ -97,16 +97,7 @@ async fn prepare(store: &SqliteStore, sessions: u64) {
         labels: BTreeMap::new(),
         at: at(),
         revision: Digest::from_bytes([4; 32]),
-        config: AgentConfig {
-            model: "small".into(),
-            instructions: String::new(),
-            grants: vec![],
-            model_calls_max: None,
-            description: String::new(),
-            workspace: None,
-            when_busy: None,
-            mind: None,
-        },
+        config: AgentConfig { model: "small".into(), ..AgentConfig::default() },
     };
     let batch = WriteBatch::new(TENANT)
         .with_mutation(Mutation::TenantCreate(create))
@@ -182,6 +173,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         briefing: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
+        layers: Vec::new(),
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 25,

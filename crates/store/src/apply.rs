@@ -229,7 +229,11 @@ impl<'b> BatchDraft<'b> {
             Mutation::TokenCreate(create) => self.tokens.create_token(db, create),
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(db, revoke),
             Mutation::AgentCreate(create) => self.agents.create_agent(db, create, batch),
-            Mutation::AgentRevise(revise) => self.agents.revise_agent(db, revise, batch),
+            Mutation::AgentRevise(revise) => {
+                self.agents.revise_agent(db, revise, batch)?;
+                let document = revise.document.as_ref();
+                document.map_or(Ok(()), |pin| self.states.put_document(db, pin, revise.agent))
+            }
             Mutation::AgentRename(rename) => self.agents.rename_agent(db, rename),
             Mutation::AgentStateSet(set) => {
                 let ends = self.agents.set_state(db, set)?;

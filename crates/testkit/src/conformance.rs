@@ -80,6 +80,7 @@ claims! {
     revision::an_agent_that_ended_is_neither_revised_nor_renamed,
     revision::old_revisions_go_and_those_of_runs_stay,
     revision::a_stranger_sees_no_revision_and_an_erasure_takes_them,
+    revision::a_document_is_kept_with_its_revision_until_its_last_agent_goes,
     claim::a_claim_takes_the_next_items_in_order_and_the_put_of_its_own_batch,
     claim::a_claim_that_cannot_be_had_leaves_the_mutations_standing,
     claim::at_most_one_turn_is_active_under_many_claimers,

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use dromia_api::{AgentMind, CapabilityId, HandleSlug, RunId, SessionId, TaskState, WorkspaceReference};
 
 use super::agent_change::{AgentHistory, ApplyAgents, DiffAgent, RenameAgent, RevertAgent, SetAgent};
+use super::agent_identity::AgentIdentityCommand;
 use super::ask::BusyPolicyChoice;
 use super::value::{parse_label, task_state};
 use super::{IdReference, PageArguments};
@@ -49,6 +50,12 @@ pub enum AgentCommand {
     /// List an agent's revisions: when, by whom, and what changed
     #[command(after_help = "Examples:\n  dromia agent history ops\n  dromia agent history ops --json")]
     History(AgentHistory),
+    /// Show and write documents that say who an agent is and whom it talks with
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  dromia agent identity edit ops SOUL.md\n  dromia agent identity list ops"
+    )]
+    Identity(AgentIdentityCommand),
     /// Take an earlier revision of an agent again, as its next one
     #[command(after_help = "Examples:\n  dromia agent revert ops 3")]
     Revert(RevertAgent),

@@ -69,6 +69,7 @@ pub(super) async fn run(
         args::AgentCommand::Apply(apply) => agent_apply::apply_file(cli, &apply, output).await,
         args::AgentCommand::Diff(diff) => agent_change::show_diff(cli, &diff, output).await,
         args::AgentCommand::History(history) => agent_change::list_history(cli, &history, output).await,
+        args::AgentCommand::Identity(command) => super::agent_identity::run(cli, command, output).await,
         args::AgentCommand::Revert(revert) => agent_change::revert_agent(cli, &revert, output).await,
         args::AgentCommand::Rename(rename) => agent_change::rename_agent(cli, &rename, output).await,
         args::AgentCommand::Status(agent) => show_status(cli, &agent, output).await,
@@ -104,10 +105,10 @@ async fn create_agent(
         instructions,
         grants: new.grants,
         model_calls_max: new.model_calls_max,
-        description: String::new(),
         workspace: new.workspace,
         when_busy: new.when_busy.map(BusyPolicy::from),
         mind: new.mind.map(AgentMind::from),
+        ..AgentConfig::default()
     };
     let labels = new.labels.into_iter().collect();
     let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };

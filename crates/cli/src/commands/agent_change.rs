@@ -14,7 +14,7 @@ use hyper::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::agent_document::{AgentDocument, line_diff};
+use super::agent_document::{AgentDocument, DOCUMENTS_ALONE, line_diff};
 use super::{Cli, listing_path, print_list};
 use crate::args::{self, AgentSetting, SettingMode};
 use crate::client::percent_encode;
@@ -73,6 +73,7 @@ fn changed_fields(before: &AgentResource, after: &AgentResource) -> Vec<AgentFie
         AgentField::Workspace => old.workspace != new.workspace,
         AgentField::WhenBusy => old.when_busy != new.when_busy,
         AgentField::Mind => old.mind.unwrap_or_default() != new.mind.unwrap_or_default(),
+        AgentField::Identity => old.identity != new.identity,
         AgentField::DisplayName => before.display_name != after.display_name,
         AgentField::Labels => before.labels != after.labels,
     };
@@ -81,16 +82,7 @@ fn changed_fields(before: &AgentResource, after: &AgentResource) -> Vec<AgentFie
 
 /// The configuration of an agent that was asked for by itself, which has one.
 fn known_config(agent: &AgentResource) -> AgentConfig {
-    agent.config.clone().unwrap_or_else(|| AgentConfig {
-        model: String::new(),
-        instructions: String::new(),
-        grants: Vec::new(),
-        model_calls_max: None,
-        description: String::new(),
-        workspace: None,
-        when_busy: None,
-        mind: None,
-    })
+    agent.config.clone().unwrap_or_default()
 }
 
 pub(super) fn agent_url(name: &str) -> String {
@@ -202,6 +194,9 @@ fn build_patch(before: &AgentResource, settings: &[AgentSetting]) -> Outcome<Age
                 patch.config.mind =
                     Some(mind.map_err(|error: UnknownMind| Error::Usage(format!("mind: {error}")))?);
             }
+            (AgentField::Identity, _) => {
+                return Err(Error::Usage(format!("identity: {DOCUMENTS_ALONE}")));
+            }
             (AgentField::DisplayName, _) => patch.display_name = Some(text),
             (AgentField::ModelCallsMax, _) => {
                 let number = (!value.is_empty()).then(|| value.parse()).transpose();
@@ -300,7 +295,14 @@ pub(super) async fn list_history(
 ) -> Outcome<CommandExit> {
     let path = format!("{}/revisions", agent_url(&history.name));
     let list: ListPage<RevisionResource> = cli.client.get(&listing_path(&path, &history.page, &[])).await?;
-    print_list(output, &list, &["revision", "made", "by", "changed"], |revision| {
+    print_revisions(output, &list)
+}
+
+pub(super) fn print_revisions(
+    output: &mut CommandOutput<'_>,
+    list: &ListPage<RevisionResource>,
+) -> Outcome<CommandExit> {
+    print_list(output, list, &["revision", "made", "by", "changed"], |revision| {
         let changed: Vec<_> = revision.changed.iter().map(|field| field.as_str()).collect();
         let first = if revision.number == 1 { "created" } else { "" };
         vec![
@@ -335,7 +337,10 @@ pub(super) async fn show_diff(
     output.print_result(&RevisionDiff { from, to }, |RevisionDiff { from, to }| {
         let yaml = |revision: &RevisionResource| {
             let config = revision.config.as_ref();
-            config.map(|config| AgentDocument::of_config(config).to_yaml()).unwrap_or_default()
+            let yaml = config.map(|config| AgentDocument::of_config(config).to_yaml()).unwrap_or_default();
+            let documents = config.into_iter().flat_map(|config| &config.identity);
+            let documents = documents.map(|(name, document)| format!("# {name}: {}\n", document.digest));
+            yaml + &documents.collect::<String>()
         };
         let lines = line_diff(&yaml(from), &yaml(to));
         if lines.is_empty() {

@@ -75,6 +75,7 @@ impl AgentDocument {
             workspace: patch.config.workspace.clone().flatten(),
             when_busy: patch.config.when_busy.flatten(),
             mind: patch.config.mind.flatten(),
+            ..AgentConfig::default()
         };
         let labels = patch.labels.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         Ok(CreateAgent { handle, display_name: patch.display_name.clone(), labels: labels.collect(), config })
@@ -183,6 +184,10 @@ pub(super) fn parse_documents(text: &str) -> Result<Vec<AgentDocument>, String> 
     Ok(agents)
 }
 
+/// Why documents are no part of a file of agents.
+pub(super) const DOCUMENTS_ALONE: &str =
+    "documents are written one by one; use `dromia agent identity edit AGENT DOCUMENT`";
+
 fn parse_document(value: Value) -> Result<AgentDocument, String> {
     let Value::Object(mut map) = value else {
         return Err("expected keys with values, such as `name: ops`".to_owned());
@@ -191,6 +196,9 @@ fn parse_document(value: Value) -> Result<AgentDocument, String> {
         |key: &str| NAMES.contains(&key) || AgentField::ALL.iter().any(|field| field.as_str() == key);
     if let Some(key) = map.keys().find(|key| !is_known(key)) {
         return Err(format!("there is no key {key:?}{}", suggest_field(key, &NAMES)));
+    }
+    if map.contains_key(AgentField::Identity.as_str()) {
+        return Err(format!("identity: {DOCUMENTS_ALONE}"));
     }
     let name = match map.remove("name") {
         None => None,

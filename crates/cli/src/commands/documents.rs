@@ -11,6 +11,7 @@ use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::delivery::{DeliveryResource, DeliveryShown};
 use dromia_api::event::EventAccepted;
 use dromia_api::file::{FileResource, FileWritten};
+use dromia_api::identity::DocumentResource;
 use dromia_api::overview::OverviewPage;
 use dromia_api::run::{RunExplanation, RunResource, RunTree};
 use dromia_api::secret::SecretResource;
@@ -23,7 +24,7 @@ use dromia_api::token::{TokenCreated, TokenResource};
 use dromia_api::tool::ToolResource;
 
 use super::event::EventWaitResult;
-use super::{agent, agent_apply, agent_change, approval, context, run, session, token, tool};
+use super::{agent, agent_apply, agent_change, agent_identity, approval, context, run, session, token, tool};
 use crate::error::ErrorDocument;
 use crate::explain::CodeExplanation;
 use crate::schema::PublishedSchema;
@@ -42,6 +43,12 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<agent_apply::ApplyReport>("agent apply"),
         PublishedSchema::for_command::<agent_change::RevisionDiff>("agent diff"),
         PublishedSchema::for_command::<ListPage<RevisionResource>>("agent history"),
+        PublishedSchema::for_command::<ListPage<DocumentResource>>("agent identity list"),
+        PublishedSchema::for_command::<DocumentResource>("agent identity show"),
+        PublishedSchema::for_command::<agent_change::AgentChanged>("agent identity edit"),
+        PublishedSchema::for_command::<agent_change::AgentChanged>("agent identity remove"),
+        PublishedSchema::for_command::<agent_identity::DocumentDiff>("agent identity diff"),
+        PublishedSchema::for_command::<ListPage<RevisionResource>>("agent identity history"),
         PublishedSchema::for_command::<agent_change::AgentChanged>("agent revert"),
         PublishedSchema::for_command::<AgentResource>("agent rename"),
         PublishedSchema::for_command::<DeletionReport>("agent delete"),

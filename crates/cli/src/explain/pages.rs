@@ -261,6 +261,11 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "the agent has no revision of this number; old ones that no run began with are removed",
             "`dromia agent history NAME` lists those that there are",
         ),
+        ErrorCode::DocumentNotFound => new_page(
+            "the agent has no document of this name; a document exists once it was written",
+            "`dromia agent identity list NAME` lists those that there are, `dromia agent identity edit NAME DOCUMENT` \
+             writes one",
+        ),
         ErrorCode::AnswerSchemaUnsatisfied => new_page(
             "the client wanted the answer in JSON that satisfies a schema, and neither the model's answer nor its \
              two corrections of it did",

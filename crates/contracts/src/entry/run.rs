@@ -50,6 +50,9 @@ pub struct RunStarted {
     pub config: Digest,
     /// The system text and the tools it is pinned to; a pin of the store.
     pub prompt: Digest,
+    /// The documents whose texts follow that system text, in order; pins of the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Digest>,
     /// How its agent divides its work. With `branching`, the last model call is asked to conclude.
     #[serde(default, skip_serializing_if = "AgentMind::is_solo")]
     pub mind: AgentMind,

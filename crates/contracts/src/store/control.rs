@@ -11,6 +11,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::answer::CommitRefusal;
+use super::turn::TextPin;
 use crate::agent::{AgentConfig, AgentState, HandleSlug};
 use crate::approval::{AnswerRecord, ApprovalState};
 use crate::budget::BudgetDefinition;
@@ -121,6 +122,8 @@ pub struct AgentRevise {
     pub revision: Digest,
     /// Its configuration from now on.
     pub config: AgentConfig,
+    /// The text of the document that it adds, if it adds one.
+    pub document: Option<TextPin>,
     /// The caller's key.
     pub key: Option<RevisionKey>,
 }

@@ -68,7 +68,7 @@ fn each_kind_of_thing_has_its_word() {
     assert_eq!(spell(&IdKind::ALL, IdKind::plural), "runs sessions approvals deliveries capabilities tokens");
     assert_eq!(
         spell(&AgentField::ALL, AgentField::as_str),
-        "model instructions grants model_calls_max description workspace when_busy mind display_name labels"
+        "model instructions grants model_calls_max description workspace when_busy mind identity display_name labels"
     );
     let tiers = [IsolationTier::Process, IsolationTier::Guest, IsolationTier::Machine];
     assert_eq!(spell(&tiers, IsolationTier::as_str), "T1 T2 T3");

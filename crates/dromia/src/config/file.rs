@@ -36,6 +36,7 @@ pub(crate) use self::programs::{
 use super::approvals::WrittenApprovals;
 use super::irreversible::WrittenIrreversible;
 use super::permissions::WrittenPermissions;
+use super::prompts::WrittenPrompts;
 use super::roles::{WrittenRole, WrittenSocket};
 use super::tools::WrittenAgent;
 
@@ -214,6 +215,9 @@ pub(crate) struct WrittenEngine {
     /// How often a run may repeat the same call without new information, counted over its last 24 calls. A further
     /// repeat is refused, and a run that still continues yields. 0 turns the check off.
     pub(crate) loop_same: usize,
+    /// What each kind of run reads first. A document `prompts/KIND.md` of an agent and `tenants.NAME.prompts` come before it.
+    #[serde(skip_serializing_if = "WrittenPrompts::is_absent")]
+    pub(crate) prompts: WrittenPrompts,
 }
 
 impl Default for WrittenEngine {
@@ -224,6 +228,7 @@ impl Default for WrittenEngine {
             model_calls_max: engine.model_calls_max,
             output_tokens_max: engine.output_tokens_max,
             loop_same: engine.loop_same,
+            prompts: WrittenPrompts::default(),
         }
     }
 }

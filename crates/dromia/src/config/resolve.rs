@@ -33,6 +33,7 @@ use super::irreversible;
 use super::origin::ValueOrigins;
 use super::problem::{ConfigProblem, ConfigProblems};
 use super::problem_collector::ProblemCollector;
+use super::prompts::PromptSettings;
 use super::providers;
 use super::references::{self, NameMention};
 use super::roles;
@@ -106,6 +107,8 @@ pub(crate) struct ResolvedCalls {
     /// The tools of the operator's own.
     pub(crate) external: Vec<ExternalToolConfig>,
     pub(crate) said: ToolSettings,
+    /// What kinds of runs read first.
+    pub(crate) prompts: PromptSettings,
     /// What becomes of calls that cannot be undone.
     pub(crate) irreversible: PolicyVerdict,
 }
@@ -228,6 +231,11 @@ pub(crate) fn resolve_config(
                 &written.agents,
                 written.sandbox.minimum,
                 &known_tools,
+                &mut check,
+            ),
+            prompts: PromptSettings::resolve_prompts(
+                &written.engine.prompts,
+                written.tenants.iter().map(|(name, tenant)| (name, &tenant.prompts)),
                 &mut check,
             ),
             irreversible,

@@ -137,7 +137,7 @@ impl BuiltParts {
         parts.sandboxes.replace_hostile(resolved.programs.hostile.clone());
         parts.models.replace_models(self.models);
         parts.gate.replace_gate(self.gate);
-        parts.terms.replace_settings(resolved.calls.said.clone());
+        parts.terms.replace_settings(resolved.calls.said.clone(), resolved.calls.prompts.clone());
         services.outbox.replace_channels(resolved.channels.clone().relative_to(home.root_dir()));
         services.gateway.replace_settings(resolved.gateway_config(None));
         services.of_home.engine.replace_config(resolved.engine.clone());

@@ -47,13 +47,8 @@ impl Party {
             labels: BTreeMap::new(),
             config: AgentConfig {
                 model: "scripted".to_owned(),
-                instructions: String::new(),
                 grants: ["model", "reply"].map(str::to_owned).to_vec(),
-                model_calls_max: None,
-                description: String::new(),
-                workspace: None,
-                when_busy: None,
-                mind: None,
+                ..AgentConfig::default()
             },
         };
         let agent = process.engine.agent_create(process.scope(tenant), new).await.expect("nothing fails").id;

@@ -50,6 +50,7 @@ mod half_sent;
 mod hang_ups;
 mod home;
 mod hops;
+mod identities;
 mod imported;
 mod inside;
 mod installing;

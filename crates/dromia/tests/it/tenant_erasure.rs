@@ -59,13 +59,8 @@ impl ErasureScene {
         for name in ["ada", "bob"] {
             let config = AgentConfig {
                 model: "scripted".to_owned(),
-                instructions: String::new(),
                 grants: vec!["reply".to_owned()],
-                model_calls_max: None,
-                description: String::new(),
-                workspace: None,
-                when_busy: None,
-                mind: None,
+                ..AgentConfig::default()
             };
             let handle = name.parse().expect("a handle");
             let new = NewAgent { handle, display_name: name.to_owned(), labels: BTreeMap::new(), config };

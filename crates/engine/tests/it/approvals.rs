@@ -45,6 +45,7 @@ fn started(approved: Option<ApprovedCall>) -> RunStarted {
         briefing: None,
         config: Digest::default(),
         prompt: Digest::default(),
+        layers: Vec::new(),
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 20,

@@ -51,6 +51,7 @@ fn started(model_calls_max: u32) -> RunStarted {
         briefing: None,
         config: Digest::default(),
         prompt: Digest::default(),
+        layers: Vec::new(),
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max,

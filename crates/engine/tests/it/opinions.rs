@@ -114,6 +114,7 @@ impl Live {
             briefing: None,
             config: Digest::default(),
             prompt: Digest::default(),
+            layers: Vec::new(),
             mind: AgentMind::Solo,
             woken: 0,
             model_calls_max: 50,

@@ -1,5 +1,6 @@
 //! Agents: register, list, show, pause, resume, terminate, delete. Changes of an agent are beside this file.
 
+pub(crate) mod identity;
 pub(crate) mod revision;
 
 use axum::Json;

@@ -72,6 +72,7 @@ impl Operation {
             ("{channel}", "orders".to_owned()),
             ("{tool}", "file.read".to_owned()),
             ("{file}", "note".to_owned()),
+            ("{document}", "SOUL.md".to_owned()),
             ("{secret}", house.run.to_string()),
             ("{capability}", house.capability().to_string()),
         ] {
@@ -113,6 +114,7 @@ impl Operation {
             "approval_answer" => r#"{"approve":true}"#.to_owned(),
             "approval_rule_set" => r#"{"answer":"allow","rule":"file.read path=notes/**"}"#.to_owned(),
             "agent_rename" | "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
+            "document_write" => r#"{"text":"You are kind."}"#.to_owned(),
             "session_import" => "a session".to_owned(),
             "file_put" => "a file".to_owned(),
             "state_put" => "1".to_owned(),

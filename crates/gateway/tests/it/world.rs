@@ -12,6 +12,7 @@ use dromia_contracts::approval::{
 };
 use dromia_contracts::budget::{BudgetDefinition, BudgetMeasure, BudgetPeriod, BudgetScope};
 use dromia_contracts::compute::ComputeHere;
+use dromia_contracts::identity_document::{DocumentDigest, DocumentName};
 use dromia_contracts::label::Label;
 use dromia_contracts::lease::NodeLife;
 use dromia_contracts::plan::CallProvenance;
@@ -185,11 +186,8 @@ fn house(rooms: &Rooms, handle: &str) -> House {
         model: "default".into(),
         instructions: "Run the servers.".into(),
         grants: vec!["reply".into()],
-        model_calls_max: None,
-        description: String::new(),
-        workspace: None,
-        when_busy: None,
-        mind: None,
+        identity: [(DocumentName::Soul, DocumentDigest { digest: Digest::default(), bytes: 13 })].into(),
+        ..AgentConfig::default()
     };
     inner.agents.push((house.tenant, agent, config));
     let (per, measure, period) = (BudgetScope::Tenant, BudgetMeasure::Calls, BudgetPeriod::Day);

@@ -146,16 +146,7 @@ fn new(from: Option<CapabilityId>, holder: AgentId, rights: &[&str]) -> NewCapab
 }
 
 fn agent_create(agent: AgentId, handle: &str) -> Mutation {
-    let config = AgentConfig {
-        model: "scripted".to_owned(),
-        instructions: String::new(),
-        grants: Vec::new(),
-        model_calls_max: None,
-        description: String::new(),
-        workspace: None,
-        when_busy: None,
-        mind: None,
-    };
+    let config = AgentConfig { model: "scripted".to_owned(), ..AgentConfig::default() };
     Mutation::AgentCreate(AgentCreate {
         agent,
         handle: handle.parse().expect("a handle"),

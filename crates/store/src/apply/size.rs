@@ -27,6 +27,7 @@ impl BatchSize {
                 }
                 Mutation::AgentRevise(revise) => {
                     size.bytes += revise.key.as_ref().map_or(0, |key| key.key.len());
+                    size.bytes += revise.document.as_ref().map_or(0, |pin| pin.bytes.len());
                     size.add_agent(&revise.display_name, &revise.labels, &revise.config);
                 }
                 Mutation::AgentRename(rename) => size.bytes += rename.handle.as_str().len(),

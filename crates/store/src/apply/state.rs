@@ -135,16 +135,25 @@ impl<'b> StateDrafts<'b> {
             _ => None,
         });
         for digest in begun.into_iter().chain(kept) {
-            let named = (digest, claim.agent);
-            let stands = self.pin_refs.contains(&named)
-                || db
-                    .prepare_cached(
-                        "SELECT 1 FROM pin_refs WHERE tenant = ?1 AND digest = ?2 AND agent = ?3",
-                    )?
-                    .exists(params![db.tenant.as_bytes(), digest.as_bytes(), claim.agent.as_bytes()])?;
-            if !stands {
-                self.pin_refs.push(named);
-            }
+            self.name_pin(db, digest, claim.agent)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the text of a document for the agent that it is given to.
+    pub(super) fn put_document(&mut self, db: TenantDb<'_>, pin: &'b TextPin, agent: AgentId) -> Checked {
+        self.put_pin(db, pin)?;
+        self.name_pin(db, pin.digest, agent)
+    }
+
+    fn name_pin(&mut self, db: TenantDb<'_>, digest: Digest, agent: AgentId) -> Checked {
+        let named = (digest, agent);
+        let stands = self.pin_refs.contains(&named)
+            || db
+                .prepare_cached("SELECT 1 FROM pin_refs WHERE tenant = ?1 AND digest = ?2 AND agent = ?3")?
+                .exists(params![db.tenant.as_bytes(), digest.as_bytes(), agent.as_bytes()])?;
+        if !stands {
+            self.pin_refs.push(named);
         }
         Ok(())
     }

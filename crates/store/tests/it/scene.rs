@@ -126,11 +126,7 @@ pub(crate) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         model: "small".into(),
         instructions: "Be brief.".into(),
         grants: vec!["reply".into()],
-        model_calls_max: None,
-        description: String::new(),
-        workspace: None,
-        when_busy: None,
-        mind: None,
+        ..AgentConfig::default()
     };
     let json = serde_json::to_vec(&config).expect("a configuration is JSON");
     Mutation::AgentCreate(AgentCreate {
@@ -188,6 +184,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         briefing: None,
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
+        layers: Vec::new(),
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 25,

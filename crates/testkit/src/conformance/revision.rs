@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dromia_contracts::agent::{AgentConfig, AgentState};
+use dromia_contracts::identity_document::{DocumentDigest, DocumentName};
 use dromia_contracts::revision::{AgentField, REVISIONS_KEPT, RevisionKey};
 use dromia_contracts::scope::Actor;
 use dromia_contracts::store::{
-    AgentRename, AgentRevise, AgentStateSet, CommitRefusal, Mutation, PageRequest, Store,
+    AgentRename, AgentRevise, AgentStateSet, CommitRefusal, Mutation, PageRequest, Store, TextPin,
 };
 use dromia_contracts::{AgentId, Digest};
 
@@ -19,11 +21,7 @@ pub(super) fn agent_revise(agent: AgentId, after: u64, ms: i64, grants: &[&str])
         model: "scripted".to_owned(),
         instructions: format!("Revision {}.", after + 1),
         grants: grants.iter().map(|&grant| grant.to_owned()).collect(),
-        model_calls_max: None,
-        description: String::new(),
-        workspace: None,
-        when_busy: None,
-        mind: None,
+        ..AgentConfig::default()
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentRevise(Box::new(AgentRevise {
@@ -34,6 +32,7 @@ pub(super) fn agent_revise(agent: AgentId, after: u64, ms: i64, grants: &[&str])
         at: scene_time(ms),
         revision: Digest::from_bytes(*blake3::hash(&json).as_bytes()),
         config,
+        document: None,
         key: None,
     }))
 }
@@ -158,4 +157,40 @@ pub(super) async fn a_stranger_sees_no_revision_and_an_erasure_takes_them(store:
     while !scene.store.erase_agent_page(&scope, scene.agent).await.expect("a page").1 {}
     assert_eq!(scene.store.agent_revisions(&scope, scene.agent, page).await, Ok(Vec::new()));
     scene.commit_mutation(agent_create(scene.agent_id(), "ada")).await;
+}
+
+/// A revision that gives the agent a document.
+fn with_document(agent: AgentId, after: u64, text: &'static str) -> Mutation {
+    let Mutation::AgentRevise(mut revise) = agent_revise(agent, after, 5, &["reply"]) else { unreachable!() };
+    let digest = Digest::from_bytes(*blake3::hash(text.as_bytes()).as_bytes());
+    revise.config.identity.insert(DocumentName::Soul, DocumentDigest { digest, bytes: 1 });
+    revise.document = Some(TextPin { digest, bytes: Bytes::from_static(text.as_bytes()) });
+    Mutation::AgentRevise(revise)
+}
+
+pub(super) async fn a_document_is_kept_with_its_revision_until_its_last_agent_goes(store: Arc<dyn Store>) {
+    let scene = StoreScene::open_scene(store, 1).await;
+    let other = StoreScene::open_scene(Arc::clone(&scene.store), 2).await;
+    let (scope, bob) = (scene.tenant_scope(), scene.agent_id());
+    scene.commit_mutation(agent_create(bob, "bob")).await;
+    for change in [with_document(scene.agent, 1, "kind"), with_document(bob, 1, "kind")] {
+        scene.commit_mutation(change).await;
+    }
+    let Mutation::AgentRevise(mut wrong) = with_document(scene.agent, 2, "strict") else { unreachable!() };
+    wrong.document = wrong.document.map(|pin| TextPin { bytes: Bytes::from_static(b"cruel"), ..pin });
+    let wrong = scene.new_batch().with_mutation(Mutation::AgentRevise(wrong));
+    assert!(matches!(scene.commit_refused(wrong).await, CommitRefusal::Malformed(_)));
+    let digest = Digest::from_bytes(*blake3::hash(b"kind").as_bytes());
+    assert_eq!(other.store.pinned_text(&other.tenant_scope(), digest).await, Ok(None), "a stranger's");
+    for (agent, left) in [(bob, true), (scene.agent, false)] {
+        let now = scene.store.agent(&scope, agent).await.expect("a read").expect("an agent");
+        let kept = scene.store.agent_revision(&scope, agent, now.revision).await.expect("a read");
+        let named = kept.expect("the current one").config.identity;
+        assert_eq!(named.get(&DocumentName::Soul).map(|document| document.digest), Some(digest));
+        let set = AgentStateSet { agent, from: vec![AgentState::Running], to: AgentState::Deleting };
+        scene.commit_mutation(Mutation::AgentStateSet(set)).await;
+        while !scene.store.erase_agent_page(&scope, agent).await.expect("a page").1 {}
+        let found = scene.store.pinned_text(&scope, digest).await.expect("a read");
+        assert_eq!(found.is_some(), left, "the text goes with the last agent that has it");
+    }
 }

@@ -236,11 +236,7 @@ pub(super) fn agent_create(agent: AgentId, handle: &str) -> Mutation {
         model: "scripted".to_owned(),
         instructions: format!("You are {handle}."),
         grants: vec!["reply".to_owned()],
-        model_calls_max: None,
-        description: String::new(),
-        workspace: None,
-        when_busy: None,
-        mind: None,
+        ..AgentConfig::default()
     };
     let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentCreate(AgentCreate {
@@ -311,6 +307,7 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
             briefing: None,
             config: Digest::default(),
             prompt: Digest::default(),
+            layers: Vec::new(),
             mind: AgentMind::Solo,
             woken: 0,
             model_calls_max: 8,

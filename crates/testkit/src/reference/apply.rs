@@ -147,6 +147,10 @@ impl TenantRows {
         }
     }
 
+    fn put_pin(&mut self, pin: &TextPin) {
+        self.pins.rows.entry(pin.digest).or_insert_with(|| pin.bytes.clone());
+    }
+
     /// Applies one mutation; gives a position for an item.
     fn apply_mutation(
         &mut self,
@@ -176,7 +180,13 @@ impl TenantRows {
             }
             Mutation::TokenRevoke(revoke) => self.tokens.revoke_token(revoke)?,
             Mutation::AgentCreate(create) => self.agents.create_agent(create, batch.wanted.as_ref())?,
-            Mutation::AgentRevise(revise) => self.agents.revise_agent(revise, batch.wanted.as_ref())?,
+            Mutation::AgentRevise(revise) => {
+                self.agents.revise_agent(revise, batch.wanted.as_ref())?;
+                if let Some(pin) = &revise.document {
+                    self.put_pin(pin);
+                    self.pins.refs.insert((pin.digest, revise.agent));
+                }
+            }
             Mutation::AgentRename(rename) => self.agents.rename_agent(rename)?,
             Mutation::AgentStateSet(set) => {
                 if self.agents.set_state(set)? {
@@ -186,9 +196,7 @@ impl TenantRows {
             Mutation::SessionOpen(open) => self.open_session(open)?,
             Mutation::ImportEnd(session) => self.sessions.end_import(*session)?,
             Mutation::InboxPut(put) => return self.inbox_put(put).map(Some),
-            Mutation::PinPut(TextPin { digest, bytes }) => {
-                self.pins.rows.entry(*digest).or_insert_with(|| bytes.clone());
-            }
+            Mutation::PinPut(pin) => self.put_pin(pin),
             Mutation::RunAppend(append) => self.run_append(append, batch.payer.as_ref())?,
             Mutation::RunTakeover(takeover) => self.runs.take_over(takeover, leases)?,
             Mutation::StatePut(put) => self.sessions.put_state(put)?,

@@ -50,7 +50,13 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
             }
             Mutation::StatePut(put) => (1, put.value.len()),
             Mutation::AgentCreate(create) => (1, create.config.instructions.len()),
-            Mutation::AgentRevise(revise) => (1, revise.config.instructions.len()),
+            Mutation::AgentRevise(revise) => {
+                let pin = revise.document.as_ref();
+                if pin.is_some_and(|pin| blake3::hash(&pin.bytes).as_bytes() != pin.digest.as_bytes()) {
+                    return malformed("a pin does not match its digest");
+                }
+                (1, revise.config.instructions.len() + pin.map_or(0, |pin| pin.bytes.len()))
+            }
             Mutation::DeliveryPrepare(prepare) => (1, prepare.body.len()),
             Mutation::FeedNumber(number) => (1 + number.deliveries.len(), 0),
             Mutation::SecretPut(SealedSecret { secret, .. }) if secret_changes(batch, &secret.name) > 1 => {

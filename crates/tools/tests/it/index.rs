@@ -141,16 +141,7 @@ fn tenant_batch(tenant: TenantId, handle: &str) -> WriteBatch {
 }
 
 fn agent_mutation(agent: AgentId, handle: &str) -> Mutation {
-    let config = AgentConfig {
-        model: "m".into(),
-        instructions: String::new(),
-        grants: vec![],
-        model_calls_max: None,
-        description: String::new(),
-        workspace: None,
-        when_busy: None,
-        mind: None,
-    };
+    let config = AgentConfig { model: "m".into(), ..AgentConfig::default() };
     Mutation::AgentCreate(AgentCreate {
         agent,
         handle: handle.parse().expect("a handle"),

@@ -80,9 +80,7 @@ fn agent_with(instructions: &str, grants: &[&str], label: &str) -> AgentResource
             grants: grants.iter().map(|&grant| grant.to_owned()).collect(),
             model_calls_max: Some(9),
             description: instructions.to_owned(),
-            workspace: None,
-            when_busy: None,
-            mind: None,
+            ..AgentConfig::default()
         }),
     }
 }

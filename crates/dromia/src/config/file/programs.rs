@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budgets::WrittenBudget;
 use super::external::WrittenExternal;
+use crate::config::prompts::WrittenPrompts;
 use crate::config::tools::{ProgramFlags, SandboxMinimum, WrittenFlags};
 
 /// The sandbox around programs that agents run. Where none is strong enough, nothing runs.
@@ -100,6 +101,10 @@ pub(crate) struct WrittenTenant {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) budgets: Vec<WrittenBudget>,
+    /// What each kind of run of the tenant reads first. A document `prompts/KIND.md` of an agent comes before it.
+    #[serde(skip_serializing_if = "WrittenPrompts::is_absent")]
+    #[schemars(extend("x-effect" = "live"))]
+    pub(crate) prompts: WrittenPrompts,
 }
 
 /// How far a tenant is trusted.

@@ -34,7 +34,7 @@ const OPTIONS: [(&str, CompletionKind); 3] = [
 ];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, CompletionKind); 51] = [
+const PLACES: [(&str, &str, CompletionKind); 57] = [
     ("docs", "page", CompletionKind::Page),
     ("agent create", "model", CompletionKind::Model),
     ("agent show", "name", CompletionKind::Agent),
@@ -46,6 +46,12 @@ const PLACES: [(&str, &str, CompletionKind); 51] = [
     ("agent switch", "name", CompletionKind::Agent),
     ("agent spawn", "name", CompletionKind::Agent),
     ("agent tasks", "name", CompletionKind::Agent),
+    ("agent identity list", "name", CompletionKind::Agent),
+    ("agent identity show", "name", CompletionKind::Agent),
+    ("agent identity edit", "name", CompletionKind::Agent),
+    ("agent identity remove", "name", CompletionKind::Agent),
+    ("agent identity diff", "name", CompletionKind::Agent),
+    ("agent identity history", "name", CompletionKind::Agent),
     ("agent kill", "name", CompletionKind::Agent),
     ("agent kill", "run", CompletionKind::Run),
     ("session show", "id", CompletionKind::Session),

@@ -65,6 +65,9 @@ pub(super) const TESTS: &[(&str, &str, &str)] = &[
     ("http.tls.key", "edge.rs", "a_mismatched_tls_key_stops_startup_and_fails_the_doctor"),
     ("irreversible.action", "approvals/delayed.rs", "the_abort_setting_stops_an_irreversible_call"),
     ("irreversible.cooling_ms", "waiting.rs", "an_ask_names_the_waiting_call_and_then_answers"),
+    ("engine.prompts.compaction", "identities.rs", "a_compaction_is_told_what_the_operator_says"),
+    ("engine.prompts.turn", "identities.rs", "the_operators_prompts_count_where_the_agent_has_none"),
+    ("engine.prompts.worker", "identities.rs", "the_operators_prompts_count_where_the_agent_has_none"),
     (
         "irreversible.second_opinion.agree",
         "opinions.rs",
@@ -93,6 +96,9 @@ pub(super) const TESTS: &[(&str, &str, &str)] = &[
     ("models.ALIAS.fallback", "cost.rs", "attempts_rows_journals_and_sums_agree_to_the_millionth"),
     ("roles.NAME.scopes", "rights.rs", "a_role_of_the_file_is_a_role_of_tokens"),
     ("tenants.NAME.budgets", "budgets.rs", "a_declared_budgets_next_step_names_its_key_and_works"),
+    ("tenants.NAME.prompts.compaction", "identities.rs", "a_compaction_is_told_what_the_operator_says"),
+    ("tenants.NAME.prompts.turn", "identities.rs", "a_compaction_is_told_what_the_operator_says"),
+    ("tenants.NAME.prompts.worker", "identities.rs", "the_operators_prompts_count_where_the_agent_has_none"),
     ("tenants.NAME.trust", "programs.rs", "a_program_of_a_hostile_tenant_runs_in_a_guest"),
     (
         "tools.external.NAME.agents",

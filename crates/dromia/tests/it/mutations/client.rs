@@ -184,15 +184,11 @@ impl Client {
             labels: BTreeMap::new(),
             config: AgentConfig {
                 model: "scripted".to_owned(),
-                instructions: String::new(),
                 grants: ["model", "reply", "file.*", "time.now", "message.send", "tool:reply"]
                     .map(str::to_owned)
                     .to_vec(),
                 model_calls_max: calls,
-                description: String::new(),
-                workspace: None,
-                when_busy: None,
-                mind: None,
+                ..AgentConfig::default()
             },
         };
         let made = tried(process, || process.engine.agent_create(scope.clone(), new.clone())).await;

@@ -67,10 +67,7 @@ pub(crate) fn config(model_calls_max: u32) -> AgentConfig {
         instructions: "Follow the plan.".to_owned(),
         grants: vec!["*".to_owned()],
         model_calls_max: Some(model_calls_max),
-        description: String::new(),
-        workspace: None,
-        when_busy: None,
-        mind: None,
+        ..AgentConfig::default()
     }
 }
 

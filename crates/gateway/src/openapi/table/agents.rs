@@ -5,6 +5,7 @@ use dromia_api::agent::{
 };
 use dromia_api::event::EventAccepted;
 use dromia_api::file::{FileResource, FileWritten};
+use dromia_api::identity::{DocumentResource, WriteDocument};
 use dromia_api::task::{KillReceipt, KillRuns, SpawnTask, TaskResource, TaskSpawned};
 use dromia_api::tool::{CallTool, ToolCalled, ToolResource};
 use dromia_api::{AgentPatch, EXPECTED_HEADER, ErrorCode, IDEMPOTENCY_HEADER, ListPage};
@@ -103,6 +104,45 @@ pub(super) fn agent_operations() -> Vec<Operation> {
         .gives_json::<AgentResource>(200, "The agent.")
         .writes_store()
         .fails_with(&[&CHANGE_FAILURES[..], &[ErrorCode::RevisionNotFound]].concat()),
+        Operation::new(
+            "GET",
+            "/v1/agents/{agent}/identity",
+            "document_list",
+            "List an agent's documents, such as SOUL.md",
+        )
+        .with_query::<queries::Documents>()
+        .gives_json::<ListPage<DocumentResource>>(200, "All of its documents, without their texts.")
+        .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::RevisionNotFound]),
+        Operation::new(
+            "GET",
+            "/v1/agents/{agent}/identity/{document}",
+            "document_show",
+            "Show a document of an agent",
+        )
+        .with_query::<queries::Documents>()
+        .gives_json::<DocumentResource>(200, "The document.")
+        .fails_with(&[ErrorCode::AgentNotFound, ErrorCode::DocumentNotFound, ErrorCode::RevisionNotFound]),
+        Operation::new(
+            "PUT",
+            "/v1/agents/{agent}/identity/{document}",
+            "document_write",
+            "Write a document of an agent: it makes the agent's next revision",
+        )
+        .with_header(EXPECTED_HEADER, EXPECTED)
+        .takes_json::<WriteDocument>()
+        .gives_json::<AgentResource>(200, "The agent. The text counts for runs that begin afterwards.")
+        .writes_store()
+        .fails_with(&CHANGE_FAILURES),
+        Operation::new(
+            "DELETE",
+            "/v1/agents/{agent}/identity/{document}",
+            "document_remove",
+            "Remove a document of an agent: it makes the agent's next revision",
+        )
+        .with_header(EXPECTED_HEADER, EXPECTED)
+        .gives_json::<AgentResource>(200, "The agent. Its earlier revisions keep the text.")
+        .writes_store()
+        .fails_with(&[&CHANGE_FAILURES[..], &[ErrorCode::DocumentNotFound]].concat()),
         Operation::new("POST", "/v1/agents/{agent}/rename", "agent_rename", "Give an agent another handle")
             .takes_json::<RenameAgent>()
             .gives_json::<AgentResource>(200, "The agent. Its old handle is free.")

@@ -12,7 +12,7 @@ use dromia_api::{AgentPatch, ListPage};
 use dromia_contracts::agent::AgentRecord;
 use dromia_contracts::revision::{AgentChange, AgentEdit, RevisionKey, RevisionRecord};
 use dromia_contracts::store::PageRequest;
-use dromia_contracts::{Digest, ErrorCode};
+use dromia_contracts::{Digest, ErrorCode, Scope};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub(crate) struct RevisionListQuery {
 }
 
 /// The `If-Match` header: the number of the one revision that may be changed, if one is named.
-pub(crate) struct ExpectedRevision(Option<u64>);
+pub(crate) struct ExpectedRevision(pub(super) Option<u64>);
 
 impl FromRequestParts<Shared> for ExpectedRevision {
     type Rejection = ApiError;
@@ -126,17 +126,28 @@ pub(crate) async fn show_revision(
     PathSegments((name, number)): PathSegments<(String, u64)>,
 ) -> Answer<Json<RevisionResource>> {
     let agent = find_agent(&core, &caller.scope, &name).await?;
-    let page = PageRequest { after: Some(number.saturating_add(1)), limit: 1 };
-    let found = core.ports.store.agent_revisions(&caller.scope, agent.id, page).await?;
-    let missing = || {
-        let text = format!("{} has no revision {number}", agent.handle);
-        ApiError::new(ErrorCode::RevisionNotFound, text)
-    };
-    let found: RevisionRecord =
-        found.into_iter().find(|revision| revision.number == number).ok_or_else(missing)?;
+    let found = find_revision(&core, &caller.scope, &agent, number).await?;
     let kept = core.ports.store.agent_revision(&caller.scope, agent.id, found.digest).await?;
-    let config = kept.ok_or_else(missing)?.config;
+    let config = kept.ok_or_else(|| absent_revision(&agent, number))?.config;
     Ok(Json(wire::api_revision(found, Some(config))))
+}
+
+/// Finds a revision of an agent by its number.
+pub(super) async fn find_revision(
+    core: &GatewayCore,
+    scope: &Scope,
+    agent: &AgentRecord,
+    number: u64,
+) -> Answer<RevisionRecord> {
+    let page = PageRequest { after: Some(number.saturating_add(1)), limit: 1 };
+    let found = core.ports.store.agent_revisions(scope, agent.id, page).await?;
+    let found = found.into_iter().find(|revision| revision.number == number);
+    found.ok_or_else(|| absent_revision(agent, number))
+}
+
+fn absent_revision(agent: &AgentRecord, number: u64) -> ApiError {
+    let text = format!("{} has no revision {number}", agent.handle);
+    ApiError::new(ErrorCode::RevisionNotFound, text)
 }
 
 /// Makes the key of a change: what is asked, by whom and of which revision belongs to it.
@@ -152,7 +163,7 @@ fn revision_key(
     key.into_text().map(|key| RevisionKey { key, request })
 }
 
-async fn apply_edit(
+pub(super) async fn apply_edit(
     core: &GatewayCore,
     caller: Caller,
     agent: &AgentRecord,

@@ -117,16 +117,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         let answer = rooms.outgoing.commit(batch).now_or_never().unwrap();
         assert!(matches!(answer, CommitOutcome::Done(_)), "{answer:?}");
     };
-    let config = AgentConfig {
-        model: "m".into(),
-        instructions: String::new(),
-        grants: vec![],
-        model_calls_max: None,
-        description: String::new(),
-        workspace: None,
-        when_busy: None,
-        mind: None,
-    };
+    let config = AgentConfig { model: "m".into(), ..AgentConfig::default() };
     let key = SessionKey { platform: "webhook".into(), channel: "orders".into(), actor: Actor::new("a") };
     let world = WriteBatch::new(house.tenant)
         .with_mutation(Mutation::TenantCreate(TenantCreate {
@@ -168,6 +159,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         briefing: None,
         config: Digest::default(),
         prompt: Digest::default(),
+        layers: Vec::new(),
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 1,

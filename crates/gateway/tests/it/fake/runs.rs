@@ -109,6 +109,7 @@ impl Inner {
             briefing: None,
             config: Digest::default(),
             prompt: Digest::default(),
+            layers: Vec::new(),
             mind: AgentMind::Solo,
             woken: 0,
             model_calls_max: 50,

@@ -7,6 +7,7 @@ pub(crate) mod edits;
 pub(crate) mod goodput;
 pub(crate) mod lists;
 pub(crate) mod long_runs;
+pub(crate) mod minds;
 pub(crate) mod person;
 pub(crate) mod plain;
 pub(crate) mod policy;

@@ -70,6 +70,13 @@ fn percentile(sorted_micros: &[u32], percent: usize) -> f64 {
     sorted_micros.get(rank - 1).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
 }
 
+/// The nearest rank of values in any order; 0 where there is none.
+pub(crate) fn percentile_of(mut values: Vec<f64>, percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() * percent).div_ceil(100).max(1);
+    values.get(rank - 1).copied().unwrap_or_default()
+}
+
 /// The median; the mean of the middle two where there is no middle one; 0 where there is nothing.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
@@ -101,6 +108,8 @@ mod tests {
     fn percentiles_are_nearest_ranks() {
         let sorted: Vec<u32> = (1..=200).map(|number| number * 1000).collect();
         assert_eq!([50, 95, 99].map(|percent| percentile(&sorted, percent)), [100.0, 190.0, 198.0]);
+        let values: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        assert_eq!([50, 95, 99].map(|percent| percentile_of(values.clone(), percent)), [100.0, 190.0, 198.0]);
         assert_eq!([50, 95, 99].map(|percent| percentile(&[7000], percent)), [7.0; 3]);
         assert_eq!([50, 99].map(|percent| percentile(&[], percent)), [0.0; 2]);
     }

@@ -91,6 +91,8 @@ pub(crate) enum BenchPhase {
     Wakes,
     /// P18 in runs with thousands of attempts.
     LongRuns,
+    /// P20: turns beside branches and workers, and how soon a conclusion is taken.
+    Minds,
 }
 
 impl BenchPhase {
@@ -112,6 +114,7 @@ impl BenchPhase {
             Self::Tools => "P17",
             Self::Wakes => "P18",
             Self::LongRuns => "P18.late",
+            Self::Minds => "P20",
         }
     }
 }
@@ -237,6 +240,7 @@ async fn measure_phase(phase: BenchPhase, scene: &PhaseContext) -> anyhow::Resul
         BenchPhase::Tools => Box::pin(figures::tools::measure_tools(scene)).await,
         BenchPhase::Wakes => Box::pin(figures::wakes::measure_wakes(scene)).await,
         BenchPhase::LongRuns => Box::pin(figures::long_runs::measure_long_runs(scene)).await,
+        BenchPhase::Minds => Box::pin(figures::minds::measure_minds(scene)).await,
     }
 }
 

@@ -50,6 +50,9 @@ pub const BRANCH: &str = "branch";
 /// The built-in tool that says more to a worker.
 pub const ROUTE: &str = "worker.route";
 
+/// The tool that ends a worker or a branch of the conversation.
+pub const CANCEL: &str = "worker.cancel";
+
 /// The built-in tool that begins a worker.
 pub const SPAWN: &str = "worker.spawn";
 

@@ -14,6 +14,8 @@ pub struct EngineConfig {
     pub processors: usize,
     /// The most model calls of one run, where its agent sets none.
     pub model_calls_max: u32,
+    /// How long a run of a worker may begin model calls.
+    pub worker_deadline: SignedDuration,
     /// The most tokens of one answer.
     pub output_tokens_max: u32,
     /// How often the same call may be made among the last `loop_window` calls, with nothing new in between or with the same
@@ -96,6 +98,7 @@ impl Default for EngineConfig {
             active_max: 1024,
             processors: 2,
             model_calls_max: 50,
+            worker_deadline: SignedDuration::from_mins(30),
             output_tokens_max: 4096,
             loop_same: 12,
             loop_window: 24,

@@ -289,9 +289,10 @@ impl DecisionDraft {
             DecisionInput::ReplyJudged(GateVerdict::Allow { rule, policy }) => {
                 let allowed = RunCompleted { rule, policy };
                 let (model_calls, budget, repeated) = (self.state.model_calls, None, None);
+                let deadline = self.state.passed_deadline(self.at);
                 self.push_entry(if self.state.concludes_after(0) {
                     let concluded = Some(allowed);
-                    Entry::RunYielded(RunYielded { model_calls, budget, repeated, concluded })
+                    Entry::RunYielded(RunYielded { model_calls, budget, repeated, concluded, deadline })
                 } else {
                     Entry::RunCompleted(allowed)
                 });
@@ -335,14 +336,20 @@ impl DecisionDraft {
         match &self.state.phase {
             RunPhase::New | RunPhase::Ended(_) => NextAction::Rest,
             RunPhase::StepDue { .. } => {
-                let most = self.state.started.as_ref().map_or(0, |started| started.model_calls_max);
-                if self.state.model_calls >= most {
+                let started = self.state.started.as_ref();
+                let most = started.map_or(0, |started| started.model_calls_max);
+                let deadline = self.state.passed_deadline(self.at);
+                // A run of an agent that does everything itself is never asked to conclude.
+                let is_solo = started.is_none_or(|started| started.mind.is_solo());
+                let is_overdue = deadline.is_some() && (is_solo || self.state.concluding);
+                if self.state.model_calls >= most || is_overdue {
                     let model_calls = self.state.model_calls;
                     self.push_entry(Entry::RunYielded(RunYielded {
                         model_calls,
                         budget: None,
                         repeated: None,
                         concluded: None,
+                        deadline,
                     }));
                     return NextAction::Rest;
                 }

@@ -222,6 +222,7 @@ impl<'a> RunTermination<'a> {
             mind: agent.config.mind.unwrap_or_default(),
             woken: 0,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),
+            deadline: None,
         };
         let mut state = RunState::default();
         let mut entries = Vec::new();

@@ -10,7 +10,7 @@ use dromia_contracts::mind::AgentMind;
 use dromia_contracts::redacted_history;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::run_origin::RunOrigin;
-use dromia_contracts::tool::{BRANCH, EffectClass, REPLY, REPLY_GRANT, ROUTE, SPAWN, ToolDescriptor};
+use dromia_contracts::tool::{BRANCH, CANCEL, EffectClass, REPLY, REPLY_GRANT, ROUTE, SPAWN, ToolDescriptor};
 
 /// The part of a branching agent that a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +53,11 @@ impl MindRole {
     /// Returns whether the role has a tool.
     pub(crate) fn has_tool(self, tool: &ToolDescriptor) -> bool {
         match self {
-            Self::Turn => [BRANCH, REPLY, ROUTE, SPAWN, redacted_history::READ].contains(&tool.name.as_str()),
+            Self::Turn => {
+                [BRANCH, REPLY, CANCEL, ROUTE, SPAWN, redacted_history::READ].contains(&tool.name.as_str())
+            }
             Self::Branch => tool.name == SPAWN || tool.effect == EffectClass::Pure,
-            Self::Worker => ![BRANCH, REPLY, ROUTE, SPAWN].contains(&tool.name.as_str()),
+            Self::Worker => ![BRANCH, REPLY, CANCEL, ROUTE, SPAWN].contains(&tool.name.as_str()),
         }
     }
 
@@ -86,6 +88,6 @@ impl MindRole {
 pub(crate) fn granted_by_mind(config: &AgentConfig) -> Vec<String> {
     match config.mind.unwrap_or_default() {
         AgentMind::Solo => Vec::new(),
-        AgentMind::Branching => [BRANCH, REPLY_GRANT, ROUTE, SPAWN].map(str::to_owned).to_vec(),
+        AgentMind::Branching => [BRANCH, REPLY_GRANT, CANCEL, ROUTE, SPAWN].map(str::to_owned).to_vec(),
     }
 }

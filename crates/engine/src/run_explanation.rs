@@ -175,6 +175,11 @@ impl<'a> RunExplanation<'a> {
                     (Some(failure), _) => {
                         format!("it failed with {}: {}", failure.code, failure.message)
                     }
+                    (None, RunStatus::Yielded) if state.overdue => {
+                        "a person who gives it more time".clone_into(&mut why.unblocked_by);
+                        why.command = Some(format!("dromia run resume {run}"));
+                        "it reached its deadline".to_owned()
+                    }
                     (None, RunStatus::Yielded) => {
                         "a person who allows more model calls".clone_into(&mut why.unblocked_by);
                         why.command = Some(format!("dromia run resume {run}"));

@@ -140,6 +140,9 @@ impl EndedRun<'_> {
     fn child_parts(&self, origin: &RunOrigin) -> Vec<ContentPart> {
         let end = match self.state.status() {
             RunStatus::Completed => "is done; its result follows".to_owned(),
+            RunStatus::Yielded if !self.answer.is_empty() && self.state.overdue => {
+                "reached its deadline; what it has by then follows".to_owned()
+            }
             RunStatus::Yielded if !self.answer.is_empty() => {
                 "reached its limit; what it has by then follows".to_owned()
             }
@@ -167,6 +170,7 @@ impl EndedRun<'_> {
         let end = match self.state.status() {
             RunStatus::Failed => "failed",
             RunStatus::Cancelled => "was cancelled",
+            RunStatus::Yielded if self.state.overdue => "stopped at its deadline and can be resumed",
             RunStatus::Yielded => "stopped at a limit and can be resumed",
             RunStatus::Running | RunStatus::Parked | RunStatus::Held | RunStatus::Completed => "ended",
         };

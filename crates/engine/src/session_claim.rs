@@ -156,17 +156,10 @@ impl<'a> SessionClaimer<'a> {
             SessionLookup::New(key) | SessionLookup::Fresh(key) => {
                 let place = TurnPlace::new(session, key, None);
                 let agent = agent.within_session(scope.tenant(), key);
-                Ok(self
-                    .prepare_turn_start(
-                        scope,
-                        &agent,
-                        place,
-                        ConversationTranscript::new(1),
-                        (0, 0),
-                        vec![item],
-                        slot,
-                    )
-                    .await)
+                let story = ConversationTranscript::new(1);
+                // Boxed, here and below, because what begins a turn is larger than what admits an input.
+                let begun = self.prepare_turn_start(scope, &agent, place, story, (0, 0), vec![item], slot);
+                Ok(Box::pin(begun).await)
             }
             SessionLookup::Session(_) => {
                 let past = self.read_past(scope, agent, session).await.map_err(read_fault)?;
@@ -181,9 +174,9 @@ impl<'a> SessionClaimer<'a> {
                     .map_err(read_fault)?;
                 let story = self.build_transcript(scope, &tail, summary).await?;
                 let TurnSource { place, agent } = TurnSource::of_session(scope, agent, &tail.session);
-                Ok(self
-                    .prepare_turn_start(scope, &agent, place, story, (head.taken, 0), vec![item], slot)
-                    .await)
+                let after = (head.taken, 0);
+                let begun = self.prepare_turn_start(scope, &agent, place, story, after, vec![item], slot);
+                Ok(Box::pin(begun).await)
             }
         }
     }
@@ -296,6 +289,9 @@ impl<'a> SessionClaimer<'a> {
             RunKind::Compaction => compaction::MODEL_CALLS_MAX,
             _ => MindRole::model_calls_max(role, configured),
         };
+        let now = self.core.ports.runtime.clock.now();
+        let deadline = now.checked_add(self.core.config().worker_deadline).ok();
+        let deadline = deadline.filter(|_| kind == RunKind::Worker);
         let started = RunStarted {
             kind,
             agent: agent.id,
@@ -314,6 +310,7 @@ impl<'a> SessionClaimer<'a> {
             mind,
             model_calls_max,
             woken,
+            deadline,
         };
         // Boxed, because it holds what a request is made of, and the run's future need not be larger for it.
         let next = Box::pin(owner.begin_run(started)).await;

@@ -69,6 +69,12 @@ pub struct RunState {
     /// The interim replies that it sent.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replies: u32,
+    /// Whether its last model call asked it to conclude.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub concluding: bool,
+    /// Whether it yielded because its deadline had passed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overdue: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -171,6 +177,8 @@ impl Default for RunState {
             circle: RepetitionNotices::default(),
             repairs: 0,
             replies: 0,
+            concluding: false,
+            overdue: false,
         }
     }
 }
@@ -345,10 +353,16 @@ impl RunState {
             && matches!(self.phase, RunPhase::StepDue { .. })
     }
 
-    /// Tells whether a run that concludes at its limit with what it has reaches that limit by so many more model calls.
+    /// Tells whether a run that concludes at its limit with what it has reaches that limit by so many more model calls, or has
+    /// been asked to conclude.
     pub fn concludes_after(&self, more: u32) -> bool {
         let concludes = self.started.as_ref().filter(|started| !started.mind.is_solo() && !self.by_hand);
-        concludes.is_some_and(|started| self.model_calls + more >= started.model_calls_max)
+        concludes.is_some_and(|started| self.concluding || self.model_calls + more >= started.model_calls_max)
+    }
+
+    /// Returns the deadline of the run, if it has passed at a time.
+    pub fn passed_deadline(&self, at: Timestamp) -> Option<Timestamp> {
+        self.started.as_ref()?.deadline.filter(|deadline| *deadline <= at)
     }
 
     /// Tells whether the run rests for an answer of a person.

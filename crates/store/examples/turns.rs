@@ -177,6 +177,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 25,
+        deadline: None,
     };
     let called = ModelCalled {
         step: 1,

@@ -129,6 +129,14 @@ pub(crate) struct WorkerRoute {
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct WorkerCancel {
+    /// ses_…
+    #[schemars(with = "String")]
+    pub(crate) worker: SessionId,
+}
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct BranchBegin {
     #[serde(deserialize_with = "message_text")]
     pub(crate) task: String,

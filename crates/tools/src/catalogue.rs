@@ -6,15 +6,15 @@ use dromia_contracts::label::Label;
 use dromia_contracts::plan::{self, PlanDeclaration};
 use dromia_contracts::redacted_history;
 use dromia_contracts::tool::{
-    ArgumentRole, BRANCH, EffectClass, EffectSink, REPLY, ROUTE, SEND, SPAWN, Sensitivity, ToolDescriptor,
-    ToolManifest,
+    ArgumentRole, BRANCH, CANCEL, EffectClass, EffectSink, REPLY, ROUTE, SEND, SPAWN, Sensitivity,
+    ToolDescriptor, ToolManifest,
 };
 use serde_json::{Value, json};
 
 use crate::arguments::{
     BranchBegin, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest,
-    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, TimeNow, WorkerRoute, WorkerSpawn,
-    argument_schema, canonical_arguments, parse_arguments,
+    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, TimeNow, WorkerCancel, WorkerRoute,
+    WorkerSpawn, argument_schema, canonical_arguments, parse_arguments,
 };
 
 /// One built-in tool; the order is that of the names.
@@ -36,13 +36,14 @@ pub(crate) enum BuiltinTool {
     Reply,
     ShellExecute,
     TimeNow,
+    WorkerCancel,
     WorkerRoute,
     WorkerSpawn,
 }
 
 impl BuiltinTool {
     /// All of them, sorted by name.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Branch,
         Self::Exec,
         Self::FileAppend,
@@ -59,6 +60,7 @@ impl BuiltinTool {
         Self::Reply,
         Self::ShellExecute,
         Self::TimeNow,
+        Self::WorkerCancel,
         Self::WorkerRoute,
         Self::WorkerSpawn,
     ];
@@ -81,6 +83,7 @@ impl BuiltinTool {
             | Self::PastRead
             | Self::PlanDeclare
             | Self::Reply
+            | Self::WorkerCancel
             | Self::WorkerRoute
             | Self::WorkerSpawn
             | Self::TimeNow => false,
@@ -111,6 +114,7 @@ impl BuiltinTool {
             Self::PlanDeclare => plan::DECLARE,
             Self::Reply => REPLY,
             Self::ShellExecute => "shell.execute",
+            Self::WorkerCancel => CANCEL,
             Self::WorkerRoute => ROUTE,
             Self::WorkerSpawn => SPAWN,
             Self::TimeNow => "time.now",
@@ -129,9 +133,12 @@ impl BuiltinTool {
             // An edit looks first whether its new text is there already.
             Self::FileDelete | Self::FileEdit | Self::FileWrite => EffectClass::Idempotent,
             Self::Exec | Self::FileAppend | Self::HttpRequest | Self::ShellExecute => EffectClass::Unkeyed,
-            Self::Branch | Self::MessageSend | Self::Reply | Self::WorkerRoute | Self::WorkerSpawn => {
-                EffectClass::Transactional
-            }
+            Self::Branch
+            | Self::MessageSend
+            | Self::Reply
+            | Self::WorkerCancel
+            | Self::WorkerRoute
+            | Self::WorkerSpawn => EffectClass::Transactional,
         }
     }
 
@@ -164,6 +171,7 @@ impl BuiltinTool {
             }
             Self::Reply => canonical_arguments::<InterimReply>(arguments),
             Self::ShellExecute => canonical_arguments::<ShellExecute>(arguments),
+            Self::WorkerCancel => canonical_arguments::<WorkerCancel>(arguments),
             Self::WorkerRoute => canonical_arguments::<WorkerRoute>(arguments),
             Self::WorkerSpawn => canonical_arguments::<WorkerSpawn>(arguments),
             Self::TimeNow => canonical_arguments::<TimeNow>(arguments),
@@ -210,6 +218,7 @@ impl BuiltinTool {
             | Self::PastRead
             | Self::PlanDeclare
             | Self::Reply
+            | Self::WorkerCancel
             | Self::WorkerRoute
             | Self::WorkerSpawn
             | Self::TimeNow => EffectSink::Inside,
@@ -239,6 +248,7 @@ impl BuiltinTool {
             Self::ShellExecute => {
                 "Run a shell command in the workspace's sandbox; no network but $HTTP_PROXY."
             }
+            Self::WorkerCancel => "End a worker or branch of this conversation.",
             Self::WorkerRoute => "Say more to a worker of this conversation, working or done.",
             Self::WorkerSpawn => {
                 "Give a task to a worker that runs by itself; its result comes as a later message."
@@ -263,6 +273,7 @@ impl BuiltinTool {
             Self::PlanDeclare => plan_schema(),
             Self::Reply => argument_schema::<InterimReply>(),
             Self::ShellExecute => argument_schema::<ShellExecute>(),
+            Self::WorkerCancel => argument_schema::<WorkerCancel>(),
             Self::WorkerRoute => argument_schema::<WorkerRoute>(),
             Self::WorkerSpawn => argument_schema::<WorkerSpawn>(),
             Self::TimeNow => argument_schema::<TimeNow>(),
@@ -294,6 +305,7 @@ impl BuiltinTool {
             Self::MessageSend => &[("session", ArgumentRole::Destination), ("text", ArgumentRole::Payload)],
             Self::PastRead => &[("handle", ArgumentRole::Object)],
             Self::Reply => &[("text", ArgumentRole::Payload)],
+            Self::WorkerCancel => &[("worker", ArgumentRole::Object)],
             Self::WorkerRoute => &[("text", ArgumentRole::Payload), ("worker", ArgumentRole::Destination)],
             Self::WorkerSpawn => &[
                 ("agent", ArgumentRole::Destination),
@@ -321,6 +333,7 @@ impl BuiltinTool {
             | Self::FileWrite
             | Self::MessageSend
             | Self::PlanDeclare
+            | Self::WorkerCancel
             | Self::WorkerRoute
             | Self::WorkerSpawn
             | Self::TimeNow => Label::PUBLIC_FACT,

@@ -40,6 +40,7 @@ mod reference;
 mod search;
 mod spilled_output;
 mod web;
+mod worker_cancel;
 mod worker_route;
 mod worker_spawn;
 mod workspace;

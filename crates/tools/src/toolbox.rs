@@ -177,7 +177,7 @@ impl Toolbox {
     }
 
     /// Returns the names of all built-in tools, sorted; grants are checked against them.
-    pub fn builtin_names() -> [&'static str; 18] {
+    pub fn builtin_names() -> [&'static str; 19] {
         BuiltinTool::ALL.map(BuiltinTool::name)
     }
 

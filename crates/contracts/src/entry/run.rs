@@ -65,6 +65,9 @@ pub struct RunStarted {
     pub briefing: Option<Box<str>>,
     /// The most model calls it may begin.
     pub model_calls_max: u32,
+    /// Until when it may begin model calls, if there is a time. Behind it the run concludes with what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -185,6 +188,9 @@ pub struct RunYielded {
     /// How the gate let its conclusion out, if its last model call gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concluded: Option<RunCompleted>,
+    /// Its deadline, if that had passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
 }
 
 /// What people read of a run that yielded because its model went on to repeat calls after warnings in so many steps.

@@ -210,6 +210,9 @@ pub(crate) struct WrittenEngine {
     /// Most model calls of one run, for agents without a limit of their own. A run that reaches it yields and can be
     /// resumed.
     pub(crate) model_calls_max: u32,
+    /// Time that a run of a worker has, in milliseconds, from 1000 to 604800000. Then it is asked to conclude, yields with what
+    /// it has, and can be resumed. A call that runs or waits for a person isn't cut.
+    pub(crate) worker_deadline_ms: u64,
     /// Most tokens of one model answer. Raise it if long answers are cut off.
     pub(crate) output_tokens_max: u32,
     /// How often a run may repeat the same call without new information, counted over its last 24 calls. A further
@@ -226,6 +229,7 @@ impl Default for WrittenEngine {
         Self {
             active_max: engine.active_max,
             model_calls_max: engine.model_calls_max,
+            worker_deadline_ms: u64::try_from(engine.worker_deadline.as_millis()).unwrap_or(u64::MAX),
             output_tokens_max: engine.output_tokens_max,
             loop_same: engine.loop_same,
             prompts: WrittenPrompts::default(),

@@ -21,6 +21,7 @@ use dromia_models::ModelsConfig;
 use dromia_sandbox::firecracker::UID_DEFAULT;
 use dromia_sandbox::{DockerEngine, FirecrackerParts};
 use dromia_tools::Toolbox;
+use jiff::SignedDuration;
 
 use super::approvals;
 use super::budgets;
@@ -39,6 +40,9 @@ use super::references::{self, NameMention};
 use super::roles;
 use super::tools::{self, SandboxMinimum, ToolSettings};
 use super::workspaces::{self, WorkspaceRootTable};
+
+/// The longest time that a run of a worker may have: a week.
+const DEADLINE_MS_MAX: u64 = 7 * 24 * 3_600_000;
 
 /// The most tenants that are named: each program of an agent asks for the hostile ones.
 const TENANTS_MAX: usize = 256;
@@ -169,6 +173,13 @@ pub(crate) fn resolve_config(
     check.at_least_one("engine.active_max", count(written.engine.active_max));
     check.at_least_one("engine.model_calls_max", written.engine.model_calls_max.into());
     check.at_least_one("engine.output_tokens_max", written.engine.output_tokens_max.into());
+    let deadline = written.engine.worker_deadline_ms;
+    if !(1_000..=DEADLINE_MS_MAX).contains(&deadline) {
+        check.add_problem(
+            "engine.worker_deadline_ms",
+            format!("must be from 1000 to {DEADLINE_MS_MAX}, and is {deadline}"),
+        );
+    }
     let engine = EngineConfig::default();
     let (same, window) = (written.engine.loop_same, engine.loop_window);
     if same > window {
@@ -200,6 +211,7 @@ pub(crate) fn resolve_config(
             active_max: written.engine.active_max,
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             model_calls_max: written.engine.model_calls_max,
+            worker_deadline: SignedDuration::from_millis(deadline.cast_signed()),
             output_tokens_max: written.engine.output_tokens_max,
             loop_same: written.engine.loop_same,
             loop_window: window,

@@ -99,6 +99,12 @@ pub(super) fn trial_for_tool(name: &str, session: SessionId) -> ToolTrial {
             (vec![step("plan.declare", asked, Says("planned: 1 tools, 1 destinations"))], fix)
         }
         "branch" => (vec![step("branch", json!({"task": "hello"}), Sends)], DISK),
+        "worker.cancel" => {
+            let fix = "the session of this test is no worker, so the call must be refused; report it with `dromia status \
+                       --all`";
+            let asked = json!({"worker": session});
+            (vec![step("worker.cancel", asked, Refuses("no such worker"))], fix)
+        }
         "worker.route" => {
             let asked = json!({"text": "hello", "worker": session});
             let fix = "the session of this test is no worker, so the call must be refused; report it with `dromia status \

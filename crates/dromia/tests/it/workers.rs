@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::approvals::document;
 use crate::chat::ChatPerson;
-use crate::home::{DEADLINE, block_on, stderr};
+use crate::home::{DEADLINE, Home, block_on, stderr};
 use crate::minds::{MindHome, items, session_in, text_of};
 
 impl MindHome {
@@ -33,8 +33,12 @@ impl MindHome {
 
     /// Has a turn of a session say something to a worker, and returns what the call gave.
     fn route(&self, session: &str, worker: &str, text: &str) -> (String, String) {
-        let arguments = json!({"worker": worker, "text": text});
-        let (_, item) = self.send(Some(session), &format!("@tool worker.route {arguments}\n@say passed on"));
+        self.call(session, "worker.route", &json!({"worker": worker, "text": text}))
+    }
+
+    /// Has a turn of a session call a tool, and returns what the call gave.
+    fn call(&self, session: &str, tool: &str, arguments: &Value) -> (String, String) {
+        let (_, item) = self.send(Some(session), &format!("@tool {tool} {arguments}\n@say passed on"));
         let until = Instant::now() + DEADLINE;
         loop {
             let runs = self.get(&format!("/v1/runs?session={session}&limit=256"));
@@ -185,4 +189,83 @@ fn a_chat_shows_what_a_branch_leads_to_while_one_types() {
     person.sees("completed");
     person.types("/quit\r");
     assert!(person.ends().success());
+}
+
+#[test]
+fn a_turn_ends_the_children_of_its_own_conversation_only() {
+    let mind = MindHome::begin();
+    let (session, worker) = mind.spawn("@slow 20000\n@say late");
+    let (other, _) = mind.send(None, "@say another conversation");
+    mind.ended_runs(&other, 1);
+    let cancel = |session: &str, child: &str| mind.call(session, "worker.cancel", &json!({"worker": child}));
+    for target in [worker.as_str(), session.as_str(), "ses_00000000000000000000000000000000"] {
+        let (status, said) = cancel(&other, target);
+        assert!(status == "error" && said.contains("has no such worker or branch"), "{status} {said}");
+    }
+    let (status, said) = cancel(&session, &worker);
+    assert_eq!(status, "ok", "{said}");
+    mind.hears(&session, "was cancelled");
+    let run = mind.ended_runs(&worker, 1).remove(0);
+    assert_eq!(run["status"], "cancelled", "{run}");
+    let end = mind.journal(&run).pop().expect("an entry");
+    assert_eq!(end["kind"], "run_cancelled", "{end}");
+    let (status, said) = cancel(&session, &worker);
+    assert!(status == "error" && said.contains("has ended already"), "{status} {said}");
+    let branch = json!({"task": "@slow 20000\n@say late"});
+    let (_, said) = mind.call(&session, "branch", &branch);
+    let (status, said) = cancel(&session, &session_in(&said));
+    assert_eq!(status, "ok", "{said}");
+    mind.hears(&session, "The branch of your call");
+}
+
+/// What is wrong with the end of a worker whose time was up.
+fn wrong_deadline(run: &Value, end: &Value, said: &str) -> Option<&'static str> {
+    match (run["status"].as_str(), end["fields"]["deadline"].as_str()) {
+        (Some("yielded"), Some(_)) if said.contains("reached its deadline") => None,
+        (Some("yielded"), Some(_)) => Some("its parent doesn't hear why"),
+        (Some("yielded"), None) => Some("it yielded for another reason"),
+        _ => Some("it went on"),
+    }
+}
+
+#[test]
+fn a_worker_that_goes_on_behind_its_deadline_is_caught() {
+    let end = |deadline: &Value| json!({"fields": {"deadline": deadline}});
+    let (late, none) = (end(&json!("2026-01-01T00:00:00Z")), end(&Value::Null));
+    let run = |status: &str| json!({"status": status});
+    assert_eq!(wrong_deadline(&run("yielded"), &late, "reached its deadline"), None);
+    assert!(wrong_deadline(&run("yielded"), &late, "reached its limit").is_some());
+    assert!(wrong_deadline(&run("yielded"), &none, "reached its deadline").is_some());
+    assert!(wrong_deadline(&run("completed"), &none, "is done").is_some());
+}
+
+#[test]
+fn a_worker_concludes_at_its_deadline_and_can_be_resumed() {
+    let home = Home::new();
+    let path = home.path().join("dromia.yaml");
+    let yaml = std::fs::read_to_string(&path).expect("a configuration");
+    let yaml = yaml.replace("engine:\n", "engine:\n  worker_deadline_ms: 1000\n");
+    std::fs::write(&path, yaml).expect("it can be written");
+    let mind = MindHome::begin_in(home);
+    let (session, worker) = mind.spawn("@slow 1200\n@tool time.now {}\n@tool time.now {}\n@say all done");
+    let inputs = mind.hears(&session, "deadline");
+    let run = mind.ended_runs(&worker, 1).remove(0);
+    let end = mind.journal(&run).pop().expect("an entry");
+    let said = inputs.last().cloned().unwrap_or_default();
+    assert_eq!(wrong_deadline(&run, &end, &said), None, "{run} {end} {said}");
+    // Its last call was asked without tools, and is written again from the journal alone.
+    let last = mind.request(&run, 2);
+    assert!(last.to_string().contains("This is your last step"), "{last}");
+    let id = text_of(&run["id"]);
+    let why = document(&mind.home, &["run", "why", &id]);
+    assert_eq!(why["waits_for"], "it reached its deadline", "{why}");
+    document(&mind.home, &["run", "resume", &id]);
+    let runs = mind.ended_runs(&worker, 2);
+    assert_eq!(runs[1]["status"], "completed", "{runs:?}");
+    // A solo agent's worker just stops.
+    document(&mind.home, &["agent", "set", "mind", "mind=solo", "grants+=worker.spawn"]);
+    let (session, worker) = mind.spawn("@slow 1200\n@tool time.now {}\n@say all done");
+    mind.hears(&session, "stopped at its deadline");
+    let run = mind.ended_runs(&worker, 1).remove(0);
+    assert_eq!((&run["status"], &run["model_calls"]), (&json!("yielded"), &json!(1)), "{run}");
 }

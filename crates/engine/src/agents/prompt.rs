@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dromia_contracts::Digest;
 use dromia_contracts::redacted_history;
 use dromia_contracts::store::TextPin;
-use dromia_contracts::tool::{BRANCH, ROUTE, SEND, ToolDescriptor};
+use dromia_contracts::tool::{BRANCH, CANCEL, ROUTE, SEND, ToolDescriptor};
 use serde::{Deserialize, Serialize};
 
 use crate::context::transcript::ConversationTranscript;
@@ -61,8 +61,8 @@ impl AgentTools {
         };
         let less = [
             without(&[redacted_history::READ]),
-            without(&[SEND, ROUTE]),
-            without(&[redacted_history::READ, SEND, ROUTE]),
+            without(&[CANCEL, SEND, ROUTE]),
+            without(&[CANCEL, redacted_history::READ, SEND, ROUTE]),
         ];
         Self { all, less }
     }

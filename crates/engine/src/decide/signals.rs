@@ -103,6 +103,7 @@ impl DecisionDraft {
             budget: Some(exhausted),
             repeated: None,
             concluded: None,
+            deadline: None,
         }));
         NextAction::Rest
     }
@@ -117,6 +118,7 @@ impl DecisionDraft {
             budget: None,
             repeated: Some(told),
             concluded: None,
+            deadline: None,
         }));
         NextAction::Rest
     }

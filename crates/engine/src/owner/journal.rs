@@ -193,9 +193,12 @@ impl JournalWriter {
                     }
                     core.hub.publish(identity.run, || LiveEvent::Committed { seq, status });
                     for put in sends.into_iter().chain(wake) {
-                        if let InboxOwner::Session(session) = put.owner {
-                            core.enqueue_ready(identity.scope.tenant(), ReadyWork::Session(session));
-                        }
+                        let ready = match put.owner {
+                            InboxOwner::Session(session) => ReadyWork::Session(session),
+                            InboxOwner::Run(run) if core.hub.signal_run(run) => continue,
+                            InboxOwner::Run(run) => ReadyWork::Run(run),
+                        };
+                        core.enqueue_ready(identity.scope.tenant(), ready);
                     }
                     core.delays.look_at_all(&asks);
                     if rings {

@@ -12,6 +12,7 @@ use dromia_contracts::plan::CallProvenance;
 use dromia_contracts::session::{InboxItem, ItemKind};
 use dromia_contracts::vault::SecretScanner;
 use futures_util::future::{Either, select};
+use jiff::Timestamp;
 
 use super::live_text::LiveDeltas;
 use super::{OwnershipError, RunOwner};
@@ -21,7 +22,7 @@ use crate::encoded_request::body_digest;
 use crate::judge::gate_verdict::judged_by;
 use crate::judge::leak_scan::LEAK_SCAN;
 use crate::model_request::ModelRequestSpec;
-use crate::state::RunPhase;
+use crate::state::{RunPhase, RunState};
 use crate::window_use::WindowUse;
 
 impl RunOwner {
@@ -50,7 +51,8 @@ impl RunOwner {
         if let Some(asked) = self.story.asked.clone() {
             return DecisionInput::Asked(asked);
         }
-        let concludes = self.state.concludes_after(1);
+        let now = self.core.ports.runtime.clock.now();
+        let concludes = self.state.concludes_after(1) || concludes_at(&self.state, now);
         let mut prepared = prepare_request(self, concludes);
         if prepared.as_ref().is_ok_and(|prepared| prepared.wording.leaves_words_out())
             && !self.story.omitted.is_cut
@@ -267,6 +269,12 @@ impl RunOwner {
         }
         Err(OwnershipError::Store)
     }
+}
+
+/// Tells whether the next request asks a run to conclude because its deadline has passed.
+fn concludes_at(state: &RunState, now: Timestamp) -> bool {
+    let asks = state.started.as_ref().is_some_and(|started| !started.mind.is_solo());
+    asks && state.passed_deadline(now).is_some()
 }
 
 /// Chooses who is asked and writes the request.

@@ -30,6 +30,7 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
             };
             state.rest = None;
             state.model_calls += 1;
+            state.concluding = called.sent.wording.concludes;
             state.unpriced_calls = state.unpriced_calls.saturating_add(called.unpriced.into());
             state.phase = RunPhase::ModelOpen {
                 step: called.step,
@@ -203,6 +204,7 @@ pub fn apply_entry(state: &mut RunState, entry: &Entry) {
                     code: ErrorCode::LoopDetected,
                     message: repeated_text(told),
                 }));
+            state.overdue = yielded.deadline.is_some();
             state.phase = RunPhase::Ended(RunStatus::Yielded);
         }
         Entry::RunFailed(failed) => {

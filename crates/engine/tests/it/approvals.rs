@@ -49,6 +49,7 @@ fn started(approved: Option<ApprovedCall>) -> RunStarted {
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 20,
+        deadline: None,
     }
 }
 

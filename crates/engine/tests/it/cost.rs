@@ -89,7 +89,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         2 => (1..9_u32, code, 0..1_u64 << 50).prop_map(|(a, code, c)| failed(a, code, c)),
         1 => (1..6_u32).prop_map(opinion_called),
         1 => (0..1_000_u32, 0..1_u64 << 50, any::<bool>()).prop_map(|(i, c, lost)| opinion_given(i, c, lost)),
-        1 => Just(Entry::RunYielded(RunYielded { model_calls: 1, budget: None, repeated: None, concluded: None })),
+        1 => Just(Entry::RunYielded(RunYielded { model_calls: 1, budget: None, repeated: None, concluded: None, deadline: None })),
     ]
 }
 

@@ -55,6 +55,7 @@ fn started(model_calls_max: u32) -> RunStarted {
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max,
+        deadline: None,
     }
 }
 

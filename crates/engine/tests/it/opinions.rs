@@ -118,6 +118,7 @@ impl Live {
             mind: AgentMind::Solo,
             woken: 0,
             model_calls_max: 50,
+            deadline: None,
         }));
         live.feed(DecisionInput::Planned(PlannedRequest {
             model: "m".into(),

@@ -430,7 +430,13 @@ async fn a_run_without_an_answer_is_an_error_naming_it() {
         (Entry::RunFailed(failed), RunStatus::Failed, 502, "model_rejected", "failed"),
         (Entry::RunCancelled(cancelled), RunStatus::Cancelled, 409, "run_unanswered", "cancelled"),
         (
-            Entry::RunYielded(RunYielded { model_calls: 50, budget: None, repeated: None, concluded: None }),
+            Entry::RunYielded(RunYielded {
+                model_calls: 50,
+                budget: None,
+                repeated: None,
+                concluded: None,
+                deadline: None,
+            }),
             RunStatus::Yielded,
             409,
             "run_unanswered",

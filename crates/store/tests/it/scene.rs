@@ -188,6 +188,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 25,
+        deadline: None,
     };
     let called = ModelCalled {
         step: 1,

@@ -311,6 +311,7 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
             mind: AgentMind::Solo,
             woken: 0,
             model_calls_max: 8,
+            deadline: None,
         }),
     )
 }

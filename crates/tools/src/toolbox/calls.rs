@@ -17,8 +17,8 @@ use super::workspaces::require_workspace;
 use super::{CallSite, Toolbox};
 use crate::arguments::{
     BranchBegin, FileContent, FileDelete, FileEdit, FileList, FileRead, FileSearch, HttpRequest,
-    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, WorkerRoute, WorkerSpawn,
-    parse_arguments,
+    InterimReply, MessageSend, PastRead, ProgramExecute, ShellExecute, WorkerCancel, WorkerRoute,
+    WorkerSpawn, parse_arguments,
 };
 use crate::branch;
 use crate::catalogue::BuiltinTool;
@@ -34,7 +34,7 @@ use crate::search;
 use crate::spilled_output;
 use crate::web;
 use crate::workspace::{MissingDirectory, Workspace};
-use crate::{worker_route, worker_spawn};
+use crate::{worker_cancel, worker_route, worker_spawn};
 
 /// What a model reads after it gave work away.
 const END_TURN: &str =
@@ -87,6 +87,7 @@ impl Toolbox {
             }
             BuiltinTool::MessageSend => self.send_message(&context, &call).await,
             BuiltinTool::Branch => begin_branch(self, &context, &call),
+            BuiltinTool::WorkerCancel => cancel_child(self, &context, &call).await,
             BuiltinTool::WorkerRoute => self.route_to_worker(&context, &call).await,
             BuiltinTool::WorkerSpawn => self.spawn_worker(&context, &call).await,
             // The engine sends it with the result, to those who get the answer.
@@ -249,6 +250,20 @@ fn begin_branch(toolbox: &Toolbox, context: &ToolContext, call: &PreparedCall) -
     let text = format!("begun in {}; its conclusion comes as a message. {END_TURN}", open.session);
     let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
     Ok(ToolOutput { parts, sends: vec![item], opens: vec![open], ..ToolOutput::default() })
+}
+
+async fn cancel_child(
+    toolbox: &Toolbox,
+    context: &ToolContext,
+    call: &PreparedCall,
+) -> Result<ToolOutput, String> {
+    let arguments: WorkerCancel = parse_arguments(&call.arguments)?;
+    let signal = worker_cancel::prepare_cancel(&*toolbox.store, &toolbox.runtime, context, &arguments)
+        .await
+        .map_err(|error| error.to_string())?;
+    let text = format!("{} ends after its current call; its end comes as a message", arguments.worker);
+    let parts = vec![ContentPart::new_text(text, WORKSPACE_FACT)];
+    Ok(ToolOutput { parts, sends: vec![signal], ..ToolOutput::default() })
 }
 
 fn done_output(parts: Vec<ContentPart>) -> ToolOutput {

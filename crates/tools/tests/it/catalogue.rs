@@ -7,7 +7,7 @@ use dromia_contracts::agent::AgentState;
 use dromia_contracts::content::ToolCall;
 use dromia_contracts::redacted_history;
 use dromia_contracts::runtime::Clock as _;
-use dromia_contracts::tool::{BRANCH, EffectClass, PrepareError, REPLY, ROUTE, ToolHost as _};
+use dromia_contracts::tool::{BRANCH, CANCEL, EffectClass, PrepareError, REPLY, ROUTE, ToolHost as _};
 use dromia_tools::Toolbox;
 use serde_json::json;
 
@@ -37,6 +37,7 @@ fn the_catalogue_lists_each_tool_with_its_effect_class() {
             ("reply", EffectClass::Transactional),
             ("shell.execute", EffectClass::Unkeyed),
             ("time.now", EffectClass::Pure),
+            ("worker.cancel", EffectClass::Transactional),
             ("worker.route", EffectClass::Transactional),
             ("worker.spawn", EffectClass::Transactional),
         ]
@@ -52,7 +53,7 @@ fn the_whole_tool_list_stays_under_5040_bytes() {
         .descriptors()
         // Offered where there is something to read or a worker to send to, under a grant of its own, or to agents that branch, so
         // not to every turn.
-        .filter(|tool| ![redacted_history::READ, REPLY, BRANCH, ROUTE].contains(&tool.name.as_str()))
+        .filter(|tool| ![redacted_history::READ, REPLY, BRANCH, CANCEL, ROUTE].contains(&tool.name.as_str()))
         .map(
             |tool| json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters}),
         )

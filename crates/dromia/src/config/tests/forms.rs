@@ -105,7 +105,7 @@ fn a_form_mistake_names_its_place_key_and_next_step() {
         (
             "engine:\n  colour: red\n",
             "dromia.yaml:2:3: there is no key `colour` in `engine`; there are active_max, model_calls_max, \
-             output_tokens_max, loop_same"
+             worker_deadline_ms, output_tokens_max, loop_same, prompts"
                 .to_owned(),
         ),
         (

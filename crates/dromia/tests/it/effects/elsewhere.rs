@@ -61,6 +61,7 @@ pub(super) const TESTS: &[(&str, &str, &str)] = &[
         "effects/probes.rs",
         "a_plain_request_is_refused_where_only_encrypted_ones_are_made",
     ),
+    ("engine.worker_deadline_ms", "workers.rs", "a_worker_concludes_at_its_deadline_and_can_be_resumed"),
     ("http.tls.cert", "edge.rs", "a_tls_server_answers_https_and_commands_need_no_certificate"),
     ("http.tls.key", "edge.rs", "a_mismatched_tls_key_stops_startup_and_fails_the_doctor"),
     ("irreversible.action", "approvals/delayed.rs", "the_abort_setting_stops_an_irreversible_call"),

@@ -163,6 +163,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 1,
+        deadline: None,
     });
     let mut turn = WriteBatch::new(house.tenant)
         .with_mutation(Mutation::InboxPut(InboxPut {

@@ -113,6 +113,7 @@ impl Inner {
             mind: AgentMind::Solo,
             woken: 0,
             model_calls_max: 50,
+            deadline: None,
         };
         let called = ModelCalled {
             step: 1,

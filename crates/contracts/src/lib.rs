@@ -62,6 +62,7 @@ pub mod fault;
 pub mod gate;
 pub mod guarded_paths;
 pub mod model;
+pub mod model_route;
 pub mod opinion;
 pub mod plan;
 pub mod pool;

@@ -15,6 +15,7 @@ use crate::BoxFuture;
 use crate::client::SamplingOptions;
 use crate::encoded_request::RequestEncoding;
 use crate::fault::ErrorCode;
+use crate::model_route::RouteFacts;
 use crate::tool::ToolDescriptor;
 use crate::transcript::Transcript;
 
@@ -170,6 +171,11 @@ pub trait LanguageModel: Send + Sync + fmt::Debug {
 
     /// Returns the window of the model behind an alias, in tokens, if it is known.
     fn context_window(&self, _alias: &str) -> Option<u32> {
+        None
+    }
+
+    /// Returns the alias that answers a run in the place of the one that its agent names, if a rule of that one says so.
+    fn route_alias(&self, _alias: &str, _facts: &RouteFacts<'_>) -> Option<String> {
         None
     }
 

@@ -44,7 +44,9 @@ pub(crate) use self::effect::{changed_keys, pending_keys};
 pub(crate) use self::egress::EgressRules;
 pub(crate) use self::environment::EnvironmentVariables;
 pub(crate) use self::external::ExternalToolConfig;
-pub(crate) use self::file::{ProviderKind, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider};
+pub(crate) use self::file::{
+    ProviderKind, WrittenConfig, WrittenModel, WrittenPrice, WrittenProvider, WrittenRoute,
+};
 pub(crate) use self::layers::{ConfigFlag, SetArguments};
 use self::mistakes::MalformedConfig;
 pub(crate) use self::origin::ValueOrigins;

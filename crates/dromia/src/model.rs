@@ -7,6 +7,8 @@ mod test_call;
 use std::process::ExitCode;
 
 use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
+use dromia_contracts::identity_document::PromptKind;
+use dromia_contracts::model_route::RouteFacts;
 use dromia_models::KnownModels;
 
 use self::set::{ListPrice, ModelAssignment, parse_model_assignment, parse_price};
@@ -53,11 +55,57 @@ pub(crate) enum ModelCommand {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum RouteCommand {
     /// Show the model of an alias and its fallbacks, in order.
-    #[command(after_help = "Examples:\n  dromia model route show\n  dromia model route show default")]
+    #[command(
+        after_help = "Examples:\n  dromia model route show\n  dromia model route show default\n  dromia model route show default --kind worker --untrusted"
+    )]
     Show {
         /// The alias [default: all]
         alias: Option<String>,
+        /// Show which model answers runs like this
+        #[command(flatten)]
+        run: RoutedRun,
     },
+}
+
+/// What is known of a run for which a model is looked up.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RoutedRun {
+    /// Of this kind
+    #[arg(long, value_name = "KIND", value_parser = parse_kind)]
+    kind: Option<PromptKind>,
+    /// In a session of this platform
+    #[arg(long, value_name = "NAME")]
+    platform: Option<String>,
+    /// With inputs of so many bytes
+    #[arg(long, value_name = "BYTES")]
+    input_bytes: Option<u64>,
+    /// With pictures
+    #[arg(long)]
+    pictures: bool,
+    /// With something untrusted in its conversation
+    #[arg(long)]
+    untrusted: bool,
+}
+
+impl RoutedRun {
+    /// What rules are asked; nothing where nothing is said.
+    fn facts(&self) -> Option<RouteFacts<'_>> {
+        let Self { kind, platform, input_bytes, pictures, untrusted } = self;
+        let is_asked =
+            kind.is_some() || platform.is_some() || input_bytes.is_some() || *pictures || *untrusted;
+        is_asked.then(|| RouteFacts {
+            kind: kind.unwrap_or(PromptKind::Turn),
+            platform: platform.as_deref().unwrap_or("cli"),
+            input_bytes: input_bytes.unwrap_or(0),
+            pictures: *pictures,
+            untrusted: *untrusted,
+        })
+    }
+}
+
+fn parse_kind(text: &str) -> Result<PromptKind, String> {
+    let found = PromptKind::ALL.into_iter().find(|kind| kind.as_str() == text);
+    found.ok_or_else(|| "expected turn, worker or compaction".to_owned())
 }
 
 /// Runs the command.
@@ -76,8 +124,8 @@ pub(crate) fn run(
             set::set_alias(&LockedConfig::lock_home(home)?, assignment, price, output)?;
         }
         ModelCommand::Test { alias } => test_call::run_trial(home, alias, global.timeout, output)?,
-        ModelCommand::Route(RouteCommand::Show { alias }) => {
-            list::list_routes(&LockedConfig::lock_home(home)?.loaded, alias.as_deref(), output)?;
+        ModelCommand::Route(RouteCommand::Show { alias, run }) => {
+            list::list_routes(&LockedConfig::lock_home(home)?.loaded, alias.as_deref(), run, output)?;
         }
     }
     Ok(ExitCode::SUCCESS)

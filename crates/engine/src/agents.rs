@@ -114,6 +114,14 @@ impl AgentSnapshot {
         Arc::new(other)
     }
 
+    /// The agent as a run sees it that another model answers than its configuration names.
+    pub(crate) fn within_model(self: Arc<Self>, alias: Option<&str>) -> Arc<Self> {
+        let Some(alias) = alias.filter(|alias| *alias != self.config.model) else { return self };
+        let mut routed = Self::clone(&self);
+        alias.clone_into(&mut routed.config.model);
+        Arc::new(routed)
+    }
+
     /// The agent as a run sees it whose input named a directory: it works there and not in the agent's workspace.
     pub(crate) fn within_workspace(self: Arc<Self>, named: Option<&WorkspaceReference>) -> Arc<Self> {
         let Some(named) = named else { return self };
@@ -231,7 +239,7 @@ impl AgentDirectory {
         now: Arc<AgentSnapshot>,
         started: &RunStarted,
     ) -> Result<Arc<AgentSnapshot>, ReadError> {
-        let base = self.pinned_base(scope, now, started).await?;
+        let base = self.pinned_base(scope, now, started).await?.within_model(started.model.as_deref());
         self.within_layers(scope, base, started.layers.clone()).await
     }
 

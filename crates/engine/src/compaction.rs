@@ -15,9 +15,11 @@ mod range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dromia_contracts::compaction::{CompactionAnswer, CompactionRange, SECTIONS_MAX};
+use dromia_contracts::compaction::{CompactionAnswer, CompactionRange, PLATFORM, SECTIONS_MAX};
 use dromia_contracts::content::InputMessage;
+use dromia_contracts::identity_document::PromptKind;
 use dromia_contracts::input::InputBody;
+use dromia_contracts::model_route::RouteFacts;
 use dromia_contracts::run::{RunKind, RunRecord, RunStatus};
 use dromia_contracts::session::{InboxOwner, ItemKind, SessionRecord};
 use dromia_contracts::store::{
@@ -157,7 +159,7 @@ impl CompactedSession {
             return Ok(CompactionPlan::NothingToDo);
         }
         let share = if self.used.percent() >= HASTEN_PERCENT && !by_hand { (3, 4) } else { (1, 2) };
-        let room = range::material_bytes(self.used);
+        let room = range::material_bytes(self.used_by_compaction(core));
         let Some(chosen) = range::choose_range(&tail, share, room) else {
             return Ok(CompactionPlan::NothingToDo);
         };
@@ -194,6 +196,21 @@ impl CompactedSession {
         let body = body.encode().map_err(|error| Fault::new(ErrorCode::Internal, error.to_string()))?;
         let input = Box::new(CompactionInput { range, author, body: Bytes::from(body) });
         Ok(CompactionPlan::Chosen { place, input })
+    }
+
+    /// Returns the window as the model has it that summarizes, which may be a smaller one.
+    fn used_by_compaction(&self, core: &EngineCore) -> WindowUse {
+        let facts = RouteFacts {
+            kind: PromptKind::Compaction,
+            platform: PLATFORM,
+            input_bytes: 0,
+            pictures: false,
+            untrusted: true,
+        };
+        let routed = core.ports.model.route_alias(&self.agent.config.model, &facts);
+        let window =
+            routed.map_or(self.used.window, |alias| core.window_tokens(&alias).min(self.used.window));
+        WindowUse { window, ..self.used }
     }
 
     /// Returns whether the last compactions failed and the window is not much fuller since.

@@ -219,6 +219,7 @@ impl<'a> RunTermination<'a> {
             config: agent.revision,
             prompt: agent.prompt.digest,
             layers: Vec::new(),
+            model: None,
             mind: agent.config.mind.unwrap_or_default(),
             woken: 0,
             model_calls_max: agent.config.model_calls_max.unwrap_or(self.core.config().model_calls_max),

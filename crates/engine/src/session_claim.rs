@@ -5,13 +5,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::compaction;
 use dromia_contracts::conclusion::WAKES_MAX;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::delivery::target_of;
 use dromia_contracts::entry::RunStarted;
+use dromia_contracts::identity_document::PromptKind;
+use dromia_contracts::label::IntegrityLevel;
+use dromia_contracts::model_route::RouteFacts;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::session::{InboxItem, InboxOwner, ItemKind, ResumeBody, SessionKey, SessionRecord};
 use dromia_contracts::store::{
@@ -19,6 +24,7 @@ use dromia_contracts::store::{
     TurnClaim, WriteBatch,
 };
 use dromia_contracts::task::{RunOrigin, TaskState};
+use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
 
 use crate::agents::{AgentDirectory, AgentSnapshot, read_fault};
@@ -203,6 +209,7 @@ impl<'a> SessionClaimer<'a> {
             }
         }
         let taken = items.iter().map(|item| item.id).collect();
+        let input_bytes: usize = items.iter().filter_map(|item| item.body.as_ref()).map(Bytes::len).sum();
         // The turn is that of the input which the conclusions before it enter with.
         let leads = items.iter().position(|item| item.kind != ItemKind::Conclusion);
         let woken = if leads.is_none() { woken + 1 } else { 0 };
@@ -246,6 +253,10 @@ impl<'a> SessionClaimer<'a> {
             RunPurpose::kind_of(&key.platform, approved.as_ref(), origin.as_deref(), after),
         );
         let role = MindRole::find_role(mind, kind, origin.as_deref());
+        let model = match (kind, &parent) {
+            (RunKind::Branch, Some(parent)) => parent.model.clone(),
+            _ => route_run(self.core, &agent.config.model, kind, &key.platform, (&story, input_bytes)),
+        };
         // A branch repeats the requests of its parent, and a compaction has a system text of its own.
         let layers = match (kind, &parent) {
             (RunKind::Compaction, _) => Vec::new(),
@@ -265,6 +276,7 @@ impl<'a> SessionClaimer<'a> {
             scope: scope.clone(),
             author: item.author,
             agent: layered
+                .within_model(model.as_deref())
                 .within_workspace(workspace.as_ref())
                 .within_origin(&*self.core.ports.gate, origin.as_deref()),
             session,
@@ -307,6 +319,7 @@ impl<'a> SessionClaimer<'a> {
             config: agent.revision,
             prompt: owner.identity.agent.prompt.digest,
             layers: agent.layers.clone(),
+            model,
             mind,
             model_calls_max,
             woken,
@@ -342,6 +355,40 @@ impl<'a> SessionClaimer<'a> {
         let work = supervise_task(Arc::clone(self.core), ready, Box::pin(owner.drive_to_rest(next)));
         self.core.ports.runtime.spawn.spawn(work);
     }
+}
+
+/// Returns the alias that answers a run in the place of its agent's, if a rule of the operator says so.
+fn route_run(
+    core: &EngineCore,
+    alias: &str,
+    kind: RunKind,
+    platform: &str,
+    (story, input_bytes): (&ConversationTranscript, usize),
+) -> Option<Box<str>> {
+    let kind = match kind {
+        RunKind::Turn => PromptKind::Turn,
+        RunKind::Worker => PromptKind::Worker,
+        RunKind::Compaction => PromptKind::Compaction,
+        RunKind::Branch | RunKind::ApprovedCall => return None,
+    };
+    let facts = RouteFacts {
+        kind,
+        platform,
+        input_bytes: input_bytes as u64,
+        pictures: has_new_pictures(story),
+        untrusted: story.taint.label.integrity == IntegrityLevel::Untrusted,
+    };
+    core.ports.model.route_alias(alias, &facts).map(String::into_boxed_str)
+}
+
+/// Returns whether the newest inputs have pictures.
+fn has_new_pictures(story: &ConversationTranscript) -> bool {
+    let turns = story.transcript.turns().iter().rev();
+    let inputs = turns.map_while(|turn| match turn {
+        TranscriptTurn::Input(message) => Some(&message.parts),
+        TranscriptTurn::Unit(_) | TranscriptTurn::Summary(_) => None,
+    });
+    inputs.flatten().any(ContentPart::is_image)
 }
 
 /// Claims a session with waiting input, for one turn that takes the first item.

@@ -19,6 +19,7 @@ use dromia_contracts::encoded_request::RequestEncoding;
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
+use dromia_contracts::model_route::{ModelRouteRule, RouteFacts, choose_alias};
 use dromia_contracts::runtime::Clock;
 use dromia_contracts::{BoxFuture, ErrorCode};
 use jiff::{SignedDuration, Timestamp};
@@ -38,6 +39,8 @@ pub struct ModelsConfig {
     pub models: BTreeMap<String, ModelProvider>,
     /// The aliases that stand in for an alias, best first.
     pub fallbacks: BTreeMap<String, Vec<String>>,
+    /// The rules of each alias that has some, in order.
+    pub routes: BTreeMap<String, Vec<ModelRouteRule>>,
     /// Whose secrets the keys are that are in the vault; every [`VaultKey`](crate::VaultKey) of the models has the same.
     pub keys_of: KeysOf,
 }
@@ -88,6 +91,7 @@ struct RegistryState {
     /// The provider of each alias that is reached over HTTP.
     providers: BTreeMap<String, String>,
     fallbacks: BTreeMap<String, Vec<String>>,
+    routes: BTreeMap<String, Vec<ModelRouteRule>>,
     clock: Arc<dyn Clock>,
     /// Until when a model is left alone; at most one entry per alias.
     cooling: Mutex<BTreeMap<String, Timestamp>>,
@@ -129,6 +133,7 @@ impl ModelRegistry {
             adapters,
             providers,
             fallbacks: config.fallbacks,
+            routes: config.routes,
             clock: Arc::clone(clock),
             cooling: Mutex::default(),
         };
@@ -232,6 +237,10 @@ impl LanguageModel for ModelRegistry {
 
     fn context_window(&self, alias: &str) -> Option<u32> {
         self.shared.adapters.get(alias)?.context_window(alias)
+    }
+
+    fn route_alias(&self, alias: &str, facts: &RouteFacts<'_>) -> Option<String> {
+        choose_alias(self.shared.routes.get(alias)?, facts).map(str::to_owned)
     }
 
     fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {

@@ -174,6 +174,7 @@ async fn turn(store: &SqliteStore, session: u64, after: u64, reading: &AtomicU64
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         layers: Vec::new(),
+        model: None,
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 25,

@@ -48,6 +48,9 @@ pub struct RunStarted {
     pub summary: Option<RunId>,
     /// The configuration revision it is pinned to.
     pub config: Digest,
+    /// The alias of the model that it asks, if a rule chose another one than its configuration names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Box<str>>,
     /// The system text and the tools it is pinned to; a pin of the store.
     pub prompt: Digest,
     /// The documents whose texts follow that system text, in order; pins of the store.

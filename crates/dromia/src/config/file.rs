@@ -27,7 +27,7 @@ pub(crate) use self::budgets::WrittenBudget;
 pub(crate) use self::edge::{WrittenHttp, WrittenLimits, WrittenTls};
 pub(crate) use self::egress::WrittenEgress;
 pub(crate) use self::models::{
-    ProviderKind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider,
+    ProviderKind, WrittenModel, WrittenOutputLimit, WrittenPrice, WrittenProvider, WrittenRoute,
 };
 pub(crate) use self::programs::{
     TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant, WrittenTools,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dromia_api::TENANT_DEFAULT;
+use dromia_contracts::model_route::ModelRouteRule;
 use dromia_contracts::vault::{self, GRANT};
 use dromia_guard::egress::target::RequestTarget;
 use dromia_models::{
@@ -219,8 +220,13 @@ pub(crate) fn resolve_models(
         if !model.fallback.is_empty() {
             config.fallbacks.insert(alias.clone(), model.fallback.clone());
         }
+        if !model.routes.is_empty() {
+            let rules = model.routes.iter().map(ModelRouteRule::from).collect();
+            config.routes.insert(alias.clone(), rules);
+        }
     }
     check_fallbacks(written, check);
+    check_routes(written, check);
     config
 }
 
@@ -398,6 +404,33 @@ fn check_fallbacks(written: &WrittenConfig, check: &mut ProblemCollector<'_>) {
                         format!("{alias} -> {} -> {alias} is a cycle", cycle.join(" -> ")),
                     );
                 }
+            }
+        }
+    }
+}
+
+/// The most rules of an alias.
+const ROUTES_MAX: usize = 16;
+
+/// Checks that every rule names a condition and another model.
+fn check_routes(written: &WrittenConfig, check: &mut ProblemCollector<'_>) {
+    for (alias, model) in &written.models {
+        if model.routes.len() > ROUTES_MAX {
+            check.add_problem(&format!("models.{alias}.routes"), format!("has more than {ROUTES_MAX} rules"));
+        }
+        for (index, route) in model.routes.iter().enumerate() {
+            let key = format!("models.{alias}.routes.{index}");
+            if ModelRouteRule::from(route).is_unconditional() {
+                let what = "names no condition; add `kind`, `platform`, `input_bytes_min`, `pictures` or `untrusted`";
+                check.add_problem(&key, what);
+            }
+            let key = format!("{key}.model");
+            if route.model == *alias {
+                check.add_problem(&key, "a rule chooses another model");
+            } else if route.model != SCRIPTED && !written.models.contains_key(&route.model) {
+                let known = written.models.keys().map(String::as_str).chain([SCRIPTED]);
+                let near = did_you_mean(&route.model, known.filter(|known| *known != alias));
+                check.add_problem(&key, format!("there is no model `{}`{near}", route.model));
             }
         }
     }

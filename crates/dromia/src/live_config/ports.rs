@@ -10,6 +10,7 @@ use dromia_contracts::gate::{ActivePolicy, Gate, GateAction, GateVerdict, Princi
 use dromia_contracts::model::{
     DeltaSink, LanguageModel, ModelError, ModelReply, ModelRequest, PreparedAttempt,
 };
+use dromia_contracts::model_route::RouteFacts;
 use dromia_contracts::tool::{EffectSink, PreparedCall};
 use dromia_contracts::tool_catalogue::ToolCatalogue;
 use dromia_contracts::{AgentId, BoxFuture, Scope, TenantId};
@@ -58,6 +59,10 @@ impl LanguageModel for LiveModels {
 
     fn list_aliases(&self) -> Vec<String> {
         self.0.load().list_aliases()
+    }
+
+    fn route_alias(&self, alias: &str, facts: &RouteFacts<'_>) -> Option<String> {
+        self.0.load().route_alias(alias, facts)
     }
 
     fn prepare_attempt(&self, request: &ModelRequest) -> Result<PreparedAttempt, ModelError> {

@@ -2,12 +2,13 @@
 
 use dromia_api::ListPage;
 use dromia_cli::{CommandOutput, Outcome};
+use dromia_contracts::model_route::ModelRouteRule;
 use dromia_models::{ContextWindow, KnownModels, TokenPrice};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{all_aliases, format_money, resolve_route, route_location, unknown_alias_error};
-use crate::config::{LoadedConfig, ModelRoute, ProviderKind, WrittenConfig, WrittenPrice};
+use super::{RoutedRun, all_aliases, format_money, resolve_route, route_location, unknown_alias_error};
+use crate::config::{LoadedConfig, ModelRoute, ProviderKind, WrittenConfig, WrittenPrice, WrittenRoute};
 
 /// An alias that agents name, and who answers under it.
 #[derive(Debug, Default, Serialize, JsonSchema)]
@@ -48,6 +49,9 @@ pub(crate) struct AliasListing {
 pub(crate) struct RouteRow {
     /// The alias.
     alias: String,
+    /// The rule that chose the first one, counted from 1; nothing where the alias itself answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<usize>,
     /// Who answers; the next one while the one before it is overloaded, too slow or unreachable.
     route: Vec<RouteStep>,
 }
@@ -140,6 +144,7 @@ fn price_text(route: &ModelRoute) -> String {
 pub(super) fn list_routes(
     loaded: &LoadedConfig,
     alias: Option<&str>,
+    run: &RoutedRun,
     output: &mut CommandOutput<'_>,
 ) -> anyhow::Result<()> {
     let written = &loaded.written;
@@ -148,25 +153,30 @@ pub(super) fn list_routes(
         return Err(unknown_alias_error(&all, alias));
     }
     let wanted = all.into_iter().filter(|name| alias.is_none_or(|alias| alias == *name));
-    let items: Vec<RouteRow> = wanted.map(|alias| route_row(written, alias)).collect();
+    let items: Vec<RouteRow> = wanted.map(|alias| route_row(written, alias, run)).collect();
     output.print_result(&ListPage { items, next: None }, |list| routes_text(&list.items))?;
     Ok(())
 }
 
-fn route_row(written: &WrittenConfig, alias: &str) -> RouteRow {
-    let rest = written.models.get(alias).map(|model| model.fallback.as_slice()).unwrap_or_default();
-    let names = std::iter::once(alias).chain(rest.iter().map(String::as_str));
+fn route_row(written: &WrittenConfig, alias: &str, run: &RoutedRun) -> RouteRow {
+    let rules = written.models.get(alias).map(|model| model.routes.as_slice()).unwrap_or_default();
+    let fits = |facts| move |rule: &WrittenRoute| ModelRouteRule::from(rule).fits_run(&facts);
+    let rule = run.facts().and_then(|facts| rules.iter().position(fits(facts)));
+    let first = rule.map_or(alias, |rule| rules[rule].model.as_str());
+    let rest = written.models.get(first).map(|model| model.fallback.as_slice()).unwrap_or_default();
+    let names = std::iter::once(first).chain(rest.iter().map(String::as_str));
     let step = |name: &str| RouteStep {
         alias: name.to_owned(),
         answers: resolve_route(written, name).map_or_else(|problem| problem, |route| route_location(&route)),
     };
-    RouteRow { alias: alias.to_owned(), route: names.map(step).collect() }
+    RouteRow { alias: alias.to_owned(), rule: rule.map(|rule| rule + 1), route: names.map(step).collect() }
 }
 
 fn routes_text(routes: &[RouteRow]) -> String {
     let mut lines = Vec::new();
-    for RouteRow { alias, route } in routes {
-        lines.push(alias.clone());
+    for RouteRow { alias, rule, route } in routes {
+        let by_rule = rule.map(|rule| format!("  (rule {rule} of models.{alias}.routes)"));
+        lines.push(format!("{alias}{}", by_rule.unwrap_or_default()));
         for (index, step) in route.iter().enumerate() {
             let through = if step.alias == *alias { String::new() } else { format!("  (as {})", step.alias) };
             lines.push(format!("  {}. {}{through}", index + 1, step.answers));

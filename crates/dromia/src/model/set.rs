@@ -4,7 +4,7 @@ use dromia_api::{BudgetMeasure, CURRENCY};
 use dromia_cli::CommandOutput;
 
 use crate::config::edit::{double_quote, name_text};
-use crate::config::{self, ProviderKind, SCRIPTED, WrittenModel, WrittenPrice};
+use crate::config::{self, ProviderKind, SCRIPTED, WrittenModel, WrittenPrice, WrittenRoute};
 use crate::config_change::{self, ConfigEdit, ConfigEditResult, LockedConfig};
 use crate::system::ExitError;
 
@@ -95,6 +95,9 @@ pub(super) fn set_alias(
         fallback: fallback.clone(),
         ..WrittenModel::default()
     };
+    if let Some(there) = written.models.get(alias) {
+        model.routes.clone_from(&there.routes);
+    }
     // What belongs to the answer stays; a price and a window belong to the model of a provider.
     if let Some(there) = written.models.get(alias).filter(|_| !is_scripted) {
         model.stream = there.stream;
@@ -153,7 +156,25 @@ pub(crate) fn entry_lines(alias: &str, model: &WrittenModel) -> Vec<String> {
     }
     lines.extend(model.context_tokens.map(|tokens| format!("  context_tokens: {tokens}")));
     lines.extend(model.output_tokens_max.map(|tokens| format!("  output_tokens_max: {tokens}")));
+    if !model.routes.is_empty() {
+        lines.push("  routes:".to_owned());
+        lines.extend(model.routes.iter().map(|route| format!("    - {{ {} }}", route_text(route))));
+    }
     lines
+}
+
+/// Writes a rule in one line.
+fn route_text(route: &WrittenRoute) -> String {
+    let WrittenRoute { model, kind, platform, input_bytes_min, pictures, untrusted } = route;
+    let parts = [
+        kind.map(|kind| format!("kind: {}", kind.as_str())),
+        platform.as_ref().map(|name| format!("platform: {}", double_quote(name))),
+        input_bytes_min.map(|bytes| format!("input_bytes_min: {bytes}")),
+        pictures.map(|pictures| format!("pictures: {pictures}")),
+        untrusted.map(|untrusted| format!("untrusted: {untrusted}")),
+        Some(format!("model: {}", name_text(model))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

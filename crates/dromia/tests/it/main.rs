@@ -65,6 +65,7 @@ mod locks;
 mod minds;
 mod mistakes;
 mod model;
+mod model_routes;
 mod mutations;
 mod names;
 mod networked;

@@ -46,6 +46,7 @@ fn started(approved: Option<ApprovedCall>) -> RunStarted {
         config: Digest::default(),
         prompt: Digest::default(),
         layers: Vec::new(),
+        model: None,
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 20,

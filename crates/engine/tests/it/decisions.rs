@@ -52,6 +52,7 @@ fn started(model_calls_max: u32) -> RunStarted {
         config: Digest::default(),
         prompt: Digest::default(),
         layers: Vec::new(),
+        model: None,
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max,

@@ -115,6 +115,7 @@ impl Live {
             config: Digest::default(),
             prompt: Digest::default(),
             layers: Vec::new(),
+            model: None,
             mind: AgentMind::Solo,
             woken: 0,
             model_calls_max: 50,

@@ -185,6 +185,7 @@ pub(crate) fn claim(session: SessionId, run: RunId, after: u64, take: &[ItemId])
         config: Digest::from_bytes([4; 32]),
         prompt: Digest::from_bytes([6; 32]),
         layers: Vec::new(),
+        model: None,
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 25,

@@ -23,18 +23,22 @@ pub(super) fn agent_revise(agent: AgentId, after: u64, ms: i64, grants: &[&str])
         grants: grants.iter().map(|&grant| grant.to_owned()).collect(),
         ..AgentConfig::default()
     };
-    let json = serde_json::to_vec(&config).expect("a config is JSON");
     Mutation::AgentRevise(Box::new(AgentRevise {
         agent,
         after,
         display_name: "someone".to_owned(),
         labels: BTreeMap::new(),
         at: scene_time(ms),
-        revision: Digest::from_bytes(*blake3::hash(&json).as_bytes()),
+        revision: config_digest(&config),
         config,
         document: None,
         key: None,
     }))
+}
+
+fn config_digest(config: &AgentConfig) -> Digest {
+    let json = serde_json::to_vec(config).expect("a config is JSON");
+    Digest::from_bytes(*blake3::hash(&json).as_bytes())
 }
 
 /// The same under a key.
@@ -164,6 +168,7 @@ fn with_document(agent: AgentId, after: u64, text: &'static str) -> Mutation {
     let Mutation::AgentRevise(mut revise) = agent_revise(agent, after, 5, &["reply"]) else { unreachable!() };
     let digest = Digest::from_bytes(*blake3::hash(text.as_bytes()).as_bytes());
     revise.config.identity.insert(DocumentName::Soul, DocumentDigest { digest, bytes: 1 });
+    revise.revision = config_digest(&revise.config);
     revise.document = Some(TextPin { digest, bytes: Bytes::from_static(text.as_bytes()) });
     Mutation::AgentRevise(revise)
 }

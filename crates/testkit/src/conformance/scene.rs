@@ -308,6 +308,7 @@ pub(super) fn run_started(agent: AgentId, session: SessionId, after: u64, items:
             config: Digest::default(),
             prompt: Digest::default(),
             layers: Vec::new(),
+            model: None,
             mind: AgentMind::Solo,
             woken: 0,
             model_calls_max: 8,

@@ -1,5 +1,7 @@
 //! Servers of models, the models at them, and what their tokens cost.
 
+use dromia_contracts::identity_document::PromptKind;
+use dromia_contracts::model_route::ModelRouteRule;
 use dromia_models::{OutputLimit, TokenPrice, WireFormat};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -140,6 +142,40 @@ pub(crate) struct WrittenModel {
     /// `engine.output_tokens_max` and half of the context window limit an answer too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) output_tokens_max: Option<u32>,
+    /// Rules by which other models answer some runs of agents that name this alias: the first rule of which all holds
+    /// chooses, and the run keeps that model. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) routes: Vec<WrittenRoute>,
+}
+
+/// When another model answers. A rule names at least one condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenRoute {
+    /// Alias of the model that answers.
+    pub(crate) model: String,
+    /// Kind of the run: `turn`, `worker` or `compaction`. A branch is answered by the model of its parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<PromptKind>,
+    /// Platform of the session, such as `webhook`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) platform: Option<String>,
+    /// Least size of the run's inputs, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) input_bytes_min: Option<u64>,
+    /// Whether the run's inputs have pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pictures: Option<bool>,
+    /// Whether the conversation holds something untrusted, such as a web page or a file of unknown origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) untrusted: Option<bool>,
+}
+
+impl From<&WrittenRoute> for ModelRouteRule {
+    fn from(written: &WrittenRoute) -> Self {
+        let WrittenRoute { model, kind, platform, input_bytes_min, pictures, untrusted } = written.clone();
+        Self { kind, platform, input_bytes_min, pictures, untrusted, model }
+    }
 }
 
 /// What tokens cost, in millionths of the currency unit per million tokens.

@@ -95,6 +95,7 @@ pub(super) const TESTS: &[(&str, &str, &str)] = &[
     ("limits.token_rate_max", "edge.rs", "a_rate_of_the_configuration_holds_a_token_back"),
     ("models.ALIAS.context_tokens", "requests.rs", "old_messages_outside_the_window_are_left_out_whole"),
     ("models.ALIAS.fallback", "cost.rs", "attempts_rows_journals_and_sums_agree_to_the_millionth"),
+    ("models.ALIAS.routes", "model_routes.rs", "a_rule_chooses_by_kind_size_and_trust"),
     ("roles.NAME.scopes", "rights.rs", "a_role_of_the_file_is_a_role_of_tokens"),
     ("tenants.NAME.budgets", "budgets.rs", "a_declared_budgets_next_step_names_its_key_and_works"),
     ("tenants.NAME.prompts.compaction", "identities.rs", "a_compaction_is_told_what_the_operator_says"),

@@ -160,6 +160,7 @@ pub(crate) fn dead_message(rooms: &Rooms, house: &House, handle: &str) {
         config: Digest::default(),
         prompt: Digest::default(),
         layers: Vec::new(),
+        model: None,
         mind: AgentMind::Solo,
         woken: 0,
         model_calls_max: 1,

@@ -110,6 +110,7 @@ impl Inner {
             config: Digest::default(),
             prompt: Digest::default(),
             layers: Vec::new(),
+            model: None,
             mind: AgentMind::Solo,
             woken: 0,
             model_calls_max: 50,

@@ -10,6 +10,7 @@ use dromia_contracts::store::{
 };
 
 use super::audit::ActList;
+use super::retention;
 use super::revision::{
     RevisionBasis, RevisionDraft, RevisionPin, config_json, find_key, is_revised_so, labels_json,
     registered_names,
@@ -193,6 +194,9 @@ impl<'b> AgentDrafts<'b> {
         }
         if !set.from.contains(&draft.state) {
             return Err(CommitRefusal::AgentState { found: draft.state }.into());
+        }
+        if set.to == AgentState::Deleting {
+            retention::check_holds(&db, db.tenant.as_bytes(), Some(set.agent))?;
         }
         draft.state = set.to;
         draft.changed = true;

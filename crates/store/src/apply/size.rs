@@ -42,6 +42,10 @@ impl BatchSize {
                 | Mutation::DeliveryRedrive(_)
                 | Mutation::CapabilityRevoke(_)
                 | Mutation::CapabilityDrop(_) => {}
+                Mutation::SessionErase(_) => size.rows += WriteBatch::ROWS_MAX - 1,
+                Mutation::SessionHoldSet(set) => {
+                    size.bytes += set.hold.as_ref().map_or(0, |hold| hold.by.as_str().len());
+                }
                 Mutation::SessionOpen(open) => {
                     size.bytes +=
                         open.key.platform.len() + open.key.channel.len() + open.key.actor.as_str().len();
@@ -182,7 +186,7 @@ mod tests {
     fn each_kind_of_change_counts_its_rows_and_bytes() {
         let mut sizes: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         let mut batches = Vec::new();
-        for seed in 0..24 {
+        for seed in 0..48 {
             let oracle = ReferenceStore::new();
             let mut writer = BatchWriter::new(oracle.clone());
             for batch in BatchWriter::world_batches() {
@@ -210,34 +214,34 @@ mod tests {
         }
         let sizes: Vec<_> = sizes.into_iter().collect();
         let expected = [
-            ("agent_create", (107, 3852)),
-            ("agent_rename", (3, 6)),
-            ("agent_revise", (3, 90)),
-            ("agent_state_set", (14, 0)),
-            ("answer_put", (32, 33)),
-            ("approval_ask", (1, 45)),
-            ("approval_rule_put", (2, 12)),
-            ("budget_remove", (5, 10)),
-            ("budget_set", (27, 54)),
-            ("capability_drop", (14, 0)),
-            ("capability_put", (16, 272)),
-            ("capability_revoke", (8, 0)),
-            ("claim", (81, 0)),
-            ("cursor_move", (25, 50)),
-            ("delivery_prepare", (10, 116)),
-            ("delivery_settle", (3, 42)),
-            ("delivery_start", (3, 0)),
-            ("file_labels_put", (59, 213)),
-            ("import_end", (1, 0)),
-            ("inbox_put", (121, 2216)),
-            ("pin_put", (34, 34)),
-            ("run_append", (37, 12966)),
-            ("run_takeover", (1, 0)),
-            ("session_open", (204, 2449)),
-            ("state_put", (34, 102)),
-            ("tenant_create", (48, 96)),
-            ("token_create", (11, 22)),
-            ("token_revoke", (9, 0)),
+            ("agent_create", (216, 7785)),
+            ("agent_rename", (5, 10)),
+            ("agent_revise", (7, 210)),
+            ("agent_state_set", (51, 0)),
+            ("answer_put", (72, 57)),
+            ("budget_remove", (20, 40)),
+            ("budget_set", (52, 104)),
+            ("capability_drop", (13, 0)),
+            ("capability_put", (36, 612)),
+            ("capability_revoke", (14, 0)),
+            ("claim", (210, 0)),
+            ("cursor_move", (22, 44)),
+            ("delivery_prepare", (20, 227)),
+            ("delivery_redrive", (1, 0)),
+            ("delivery_settle", (4, 56)),
+            ("feed_number", (3, 0)),
+            ("file_labels_put", (129, 424)),
+            ("inbox_put", (279, 5108)),
+            ("pin_put", (52, 52)),
+            ("run_append", (79, 16612)),
+            ("run_takeover", (5, 0)),
+            ("session_erase", (5376, 0)),
+            ("session_hold_set", (28, 153)),
+            ("session_open", (399, 4789)),
+            ("state_put", (52, 156)),
+            ("tenant_create", (96, 192)),
+            ("token_create", (24, 48)),
+            ("token_revoke", (20, 0)),
         ];
         assert_eq!(sizes, expected, "of the seeds above");
     }

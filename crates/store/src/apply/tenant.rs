@@ -7,6 +7,7 @@ use dromia_contracts::audit::AuditChange;
 use dromia_contracts::store::{CommitRefusal, Mutation, TenantCreate, WriteBatch};
 
 use super::audit::ActList;
+use super::retention;
 use super::tenant_erasure;
 use super::{BodyKeys, Checked, TableDraft, TenantDb};
 use crate::column_codes;
@@ -132,6 +133,9 @@ fn enter_erasure<'b>(
         found.ok_or_else(|| CommitRefusal::NotFound(batch.tenant.to_string()))?;
     if !is_suspended {
         return Err(CommitRefusal::TenantActive.into());
+    }
+    if !is_marked {
+        retention::check_holds(db, batch.tenant.as_bytes(), None)?;
     }
     let step = if is_marked { ErasureStep::Page } else { ErasureStep::Mark(at) };
     Ok((TenantDraft { erasure: Some(step), ..TenantDraft::default() }, body_key))

@@ -8,7 +8,6 @@
 pub mod acts;
 pub mod compare;
 pub mod random;
-pub mod retention;
 pub mod tenant_erasure;
 pub mod tenants;
 
@@ -29,6 +28,7 @@ mod journal;
 mod kept_answer;
 mod lease;
 mod report;
+mod retention;
 mod revision;
 mod scene;
 mod task;
@@ -200,6 +200,11 @@ pub const PLANTED_FAULTS: &[(&str, &str)] = &[
     ),
     ("a_takeover_is_refused_while_another_holder_lives", "a_takeover_that_asks_no_lease_is_caught"),
     ("a_settlement_is_refused_while_another_holder_lives", "a_settle_of_a_living_holders_attempt_is_caught"),
+    ("a_hold_keeps_its_session_its_agent_and_its_tenant", "a_hold_that_is_forgotten_is_caught"),
+    (
+        "an_erased_session_is_hidden_at_once_with_its_children_and_goes_page_by_page",
+        "an_erased_session_that_is_not_hidden_is_caught",
+    ),
     ("a_revision_follows_the_current_one_and_no_other", "a_change_with_an_old_if_match_that_wins_is_caught"),
     (
         "a_wavering_clock_grants_no_period_budget_twice",

@@ -186,7 +186,7 @@ mod tests {
     fn each_kind_of_change_counts_its_rows_and_bytes() {
         let mut sizes: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         let mut batches = Vec::new();
-        for seed in 0..48 {
+        for seed in 0..120 {
             let oracle = ReferenceStore::new();
             let mut writer = BatchWriter::new(oracle.clone());
             for batch in BatchWriter::world_batches() {
@@ -214,34 +214,41 @@ mod tests {
         }
         let sizes: Vec<_> = sizes.into_iter().collect();
         let expected = [
-            ("agent_create", (216, 7785)),
-            ("agent_rename", (5, 10)),
-            ("agent_revise", (7, 210)),
-            ("agent_state_set", (51, 0)),
-            ("answer_put", (72, 57)),
-            ("budget_remove", (20, 40)),
-            ("budget_set", (52, 104)),
-            ("capability_drop", (13, 0)),
-            ("capability_put", (36, 612)),
-            ("capability_revoke", (14, 0)),
-            ("claim", (210, 0)),
-            ("cursor_move", (22, 44)),
-            ("delivery_prepare", (20, 227)),
+            ("agent_create", (543, 19578)),
+            ("agent_rename", (14, 28)),
+            ("agent_revise", (27, 810)),
+            ("agent_state_set", (115, 0)),
+            ("answer_put", (181, 154)),
+            ("approval_answer", (10, 0)),
+            ("approval_ask", (4, 180)),
+            ("approval_rule_put", (2, 12)),
+            ("approval_rule_remove", (4, 8)),
+            ("budget_remove", (44, 88)),
+            ("budget_set", (137, 274)),
+            ("capability_drop", (33, 0)),
+            ("capability_put", (102, 1734)),
+            ("capability_revoke", (31, 0)),
+            ("claim", (630, 0)),
+            ("cursor_move", (74, 148)),
+            ("delivery_drop", (2, 0)),
+            ("delivery_prepare", (72, 831)),
             ("delivery_redrive", (1, 0)),
-            ("delivery_settle", (4, 56)),
-            ("feed_number", (3, 0)),
-            ("file_labels_put", (129, 424)),
-            ("inbox_put", (279, 5108)),
-            ("pin_put", (52, 52)),
-            ("run_append", (79, 16612)),
-            ("run_takeover", (5, 0)),
-            ("session_erase", (5376, 0)),
-            ("session_hold_set", (28, 153)),
-            ("session_open", (399, 4789)),
-            ("state_put", (52, 156)),
-            ("tenant_create", (96, 192)),
-            ("token_create", (24, 48)),
-            ("token_revoke", (20, 0)),
+            ("delivery_settle", (8, 112)),
+            ("delivery_start", (5, 0)),
+            ("feed_number", (9, 0)),
+            ("file_labels_put", (325, 1058)),
+            ("import_end", (3, 0)),
+            ("inbox_put", (777, 14218)),
+            ("pin_put", (132, 132)),
+            ("run_append", (242, 44865)),
+            ("run_takeover", (13, 0)),
+            ("session_erase", (18176, 0)),
+            ("session_hold_set", (76, 279)),
+            ("session_open", (1010, 12125)),
+            ("state_put", (132, 396)),
+            ("tenant_create", (240, 480)),
+            ("token_create", (63, 126)),
+            ("token_revoke", (53, 0)),
         ];
         assert_eq!(sizes, expected, "of the seeds above");
     }

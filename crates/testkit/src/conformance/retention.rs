@@ -236,7 +236,7 @@ pub(super) async fn a_hold_keeps_its_session_its_agent_and_its_tenant(store: Arc
 }
 
 /// Sets a session on hold, tries everything that would erase it, and says what did.
-pub async fn check_session_holds(store: Arc<dyn Store>) -> Result<(), String> {
+async fn check_session_holds(store: Arc<dyn Store>) -> Result<(), String> {
     let scene = StoreScene::open_scene(store, 1).await;
     let (store, scope) = (&scene.store, scene.tenant_scope());
     let stranger = StoreScene::open_scene(Arc::clone(store), 2).await;

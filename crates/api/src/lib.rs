@@ -21,6 +21,7 @@ pub mod event;
 pub mod file;
 pub mod id;
 pub mod overview;
+pub mod retention;
 pub mod run;
 pub mod secret;
 pub mod session;

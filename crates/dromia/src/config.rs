@@ -24,6 +24,7 @@ mod problem;
 mod problem_collector;
 mod providers;
 mod resolve;
+mod retention;
 mod roles;
 mod schema;
 mod tools;

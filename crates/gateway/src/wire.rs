@@ -276,6 +276,7 @@ pub(crate) fn api_session(session: SessionRecord, question: Option<String>) -> a
         waiting: session.head.last.saturating_sub(session.head.taken),
         active: session.head.active,
         question,
+        hold: None,
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) use self::programs::{
 use super::approvals::WrittenApprovals;
 use super::irreversible::WrittenIrreversible;
 use super::permissions::WrittenPermissions;
+use super::retention::WrittenRetention;
 use super::roles::{WrittenRole, WrittenSocket};
 use super::tools::WrittenAgent;
 
@@ -63,9 +64,12 @@ pub(crate) struct WrittenConfig {
     /// Connections to other systems: a channel accepts messages for one agent and sends its answers. Each has a name.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) channels: BTreeMap<String, WrittenChannel>,
-    /// Trust level and budgets of tenants, each under the tenant's handle. A tenant without settings needs no entry,
+    /// Trust level, budgets and retention of tenants, each under the tenant's handle. A tenant without settings needs no entry,
     /// and an entry does not create a tenant.
     pub(crate) tenants: BTreeMap<String, WrittenTenant>,
+    /// How long sessions are kept, for tenants without a `tenants.NAME.retention`. By default they are kept for ever.
+    #[serde(skip_serializing_if = "WrittenRetention::is_absent")]
+    pub(crate) retention: WrittenRetention,
     /// Limits of runs.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) engine: WrittenEngine,
@@ -125,6 +129,7 @@ impl Default for WrittenConfig {
             models: BTreeMap::new(),
             channels: BTreeMap::new(),
             tenants: BTreeMap::new(),
+            retention: WrittenRetention::default(),
             engine: WrittenEngine::default(),
             context: WrittenContext::default(),
             http: WrittenHttp::default(),

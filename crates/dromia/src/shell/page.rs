@@ -17,7 +17,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Start", &["init", "up", "demo", "service"]),
     ("Talk", &["ask", "chat", "event"]),
     ("Agents", &["agent", "tool", "file"]),
-    ("Runs", &["run", "session", "worker", "delivery"]),
+    ("Runs", &["run", "session", "retention", "worker", "delivery"]),
     ("Safety", &["approval", "policy", "capability", "secret", "sandbox"]),
     ("Money", &["cost", "budget"]),
     (

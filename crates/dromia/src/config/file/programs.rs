@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budgets::WrittenBudget;
 use super::external::WrittenExternal;
+use crate::config::retention::WrittenRetention;
 use crate::config::tools::{ProgramFlags, SandboxMinimum, WrittenFlags};
 
 /// The sandbox around programs that agents run. Where none is strong enough, nothing runs.
@@ -100,6 +101,9 @@ pub(crate) struct WrittenTenant {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) budgets: Vec<WrittenBudget>,
+    /// How long the tenant's sessions are kept.
+    #[serde(skip_serializing_if = "WrittenRetention::is_absent")]
+    pub(crate) retention: WrittenRetention,
 }
 
 /// How far a tenant is trusted.

@@ -34,6 +34,8 @@ const LOOKED_AT: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct RetentionTimer {
     is_running: Arc<AtomicBool>,
+    /// The last pass came to no end, so the next one does not wait for its time.
+    has_failed: Arc<AtomicBool>,
     /// By the steady clock.
     next: Option<Duration>,
 }
@@ -46,21 +48,26 @@ impl RetentionTimer {
             self.next = Some(now + PASS_PAUSE);
             return;
         }
-        if self.next.is_some_and(|next| now < next) || core.ports.store.store_health().read_only.is_some() {
+        let is_due = self.next.is_none_or(|next| now >= next) || self.has_failed.load(Ordering::Acquire);
+        if !is_due || core.ports.store.store_health().read_only.is_some() {
             return;
         }
+        self.has_failed.store(false, Ordering::Release);
         self.next = Some(now + PASS_PAUSE);
         self.is_running.store(true, Ordering::Release);
         let (core, is_running) = (Arc::clone(core), Arc::clone(&self.is_running));
+        let (failed, panicked) = (Arc::clone(&self.has_failed), Arc::clone(&self.has_failed));
         let spawn = Arc::clone(&core.ports.runtime.spawn);
         spawn.spawn(Box::pin(async move {
             let pass: BoxFuture<'static, ()> = Box::pin(async move {
                 if let Err(fault) = RetentionTasks::new(&core).erase_due_everywhere().await {
                     tracing::warn!(%fault, "sessions that are due must be erased later");
+                    failed.store(true, Ordering::Release);
                 }
             });
             if panic_of(pass).await.is_some() {
                 tracing::error!("the erasure of sessions that are due panicked; it continues later");
+                panicked.store(true, Ordering::Release);
             }
             is_running.store(false, Ordering::Release);
         }));
@@ -126,13 +133,18 @@ impl<'a> RetentionTasks<'a> {
         after: Option<SessionId>,
         erases: bool,
     ) -> Result<RetentionPage, Fault> {
+        let mut page = RetentionPage::default();
+        if erases {
+            // What an earlier request left half erased.
+            page.erased = self.erase_rest_of(scope.tenant()).await?;
+        }
         let policy = self.policy(scope).await?;
         let Some(before) = policy.idle_before(self.core.ports.runtime.clock.now()) else {
-            return Ok(RetentionPage::default());
+            return Ok(page);
         };
-        let page = PageRequest { after, limit: LOOKED_AT };
-        let found = self.core.ports.store.idle_sessions(scope, before, page).await.map_err(read_fault)?;
-        let mut page = RetentionPage { next: found.next, ..RetentionPage::default() };
+        let looked = PageRequest { after, limit: LOOKED_AT };
+        let found = self.core.ports.store.idle_sessions(scope, before, looked).await.map_err(read_fault)?;
+        page.next = found.next;
         if erases {
             self.erase_sessions(scope, before, found, &mut page).await?;
         } else {

@@ -84,6 +84,7 @@ mod replies;
 mod requests;
 mod reserved;
 mod rests;
+mod retention;
 mod revisions;
 mod rights;
 mod schema;

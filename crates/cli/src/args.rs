@@ -201,7 +201,7 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia session list\n  dromia session export 3f9a1c72 --file talk.session"
     )]
     Session(SessionCommand),
-    /// Show how long sessions are kept, and delete those that are due
+    /// Show how long sessions are kept, and delete those due
     #[command(
         subcommand,
         after_help = "Examples:\n  dromia retention show\n  dromia retention run --dry-run"

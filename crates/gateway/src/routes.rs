@@ -194,8 +194,8 @@ routes! {
     DELETE "/v1/sessions/{session}" Tenant(Admin) => retention::delete_session;
     POST "/v1/sessions/{session}/hold" Tenant(Admin) => retention::set_hold;
     DELETE "/v1/sessions/{session}/hold" Tenant(Admin) => retention::end_hold;
-    GET "/v1/retention" Tenant(Admin) => retention::show_retention;
-    GET "/v1/retention/due" Tenant(Admin) => retention::list_due;
+    GET "/v1/retention" Tenant(Read) => retention::show_retention;
+    GET "/v1/retention/due" Tenant(Read) => retention::list_due;
     POST "/v1/retention/run" Tenant(Admin) => retention::run_retention;
     GET "/v1/sessions/{session}/transcript" Tenant(Read) => session::show_transcript;
     GET "/v1/sessions/{session}/context" Tenant(Read) => session_context::show_context;

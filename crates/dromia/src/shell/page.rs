@@ -19,7 +19,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Agents", &["agent", "tool", "file"]),
     ("Runs", &["run", "session", "retention", "worker", "delivery"]),
     ("Safety", &["approval", "policy", "capability", "secret", "sandbox"]),
-    ("Money", &["cost", "budget"]),
+    ("Money", &["cost, budget"]),
     (
         "Operate",
         &[

@@ -285,6 +285,10 @@ impl<'a> InputSubmission<'a> {
             Err(fault) => {
                 // The slot that was to be used is free again.
                 self.core.dispatch_ready();
+                if fault.code == ErrorCode::SessionNotFound && matches!(found, SessionLookup::Session(_)) {
+                    self.core.caches.session_keys.retain(|(_, id, _), _| *id != agent.id);
+                    return Ok(AdmissionOutcome::Erased);
+                }
                 return Err(fault);
             }
         };

@@ -67,7 +67,7 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<session::SessionDetails>("session show"),
         PublishedSchema::for_command::<DeletionReport>("session delete"),
         PublishedSchema::for_command::<SessionResource>("session hold"),
-        PublishedSchema::for_command::<retention::RetentionShown>("retention show"),
+        PublishedSchema::for_command::<retention::RetentionOverview>("retention show"),
         PublishedSchema::for_command::<retention::RetentionReport>("retention run"),
         PublishedSchema::for_command::<ListPage<ChildResource>>("worker list"),
         PublishedSchema::for_command::<ChildResource>("worker show"),

@@ -45,7 +45,7 @@ pub(super) struct DueSums {
 
 /// How long sessions are kept, and what is due.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct RetentionShown {
+pub(super) struct RetentionOverview {
     /// Hours for which a session stays; absent where sessions stay for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     sessions_hours: Option<u64>,
@@ -105,7 +105,7 @@ async fn show_retention(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outcom
         look_through(cli, &mut due, |_| ()).await?;
     }
     let style = output.row_style();
-    output.print_result(&RetentionShown { sessions_hours, due_before, due, held }, |shown| {
+    output.print_result(&RetentionOverview { sessions_hours, due_before, due, held }, |shown| {
         shown_text(shown, &style)
     })?;
     if sessions_hours.is_none() {
@@ -193,7 +193,7 @@ fn paged(path: &str, after: Option<SessionId>) -> String {
     after.map_or_else(|| path.to_owned(), |after| format!("{path}?after={after}"))
 }
 
-fn shown_text(shown: &RetentionShown, style: &RowStyle) -> String {
+fn shown_text(shown: &RetentionOverview, style: &RowStyle) -> String {
     let kept = match shown.sessions_hours {
         None => "for ever".to_owned(),
         Some(hours) if hours.is_multiple_of(24) => format!("{} days after they were used last", hours / 24),

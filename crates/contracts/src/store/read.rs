@@ -52,6 +52,7 @@ macro_rules! declare_reads {
 /// - After a failed write no batch is acknowledged until the store has been reopened; reads go on.
 /// - Reads see only what their scope sees; a stranger's row is absent, never forbidden.
 /// - What an import fills is absent from every read until the import ends, sessions and runs that look for work included.
+/// - What a commit erased is absent from every read from then on, also as long as rows of it are left.
 /// - What a life holds whose lease lasts is given to no other life; a store may forget leases only when every process that
 ///   held one is gone.
 /// - Chained digests are checked on every journal read.

@@ -85,7 +85,7 @@ macro_rules! replay_store_reads {
                 page: $crate::store::PageRequest<$crate::id::SessionId>
             ) -> Vec<($crate::id::SessionId, $crate::retention::SessionHold)>;
 
-            /// Looks at the next sessions by id, oldest first, for those in which nothing happened since a time and that
+            /// Looks at the next sessions by id that were opened before a time, for those in which nothing happened since and that
             /// nothing keeps. A page looks at as many sessions as it may have rows.
             fn idle_sessions(
                 scope: Scope,

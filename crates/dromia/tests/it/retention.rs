@@ -6,10 +6,15 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use dromia_contracts::Actor;
+use dromia_contracts::client::ClientOptions;
+use dromia_contracts::content::ContentPart;
 use dromia_contracts::delivery::DeliveryState;
+use dromia_contracts::label::Label;
 use dromia_contracts::retention::RetentionPolicy;
-use dromia_contracts::runs::EnginePort as _;
-use dromia_contracts::store::{PageRequest, Store as _};
+use dromia_contracts::runs::{EnginePort as _, InputTarget, NewInput};
+use dromia_contracts::session::SessionKey;
+use dromia_contracts::store::{CommitOutcome, Mutation, PageRequest, SessionErase, Store as _, WriteBatch};
 use dromia_testkit::conformance::StoreScene;
 use dromia_testkit::faulty::CommitFault;
 use jiff::SignedDuration;
@@ -275,4 +280,48 @@ fn a_row_that_a_deletion_leaves_is_caught() {
     let sql = "INSERT INTO hidden_sessions (tenant, session) SELECT tenant, tenant FROM tenants";
     db.execute(sql, []).expect("is planted");
     assert!(check(dir.path()).is_err_and(|found| found.contains("hidden_sessions")));
+}
+
+/// An input for the session of a key.
+fn input_for(agent: dromia_contracts::AgentId, text: &str) -> NewInput {
+    let key = SessionKey { platform: "cli".to_owned(), channel: "main".to_owned(), actor: Actor::new("ada") };
+    NewInput {
+        target: InputTarget::Key { agent, key },
+        author: Actor::new("cli:ada"),
+        history: Vec::new(),
+        answers: None,
+        offer: ClientOptions::default(),
+        call: None,
+        workspace: None,
+        when_busy: None,
+        parts: vec![ContentPart::new_text(text, Label::ACTOR_TEXT)],
+        key: None,
+        wait: false,
+    }
+}
+
+/// The engine remembers which session a key finds, and another request may erase that session at any moment.
+#[test]
+fn an_input_for_a_session_that_was_just_deleted_opens_another_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    runtime().block_on(async {
+        let process = TestProcess::open(dir.path(), |_| {});
+        let scene = StoreScene::open_scene(process.store.clone(), 1).await;
+        let submit = async |text: &str| {
+            let input = input_for(scene.agent, text);
+            process.engine.submit_input(process.scope(scene.tenant), input).await.expect("is taken").session
+        };
+        let first = submit("one").await;
+        process.settle().await.expect("the run ends");
+        assert_eq!(submit("two").await, first);
+        process.settle().await.expect("the run ends");
+        // Past the engine, which still knows the session by its key.
+        let erase = SessionErase { session: first, idle_before: None, at: jiff::Timestamp::UNIX_EPOCH };
+        let batch = WriteBatch::new(scene.tenant).with_mutation(Mutation::SessionErase(erase));
+        assert!(matches!(process.store.commit(batch).await, CommitOutcome::Done(_)));
+        let second = submit("three").await;
+        assert_ne!(second, first);
+        process.settle().await.expect("the run ends");
+        assert_eq!(submit("four").await, second);
+    });
 }

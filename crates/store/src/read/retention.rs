@@ -61,7 +61,8 @@ pub(crate) fn list_held(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Looks at the next sessions for those that may be erased. Children are looked at with their parent.
+/// Looks at the next sessions for those that may be erased. Children are looked at with their parent. Ids begin with the time, so
+/// what was opened since is not looked at: where old sessions are erased, few are.
 pub(crate) fn list_idle(
     db: &Connection,
     view: ScopeView,
@@ -69,12 +70,13 @@ pub(crate) fn list_idle(
     page: PageRequest<SessionId>,
 ) -> Found<IdlePage> {
     let after = page.after.as_ref().map_or(&FIRST[..], |id| &id.as_bytes()[..]);
-    let limit = page_limit(&page);
+    let (limit, end) = (page_limit(&page), SessionId::earliest_at(before));
     let looked: Vec<SessionId> = db
         .prepare_cached(
-            "SELECT session FROM session_heads WHERE tenant = ?1 AND session > ?2 ORDER BY session LIMIT ?3",
+            "SELECT session FROM session_heads WHERE tenant = ?1 AND session > ?2 AND session < ?4 \
+             ORDER BY session LIMIT ?3",
         )?
-        .query_map(params![view.tenant.as_bytes(), after, limit], |row| {
+        .query_map(params![view.tenant.as_bytes(), after, limit, end.as_bytes()], |row| {
             column_codes::read_bytes(row, 0).map(SessionId::from_bytes)
         })?
         .collect::<Result<_, _>>()?;

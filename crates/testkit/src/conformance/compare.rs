@@ -171,7 +171,7 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
             }
         }
         same!(s => s.held_sessions(&scope, PageRequest::first_page(256)));
-        for (before, limit) in [(scene_time(9), 256), (scene_time(1 << 40), 2), (scene_time(1 << 40), 256)] {
+        for (before, limit) in [(scene_time(9), 256), (scene_time(1 << 43), 2), (scene_time(1 << 43), 256)] {
             same!(s => idle_without_sizes(s, &scope, before, limit));
         }
         for limit in [1, 2, 256] {

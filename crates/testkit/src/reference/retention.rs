@@ -231,7 +231,8 @@ impl TenantRows {
         asked: PageRequest<SessionId>,
     ) -> IdlePage {
         let limit = asked.limit.min(PageRequest::<SessionId>::LIMIT_MAX);
-        let behind = self.sessions.rows.keys().filter(|id| asked.after.is_none_or(|after| **id > after));
+        let end = SessionId::earliest_at(before);
+        let behind = self.sessions.rows.keys().filter(|id| asked.after.is_none_or(|after| **id > after) && **id < end);
         let looked: Vec<SessionId> = behind.copied().take(limit).collect();
         let next = looked.last().copied().filter(|_| looked.len() == limit);
         let due = looked.iter().filter_map(|id| {

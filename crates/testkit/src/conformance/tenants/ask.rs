@@ -281,7 +281,7 @@ impl StoreQuestion {
             "session_hold" => answer_text(store.session_hold(scope, self.session).await),
             "held_sessions" => answer_text(store.held_sessions(scope, self.page_after(self.session)).await),
             "idle_sessions" => {
-                let before = scene_time(1 << 40);
+                let before = scene_time(1 << 43);
                 answer_text(store.idle_sessions(scope, before, self.page_after(self.session)).await)
             }
             "session_state" => {

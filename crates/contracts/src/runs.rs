@@ -24,8 +24,8 @@ use crate::encoded_request::SentEncoding;
 use crate::fault::Fault;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::input::{InputBody, ManualCall};
-use crate::revision::AgentChange;
 use crate::retention::{IdleSession, RetentionPolicy, SessionHold};
+use crate::revision::AgentChange;
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, OperatorScope, Scope};
 use crate::session::SessionKey;
@@ -479,11 +479,8 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
     fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<ErasureCounts, Fault>>;
 
     /// Erases a session with its children. Refused as long as something keeps one of them.
-    fn session_delete(
-        &self,
-        scope: Scope,
-        session: SessionId,
-    ) -> BoxFuture<'_, Result<ErasureCounts, Fault>>;
+    fn session_delete(&self, scope: Scope, session: SessionId)
+    -> BoxFuture<'_, Result<ErasureCounts, Fault>>;
 
     /// Sets a session on hold, or ends its hold. Returns the hold that lasts.
     fn session_hold_set(

@@ -91,7 +91,13 @@ impl<'a> RetentionTasks<'a> {
         scope: &Scope,
         session: SessionId,
     ) -> Result<ErasureCounts, Fault> {
-        self.core.ports.store.session(scope, session).await.map_err(read_fault)?.ok_or_else(|| session_not_found(session))?;
+        self.core
+            .ports
+            .store
+            .session(scope, session)
+            .await
+            .map_err(read_fault)?
+            .ok_or_else(|| session_not_found(session))?;
         let at = self.core.ports.runtime.clock.now();
         let erase = SessionErase { session, idle_before: None, at };
         self.commit_erasure(scope.tenant(), scope.actor(), erase).await?;
@@ -168,7 +174,9 @@ impl<'a> RetentionTasks<'a> {
             let erase = SessionErase { session: idle.session, idle_before: Some(before), at };
             match self.try_erasure(tenant, scope.actor(), erase).await {
                 CommitOutcome::Done(_) => {}
-                CommitOutcome::Refused(CommitRefusal::SessionKept { .. } | CommitRefusal::NotFound(_)) => continue,
+                CommitOutcome::Refused(CommitRefusal::SessionKept { .. } | CommitRefusal::NotFound(_)) => {
+                    continue;
+                }
                 other => return Err(commit_fault(other)),
             }
             page.erased.add_counts(self.erase_rest_of(tenant).await?);

@@ -9,8 +9,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dromia_api::ProblemDetails;
 use dromia_api::problem::http_status;
-use dromia_contracts::run::RunStatus;
 use dromia_contracts::retention::SessionObstacle;
+use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{CommitOutcome, CommitReceipt, CommitRefusal, ReadError};
 use dromia_contracts::{ErrorCode, Fault, Recourse, RunId};
 

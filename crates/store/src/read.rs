@@ -60,7 +60,8 @@ pub(crate) mod answers {
     pub(crate) use super::key::find_visible_key as find_keyed_item;
     pub(crate) use super::openings::read_openings as opening_inputs;
     pub(crate) use super::retention::{
-        find_hold as session_hold, list_erasing as erasing_sessions, list_held as held_sessions, list_idle as idle_sessions,
+        find_hold as session_hold, list_erasing as erasing_sessions, list_held as held_sessions,
+        list_idle as idle_sessions,
     };
     pub(crate) use super::run::{
         by_id as run, list_open_runs as open_runs, list_parked_runs as parked_runs, list_runs as runs,

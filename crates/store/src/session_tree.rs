@@ -8,6 +8,7 @@ use dromia_contracts::cost::CostTotals;
 use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, SessionId, TenantId};
 use dromia_contracts::retention::{SessionObstacle, SessionSeal, TREE_CHECKED_MAX};
+use dromia_contracts::store::CommitRefusal;
 use jiff::Timestamp;
 
 use crate::column_codes;
@@ -95,7 +96,9 @@ pub(crate) fn find_state(
     }
     let item: Option<Timestamp> = db
         .prepare_cached("SELECT at FROM inbox WHERE tenant = ?1 AND owner = ?2 AND position = ?3")?
-        .query_row(params![of, session, column_codes::stored_counter(last)], |row| column_codes::read_time(row, 0))
+        .query_row(params![of, session, column_codes::stored_counter(last)], |row| {
+            column_codes::read_time(row, 0)
+        })
         .optional()?;
     state.last_at = item.map_or(opened_at, |at| at.max(opened_at));
     if is_recent(state.last_at) {
@@ -170,6 +173,26 @@ pub(crate) fn seal_session(
     }
     seal.heads = heads.digest();
     Ok(seal)
+}
+
+/// Finds what refuses the erasure of an agent, or without one of the tenant: a session of it that is on hold.
+pub(crate) fn find_hold_refusal(
+    db: &Connection,
+    tenant: &[u8],
+    agent: Option<AgentId>,
+) -> rusqlite::Result<Option<CommitRefusal>> {
+    let held: Option<[u8; 16]> = db
+        .prepare_cached(
+            "SELECT session FROM session_holds WHERE tenant = ?1 AND (?2 IS NULL OR agent = ?2) ORDER BY session LIMIT 1",
+        )?
+        .query_row(params![tenant, agent.as_ref().map(AgentId::as_bytes)], |row| {
+            column_codes::read_bytes(row, 0)
+        })
+        .optional()?;
+    Ok(held.map(|session| CommitRefusal::SessionKept {
+        session: SessionId::from_bytes(session),
+        obstacle: SessionObstacle::Hold,
+    }))
 }
 
 /// Counts the bytes of a session's journals and inbox that lie in their rows, and its runs.

@@ -83,7 +83,10 @@ impl DueSums {
     fn text(&self) -> String {
         let Self { sessions, children, runs, bytes, .. } = self;
         let more = if self.complete { "" } else { ", and there are sessions that were not looked at" };
-        format!("{sessions} sessions with {children} children and {runs} runs, about {} KiB{more}", bytes.div_ceil(1024))
+        format!(
+            "{sessions} sessions with {children} children and {runs} runs, about {} KiB{more}",
+            bytes.div_ceil(1024)
+        )
     }
 }
 
@@ -117,11 +120,7 @@ async fn show_retention(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outcom
 }
 
 /// Looks at every session for those that are due, and adds them up.
-async fn look_through(
-    cli: &Cli<'_>,
-    sums: &mut DueSums,
-    mut each: impl FnMut(Vec<DueSession>),
-) -> Outcome {
+async fn look_through(cli: &Cli<'_>, sums: &mut DueSums, mut each: impl FnMut(Vec<DueSession>)) -> Outcome {
     let mut after: Option<SessionId> = None;
     for _ in 0..LOOKS_MAX {
         let page: DuePage = cli.client.get(&paged("/v1/retention/due", after)).await?;
@@ -136,11 +135,7 @@ async fn look_through(
     Ok(())
 }
 
-async fn run_retention(
-    cli: &Cli<'_>,
-    dry_run: bool,
-    output: &mut CommandOutput<'_>,
-) -> Outcome<CommandExit> {
+async fn run_retention(cli: &Cli<'_>, dry_run: bool, output: &mut CommandOutput<'_>) -> Outcome<CommandExit> {
     let mut sums = DueSums::default();
     let mut items = Vec::new();
     if dry_run {

@@ -12,6 +12,7 @@ mod egress;
 pub(super) mod external;
 pub(super) mod models;
 mod programs;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,10 +34,10 @@ pub(crate) use self::programs::{
     TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant, WrittenTools,
     WrittenWorkspaces,
 };
+pub(crate) use self::retention::WrittenRetention;
 use super::approvals::WrittenApprovals;
 use super::irreversible::WrittenIrreversible;
 use super::permissions::WrittenPermissions;
-use super::retention::WrittenRetention;
 use super::roles::{WrittenRole, WrittenSocket};
 use super::tools::WrittenAgent;
 

@@ -6,32 +6,12 @@ use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::retention::{KEEP_MIN, RetentionPolicy};
 use dromia_engine::RetentionConfig;
 use jiff::SignedDuration;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::file::WrittenConfig;
+use super::file::{WrittenConfig, WrittenRetention};
 use super::problem_collector::ProblemCollector;
 
 /// The longest time that can be written: more than anyone keeps anything, and no time overflows by it.
 const DAYS_MAX: i64 = 36_500;
-
-/// How long sessions are kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct WrittenRetention {
-    /// Time for which a session is kept after the last thing that happened in it, such as `90d`, `26w` or `48h`; at least
-    /// `1d`. Then it is deleted with its runs, branches and workers, unless it is on hold or something of it is still open.
-    /// `forever` keeps sessions until somebody deletes them. Default: the `retention.sessions` of the file, else `forever`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-effect" = "live"))]
-    pub(crate) sessions: Option<String>,
-}
-
-impl WrittenRetention {
-    pub(crate) fn is_absent(&self) -> bool {
-        *self == Self::default()
-    }
-}
 
 /// Resolves how long the sessions of each tenant are kept.
 pub(super) fn resolve_retention(
@@ -98,7 +78,9 @@ mod tests {
         {
             assert_eq!(parse_period(text), expected, "{text}");
         }
-        for text in ["", "d", "90", "23h", "0d", "-1d", "1.5d", "90 d", "3m", "Forever", "99999999999d", "36501d"] {
+        for text in
+            ["", "d", "90", "23h", "0d", "-1d", "1.5d", "90 d", "3m", "Forever", "99999999999d", "36501d"]
+        {
             assert!(parse_period(text).is_err(), "{text}");
         }
     }

@@ -132,7 +132,9 @@ fn whoami(home: &Home) -> String {
 
 #[test]
 fn a_tenant_s_own_retention_counts_and_a_person_sees_what_is_due() {
-    let aged = AgedHome::new("tenants: { default: { retention: { sessions: forever } } }\nretention: { sessions: 1d }\n");
+    let aged = AgedHome::new(
+        "tenants: { default: { retention: { sessions: forever } } }\nretention: { sessions: 1d }\n",
+    );
     let server = aged.serve(DAYS_AGO);
     let (first, second) = (aged.turn("one"), aged.turn("two"));
     server.terminate();
@@ -248,8 +250,11 @@ fn live(root: &Path, fault: Option<(u64, CommitFault)>) -> Option<u64> {
 /// Says what is wrong with a store in which the session was erased.
 fn check(root: &Path) -> Result<(), String> {
     let db = Connection::open(root.join("store/dromia.db")).map_err(|error| error.to_string())?;
-    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| error.to_string());
-    for table in ["sessions", "session_heads", "hidden_sessions", "inbox", "runs", "entries", "bodies", "deliveries"] {
+    let count =
+        |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| error.to_string());
+    for table in
+        ["sessions", "session_heads", "hidden_sessions", "inbox", "runs", "entries", "bodies", "deliveries"]
+    {
         let left = count(&format!("SELECT count(*) FROM {table}"))?;
         if left > 0 {
             return Err(format!("{left} rows of {table} are left"));

@@ -6,9 +6,9 @@
 use axum::Json;
 use axum::extract::State;
 use dromia_api::agent::DeletionReport;
-use dromia_api::retention::{DuePage, DueSession, HeldSession, HoldResource, RetentionRun, RetentionState};
+use dromia_api::retention::{DuePage, DueSession, HeldSession, RetentionRun, RetentionState};
 use dromia_api::session::SessionResource;
-use dromia_contracts::retention::{IdleSession, SessionHold};
+use dromia_contracts::retention::IdleSession;
 use dromia_contracts::store::PageRequest;
 use dromia_contracts::{ErrorCode, SessionId};
 use schemars::JsonSchema;
@@ -19,6 +19,7 @@ use crate::caller::Caller;
 use crate::core::{GatewayCore, Shared};
 use crate::extract::{PathSegments, QueryParams};
 use crate::failure::Answer;
+use crate::wire;
 
 pub(crate) async fn show_retention(
     State(core): State<Shared>,
@@ -27,7 +28,7 @@ pub(crate) async fn show_retention(
     let policy = core.ports.runs.retention_policy(caller.scope.clone()).await?;
     let page = PageRequest::first_page(PageRequest::<SessionId>::LIMIT_MAX);
     let held = core.ports.store.held_sessions(&caller.scope, page).await?.into_iter();
-    let held = held.map(|(session, hold)| HeldSession { session, hold: api_hold(&hold) });
+    let held = held.map(|(session, hold)| HeldSession { session, hold: wire::api_hold(&hold) });
     let hours = policy.sessions.map(|sessions| sessions.as_hours().unsigned_abs());
     let due_before = policy.idle_before(core.ports.runtime.clock.now());
     Ok(Json(RetentionState { sessions_hours: hours, due_before, held: held.collect() }))
@@ -104,10 +105,6 @@ pub(crate) async fn delete_session(
     let erased = core.ports.runs.session_delete(caller.scope, found.id).await?;
     core.caches.erased.put((tenant, found.id.to_string()), erased);
     Ok(Json(DeletionReport { erased }))
-}
-
-pub(super) fn api_hold(hold: &SessionHold) -> HoldResource {
-    HoldResource { by: hold.by.as_str().to_owned(), since: hold.since }
 }
 
 fn api_due(idle: &IdleSession) -> DueSession {

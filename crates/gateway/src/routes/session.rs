@@ -86,7 +86,7 @@ pub(super) async fn session_resource(
     session: SessionRecord,
 ) -> Answer<SessionResource> {
     let question = read_question(core, scope, InboxOwner::Session(session.id)).await?;
-    let hold = core.ports.store.session_hold(scope, session.id).await?.as_ref().map(super::retention::api_hold);
+    let hold = core.ports.store.session_hold(scope, session.id).await?.as_ref().map(wire::api_hold);
     Ok(SessionResource { hold, ..wire::api_session(session, question) })
 }
 

@@ -10,13 +10,13 @@ use dromia_contracts::store::{
 };
 
 use super::audit::ActList;
-use super::retention;
 use super::revision::{
     RevisionBasis, RevisionDraft, RevisionPin, config_json, find_key, is_revised_so, labels_json,
     registered_names,
 };
 use super::{Checked, TableDraft, TenantDb};
 use crate::column_codes::{self, StoredEnum as _};
+use crate::session_tree::find_hold_refusal;
 
 /// An agent that the batch touches.
 #[derive(Debug)]
@@ -195,8 +195,10 @@ impl<'b> AgentDrafts<'b> {
         if !set.from.contains(&draft.state) {
             return Err(CommitRefusal::AgentState { found: draft.state }.into());
         }
-        if set.to == AgentState::Deleting {
-            retention::check_holds(&db, db.tenant.as_bytes(), Some(set.agent))?;
+        if set.to == AgentState::Deleting
+            && let Some(refusal) = find_hold_refusal(&db, db.tenant.as_bytes(), Some(set.agent))?
+        {
+            return Err(refusal.into());
         }
         draft.state = set.to;
         draft.changed = true;

@@ -3,19 +3,18 @@
 //! The commit that erases a session takes its row, its head and its key, hides what is left and leaves the seal, all at once;
 //! `crate::erase` takes what is hidden, page by page. So a crash between two of those finds a session that is erased or none.
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::params;
 
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::audit::AuditChange;
 use dromia_contracts::id::{AgentId, SessionId};
-use dromia_contracts::retention::{SessionHold, SessionObstacle, SessionSeal, TREE_ERASED_MAX};
+use dromia_contracts::retention::{SessionHold, SessionSeal, TREE_ERASED_MAX};
 use dromia_contracts::store::{CommitRefusal, SessionErase, SessionHoldSet, WriteBatch};
 
 use super::agent::AgentDrafts;
 use super::audit::ActList;
 use super::session::SessionDrafts;
 use super::{Checked, TableDraft, TenantDb};
-use crate::column_codes;
 use crate::session_tree::{self, TreeSession};
 
 /// The holds that the batch sets or ends, and the sessions that it erases.
@@ -102,23 +101,6 @@ impl<'b> RetentionDrafts<'b> {
     }
 }
 
-/// Refuses to erase an agent, or without one the tenant, as long as a session of it is on hold.
-pub(super) fn check_holds(db: &rusqlite::Connection, tenant: &[u8], agent: Option<AgentId>) -> Checked {
-    let held: Option<[u8; 16]> = db
-        .prepare_cached(
-            "SELECT session FROM session_holds WHERE tenant = ?1 AND (?2 IS NULL OR agent = ?2) ORDER BY session LIMIT 1",
-        )?
-        .query_row(params![tenant, agent.as_ref().map(AgentId::as_bytes)], |row| column_codes::read_bytes(row, 0))
-        .optional()?;
-    match held {
-        Some(session) => {
-            let session = SessionId::from_bytes(session);
-            Err(CommitRefusal::SessionKept { session, obstacle: SessionObstacle::Hold }.into())
-        }
-        None => Ok(()),
-    }
-}
-
 impl TableDraft for RetentionDrafts<'_> {
     fn write_rows(&self, db: TenantDb<'_>) -> rusqlite::Result<()> {
         let tenant = db.tenant.as_bytes();
@@ -162,7 +144,10 @@ impl TableDraft for RetentionDrafts<'_> {
         for (TreeSession { session, agent, parent }, seal) in sessions {
             let (session, agent, with, seal) = (*session, *agent, *parent, seal.clone());
             let idle_before = erase.idle_before;
-            acts.note_change(erase.at, AuditChange::SessionErased { session, agent, with, idle_before, seal });
+            acts.note_change(
+                erase.at,
+                AuditChange::SessionErased { session, agent, with, idle_before, seal },
+            );
         }
     }
 }

@@ -271,7 +271,9 @@ impl TableDraft for SessionDrafts<'_> {
                 Some(open) if open.importing && !draft.import_ended => {
                     "INSERT INTO hidden_sessions (tenant, session) VALUES (?1, ?2)"
                 }
-                None if draft.import_ended => "DELETE FROM hidden_sessions WHERE tenant = ?1 AND session = ?2",
+                None if draft.import_ended => {
+                    "DELETE FROM hidden_sessions WHERE tenant = ?1 AND session = ?2"
+                }
                 Some(_) | None => continue,
             };
             db.prepare_cached(import)?.execute(params![db.tenant.as_bytes(), draft.session.as_bytes()])?;

@@ -7,10 +7,10 @@ use dromia_contracts::audit::AuditChange;
 use dromia_contracts::store::{CommitRefusal, Mutation, TenantCreate, WriteBatch};
 
 use super::audit::ActList;
-use super::retention;
 use super::tenant_erasure;
 use super::{BodyKeys, Checked, TableDraft, TenantDb};
 use crate::column_codes;
+use crate::session_tree::find_hold_refusal;
 
 /// The tenant, if the batch registers, suspends, resumes or erases it.
 #[derive(Debug, Default)]
@@ -134,8 +134,8 @@ fn enter_erasure<'b>(
     if !is_suspended {
         return Err(CommitRefusal::TenantActive.into());
     }
-    if !is_marked {
-        retention::check_holds(db, batch.tenant.as_bytes(), None)?;
+    if !is_marked && let Some(refusal) = find_hold_refusal(db, batch.tenant.as_bytes(), None)? {
+        return Err(refusal.into());
     }
     let step = if is_marked { ErasureStep::Page } else { ErasureStep::Mark(at) };
     Ok((TenantDraft { erasure: Some(step), ..TenantDraft::default() }, body_key))

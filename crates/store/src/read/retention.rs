@@ -52,12 +52,11 @@ pub(crate) fn list_held(
          AND (?4 IS NULL OR agent = ?4) ORDER BY session DESC LIMIT ?3",
     )?;
     let only = view.only.as_ref().map(dromia_contracts::id::AgentId::as_bytes);
-    let rows =
-        select.query_map(params![view.tenant.as_bytes(), before, page_limit(&page), only], |row| {
-            let since = column_codes::read_time(row, 2)?;
-            let hold = SessionHold { by: Actor::new(row.get_ref(1)?.as_str()?), since };
-            Ok((SessionId::from_bytes(column_codes::read_bytes(row, 0)?), hold))
-        })?;
+    let rows = select.query_map(params![view.tenant.as_bytes(), before, page_limit(&page), only], |row| {
+        let since = column_codes::read_time(row, 2)?;
+        let hold = SessionHold { by: Actor::new(row.get_ref(1)?.as_str()?), since };
+        Ok((SessionId::from_bytes(column_codes::read_bytes(row, 0)?), hold))
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -17,11 +17,11 @@ use dromia_contracts::id::TenantId;
 use dromia_contracts::store::{CommitOutcome, ReadError, WriteBatch, WriterLane};
 
 use crate::apply::BatchSize;
-use crate::erase::ErasedOwner;
 use crate::config::{
     BULK_AFTER_GROUPS, GROUP_BATCHES_MAX, GROUP_BYTES_MAX, LANE_BATCHES_MAX, LANE_BYTES_MAX,
     TENANT_BATCHES_MAX, TENANT_BYTES_MAX,
 };
+use crate::erase::ErasedOwner;
 
 /// Work for the writer.
 #[derive(Debug)]

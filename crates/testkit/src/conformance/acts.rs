@@ -246,8 +246,7 @@ async fn act_batches(scene: &StoreScene) -> Vec<WriteBatch> {
         retention::hold_mutation(erased, false),
         retention::erase_mutation(erased),
     ]);
-    let mut story: Vec<_> =
-        mutations.map(|mutation| scene.new_batch().with_mutation(mutation)).collect();
+    let mut story: Vec<_> = mutations.map(|mutation| scene.new_batch().with_mutation(mutation)).collect();
     // An agent keeps the tenant there, so that its erasure can be sent again.
     let of_other = [
         Mutation::TenantCreate(create),

@@ -44,7 +44,8 @@ async fn end_turn(scene: &StoreScene, session: SessionId, after: u64, bytes: usi
     let put = new_input(InboxOwner::Session(session), item);
     let mut batch = scene.new_batch().with_mutation(Mutation::InboxPut(put));
     let mut entries = vec![run_started(scene.agent, session, after, &[item]), model_called(1)];
-    let opened = scene.store.session(&scene.tenant_scope(), session).await.expect("a read").expect("a session");
+    let opened =
+        scene.store.session(&scene.tenant_scope(), session).await.expect("a read").expect("a session");
     if let (Some(origin), Some(Entry::RunStarted(started))) =
         (opened.origin, entries.first_mut().map(|first| &mut first.entry))
     {
@@ -149,10 +150,7 @@ pub(super) async fn an_erased_session_is_hidden_at_once_with_its_children_and_go
     scene.commit_mutation(session_open(again, scene.agent, "main")).await;
 
     assert_eq!(erase_rest(&scene).await, (2, 71, 284));
-    assert!(matches!(
-        scene.refuse_mutation(erase_mutation(scene.session)).await,
-        CommitRefusal::NotFound(_)
-    ));
+    assert!(matches!(scene.refuse_mutation(erase_mutation(scene.session)).await, CommitRefusal::NotFound(_)));
     let found = scene.store.session_by_key(&scope, scene.agent, &session_key("main")).await.expect("a read");
     assert_eq!(found.map(|found| found.id), Some(again));
     assert_eq!(scene.store.journal_entries(&scope, kept, 0, 9).await.expect("a read").len(), 4);
@@ -162,7 +160,8 @@ pub(super) async fn what_keeps_a_session_keeps_it_and_its_parent(store: Arc<dyn 
     let scene = StoreScene::open_scene(store, 1).await;
     let kept_by = async |session: SessionId, obstacle: SessionObstacle| {
         assert_eq!(due(&scene, much_later()).await, [], "{obstacle:?}");
-        let erase = SessionErase { session: scene.session, idle_before: Some(much_later()), at: much_later() };
+        let erase =
+            SessionErase { session: scene.session, idle_before: Some(much_later()), at: much_later() };
         let refusal = scene.refuse_mutation(Mutation::SessionErase(erase)).await;
         assert_eq!(refusal, CommitRefusal::SessionKept { session, obstacle });
     };
@@ -269,7 +268,11 @@ async fn check_session_holds(store: Arc<dyn Store>) -> Result<(), String> {
     let erase = Mutation::TenantErase(scene_time(41));
     equal("the tenant", &scene.refuse_mutation(erase).await, &kept)?;
     scene.commit_mutation(Mutation::TenantSuspensionSet(None)).await;
-    equal("the session", &store.session(&scope, scene.session).await.map(|found| found.is_some()), &Ok(true))?;
+    equal(
+        "the session",
+        &store.session(&scope, scene.session).await.map(|found| found.is_some()),
+        &Ok(true),
+    )?;
 
     scene.commit_mutation(hold_mutation(scene.session, false)).await;
     scene.commit_mutation(hold_mutation(scene.session, false)).await;

@@ -62,9 +62,10 @@ impl ReferenceState {
     /// Lists runs that have not ended.
     pub(super) fn open_runs(&self, asked: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let open = rows.runs.rows.values().filter(|run| {
-                !run.head.status.is_terminal() && !rows.sessions.hidden.contains(&run.session)
-            });
+            let open =
+                rows.runs.rows.values().filter(|run| {
+                    !run.head.status.is_terminal() && !rows.sessions.hidden.contains(&run.session)
+                });
             open.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
         page_rows(rows, asked, false)

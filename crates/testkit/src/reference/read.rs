@@ -40,6 +40,7 @@ use dromia_contracts::{
 
 use super::ReferenceStore;
 use super::page::page_rows;
+use super::retention::SessionForest;
 use super::scope_view::ready_read;
 
 impl Store for ReferenceStore {
@@ -205,7 +206,7 @@ impl Store for ReferenceStore {
         before: jiff::Timestamp,
         asked: PageRequest<SessionId>,
     ) -> Read<'a, IdlePage> {
-        self.read_rows(scope, |rows| rows.list_idle(scope, before, asked))
+        self.read_rows(scope, |rows| SessionForest(rows).list_idle(scope, before, asked))
     }
 
     fn deleting_agents<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<(TenantId, AgentId)>> {

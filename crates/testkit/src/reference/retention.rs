@@ -69,106 +69,14 @@ impl TenantRows {
         if begins && state != Some(set.to) { self.check_holds(Some(set.agent)) } else { Ok(()) }
     }
 
-    /// Lists a session and those below it, parents before their children.
-    fn session_tree(&self, session: SessionId) -> Vec<(&SessionRecord, Option<SessionId>)> {
-        let mut tree = Vec::new();
-        let mut queue: VecDeque<_> = self.sessions.rows.get(&session).map(|first| (first, None)).into_iter().collect();
-        while let Some((next, parent)) = queue.pop_front() {
-            if tree.len() == TREE_CHECKED_MAX {
-                break;
-            }
-            tree.push((next, parent));
-            let is_child = |row: &&SessionRecord| row.origin.as_ref().is_some_and(|by| by.session == next.id);
-            queue.extend(self.sessions.rows.values().filter(is_child).map(|child| (child, Some(next.id))));
-        }
-        tree
-    }
-
-    fn runs_of(&self, session: SessionId) -> impl Iterator<Item = &RunRecord> {
-        self.runs.rows.values().filter(move |run| run.session == session)
-    }
-
-    fn last_at(&self, session: &SessionRecord) -> Timestamp {
-        let items = self.inbox.queues.get(&InboxOwner::Session(session.id));
-        let item = items.and_then(|items| items.last()).map(|item| item.at);
-        let run = self.runs_of(session.id).map(|run| run.updated_at).max();
-        [Some(session.opened_at), item, run].into_iter().flatten().max().unwrap_or(session.opened_at)
-    }
-
-    fn find_obstacle(
-        &self,
-        session: &SessionRecord,
-        is_first: bool,
-        idle_before: Option<Timestamp>,
-    ) -> Option<SessionObstacle> {
-        let id = session.id;
-        let parent = session.origin.as_ref().map(|origin| origin.session);
-        let is_recent = |at: Timestamp| idle_before.is_some_and(|before| at >= before);
-        let items = self.inbox.queues.get(&InboxOwner::Session(id));
-        let item_at = items.and_then(|items| items.last()).map(|item| item.at);
-        let is_open_child = |row: &SessionRecord| {
-            row.origin.as_ref().is_some_and(|origin| origin.session == id)
-                && matches!(
-                    self.agents.find_state(row.agent),
-                    Some(AgentState::Running | AgentState::Paused)
-                )
-                && self.is_open_child(row.id)
-        };
-        let obstacles = [
-            (is_first && parent.is_some_and(|id| self.sessions.rows.contains_key(&id)), SessionObstacle::Parent),
-            (self.sessions.holds.contains_key(&id), SessionObstacle::Hold),
-            (session.head.active.is_some(), SessionObstacle::OpenRun),
-            (self.sessions.hidden.contains(&id), SessionObstacle::Import),
-            (session.head.last > session.head.taken, SessionObstacle::WaitingItem),
-            (is_recent(session.opened_at) || item_at.is_some_and(is_recent), SessionObstacle::Recent),
-            (self.runs_of(id).any(|run| !run.head.status.is_terminal()), SessionObstacle::OpenRun),
-            (self.sessions.rows.values().any(is_open_child), SessionObstacle::OpenChild),
-            (
-                self.approvals.rows.values().any(|row| row.state.is_open() && row.source.session == id),
-                SessionObstacle::OpenApproval,
-            ),
-            (
-                self.outbox.rows.values().any(|row| {
-                    row.delivery.state.is_open() && row.delivery.source.session == id
-                }),
-                SessionObstacle::OpenDelivery,
-            ),
-            (is_recent(self.last_at(session)), SessionObstacle::Recent),
-        ];
-        obstacles.into_iter().find(|(keeps, _)| *keeps).map(|(_, obstacle)| obstacle)
-    }
-
-    fn session_seal(&self, session: &SessionRecord) -> SessionSeal {
-        let mut seal = SessionSeal {
-            runs: 0,
-            entries: 0,
-            items: session.head.last,
-            spent: CostTotals::default(),
-            opened_at: session.opened_at,
-            last_at: self.last_at(session),
-            heads: Digest::default(),
-        };
-        let mut heads = blake3::Hasher::new();
-        for run in self.runs_of(session.id) {
-            let chain = self.runs.journal_entries(run.id).last().map(|last| last.chain).unwrap_or_default();
-            heads.update(run.id.as_bytes());
-            heads.update(&run.last_seq.to_be_bytes());
-            heads.update(&chain.as_bytes()[..20]);
-            seal.runs += 1;
-            seal.entries += run.last_seq;
-            seal.spent.add(CostTotals::from(run));
-        }
-        seal.heads = Digest::from_bytes(*heads.finalize().as_bytes());
-        seal
-    }
-
     /// Erases a session and those below it, as far as one commit may, and notes the acts.
     pub(super) fn erase_session(
         &mut self,
         erase: &SessionErase,
         wanted: Option<&BatchRequester>,
     ) -> Result<(), CommitRefusal> {
-        let tree = self.session_tree(erase.session);
+        let forest = SessionForest(self);
+        let tree = forest.list_tree(erase.session);
         if tree.is_empty() && self.sessions.erased.contains_key(&erase.session) {
             return Ok(());
         }
@@ -176,14 +84,14 @@ impl TenantRows {
             return Err(CommitRefusal::NotFound(erase.session.to_string()));
         }
         for (session, parent) in &tree {
-            if let Some(obstacle) = self.find_obstacle(session, parent.is_none(), erase.idle_before) {
+            if let Some(obstacle) = forest.find_obstacle(session, parent.is_none(), erase.idle_before) {
                 return Err(CommitRefusal::SessionKept { session: session.id, obstacle });
             }
         }
         let erased: Vec<_> = tree
             .into_iter()
             .take(TREE_ERASED_MAX)
-            .map(|(session, with)| (session.id, session.agent, with, self.session_seal(session)))
+            .map(|(session, with)| (session.id, session.agent, with, forest.session_seal(session)))
             .collect();
         for (session, agent, with, seal) in erased {
             self.sessions.rows.remove(&session);
@@ -203,7 +111,7 @@ impl TenantRows {
             return ErasureCounts::default();
         }
         self.sessions.hidden.remove(&session);
-        let runs: Vec<_> = self.runs_of(session).map(|run| run.id).collect();
+        let runs: Vec<_> = SessionForest(self).runs_of(session).map(|run| run.id).collect();
         let mut erased = self.erase_rows(&[session], &runs);
         let before = self.outbox.rows.len();
         self.outbox.rows.retain(|_, row| row.delivery.source.session != session);
@@ -223,6 +131,110 @@ impl TenantRows {
         });
         page_rows(held.map(|(id, hold)| (*id, (*id, hold.clone()))), asked, true)
     }
+}
+
+/// The sessions of a tenant with those below them, as far as they may be erased.
+pub(super) struct SessionForest<'a>(pub(super) &'a TenantRows);
+
+impl<'a> SessionForest<'a> {
+    /// Lists a session and those below it, parents before their children.
+    fn list_tree(&self, session: SessionId) -> Vec<(&'a SessionRecord, Option<SessionId>)> {
+        let mut tree = Vec::new();
+        let mut queue: VecDeque<_> =
+            self.0.sessions.rows.get(&session).map(|first| (first, None)).into_iter().collect();
+        while let Some((next, parent)) = queue.pop_front() {
+            if tree.len() == TREE_CHECKED_MAX {
+                break;
+            }
+            tree.push((next, parent));
+            let is_child = |row: &&SessionRecord| row.origin.as_ref().is_some_and(|by| by.session == next.id);
+            queue.extend(self.0.sessions.rows.values().filter(is_child).map(|child| (child, Some(next.id))));
+        }
+        tree
+    }
+
+    fn runs_of(&self, session: SessionId) -> impl Iterator<Item = &'a RunRecord> {
+        self.0.runs.rows.values().filter(move |run| run.session == session)
+    }
+
+    fn last_at(&self, session: &SessionRecord) -> Timestamp {
+        let items = self.0.inbox.queues.get(&InboxOwner::Session(session.id));
+        let item = items.and_then(|items| items.last()).map(|item| item.at);
+        let run = self.runs_of(session.id).map(|run| run.updated_at).max();
+        [Some(session.opened_at), item, run].into_iter().flatten().max().unwrap_or(session.opened_at)
+    }
+
+    fn find_obstacle(
+        &self,
+        session: &SessionRecord,
+        is_first: bool,
+        idle_before: Option<Timestamp>,
+    ) -> Option<SessionObstacle> {
+        let id = session.id;
+        let parent = session.origin.as_ref().map(|origin| origin.session);
+        let is_recent = |at: Timestamp| idle_before.is_some_and(|before| at >= before);
+        let items = self.0.inbox.queues.get(&InboxOwner::Session(id));
+        let item_at = items.and_then(|items| items.last()).map(|item| item.at);
+        let is_open_child = |row: &SessionRecord| {
+            row.origin.as_ref().is_some_and(|origin| origin.session == id)
+                && matches!(
+                    self.0.agents.find_state(row.agent),
+                    Some(AgentState::Running | AgentState::Paused)
+                )
+                && self.0.is_open_child(row.id)
+        };
+        let obstacles = [
+            (
+                is_first && parent.is_some_and(|id| self.0.sessions.rows.contains_key(&id)),
+                SessionObstacle::Parent,
+            ),
+            (self.0.sessions.holds.contains_key(&id), SessionObstacle::Hold),
+            (session.head.active.is_some(), SessionObstacle::OpenRun),
+            (self.0.sessions.hidden.contains(&id), SessionObstacle::Import),
+            (session.head.last > session.head.taken, SessionObstacle::WaitingItem),
+            (is_recent(session.opened_at) || item_at.is_some_and(is_recent), SessionObstacle::Recent),
+            (self.runs_of(id).any(|run| !run.head.status.is_terminal()), SessionObstacle::OpenRun),
+            (self.0.sessions.rows.values().any(is_open_child), SessionObstacle::OpenChild),
+            (
+                self.0.approvals.rows.values().any(|row| row.state.is_open() && row.source.session == id),
+                SessionObstacle::OpenApproval,
+            ),
+            (
+                self.0
+                    .outbox
+                    .rows
+                    .values()
+                    .any(|row| row.delivery.state.is_open() && row.delivery.source.session == id),
+                SessionObstacle::OpenDelivery,
+            ),
+            (is_recent(self.last_at(session)), SessionObstacle::Recent),
+        ];
+        obstacles.into_iter().find(|(keeps, _)| *keeps).map(|(_, obstacle)| obstacle)
+    }
+
+    fn session_seal(&self, session: &SessionRecord) -> SessionSeal {
+        let mut seal = SessionSeal {
+            runs: 0,
+            entries: 0,
+            items: session.head.last,
+            spent: CostTotals::default(),
+            opened_at: session.opened_at,
+            last_at: self.last_at(session),
+            heads: Digest::default(),
+        };
+        let mut heads = blake3::Hasher::new();
+        for run in self.runs_of(session.id) {
+            let chain = self.0.runs.journal_entries(run.id).last().map(|last| last.chain).unwrap_or_default();
+            heads.update(run.id.as_bytes());
+            heads.update(&run.last_seq.to_be_bytes());
+            heads.update(&chain.as_bytes()[..20]);
+            seal.runs += 1;
+            seal.entries += run.last_seq;
+            seal.spent.add(CostTotals::from(run));
+        }
+        seal.heads = Digest::from_bytes(*heads.finalize().as_bytes());
+        seal
+    }
 
     pub(super) fn list_idle(
         &self,
@@ -232,12 +244,17 @@ impl TenantRows {
     ) -> IdlePage {
         let limit = asked.limit.min(PageRequest::<SessionId>::LIMIT_MAX);
         let end = SessionId::earliest_at(before);
-        let behind = self.sessions.rows.keys().filter(|id| asked.after.is_none_or(|after| **id > after) && **id < end);
+        let behind = self
+            .0
+            .sessions
+            .rows
+            .keys()
+            .filter(|id| asked.after.is_none_or(|after| **id > after) && **id < end);
         let looked: Vec<SessionId> = behind.copied().take(limit).collect();
         let next = looked.last().copied().filter(|_| looked.len() == limit);
         let due = looked.iter().filter_map(|id| {
-            self.sessions.seen_session(scope, &self.agents, *id)?;
-            let tree = self.session_tree(*id);
+            self.0.sessions.seen_session(scope, &self.0.agents, *id)?;
+            let tree = self.list_tree(*id);
             let is_kept = |(session, parent): &(&SessionRecord, Option<SessionId>)| {
                 self.find_obstacle(session, parent.is_none(), Some(before)).is_some()
             };

@@ -93,7 +93,12 @@ fn every_read_that_takes_a_scope_is_asked() {
     let calls = port.split("    fn ").skip(1).filter_map(|call| call.split_once(['<', '(']));
     let calls: Vec<_> = calls.map(|(name, _)| name).collect();
     let leases = ["begin_life", "renew_life", "living_lives"];
-    let others = [&["commit", "erase_agent_page", "erase_session_page"][..], &leases, &["store_health", "store_stats"]].concat();
+    let others = [
+        &["commit", "erase_agent_page", "erase_session_page"][..],
+        &leases,
+        &["store_health", "store_stats"],
+    ]
+    .concat();
     assert_eq!(calls, others, "declare it as a read");
 }
 

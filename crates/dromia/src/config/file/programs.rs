@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budgets::WrittenBudget;
 use super::external::WrittenExternal;
-use crate::config::retention::WrittenRetention;
+use super::retention::WrittenRetention;
 use crate::config::tools::{ProgramFlags, SandboxMinimum, WrittenFlags};
 
 /// The sandbox around programs that agents run. Where none is strong enough, nothing runs.

@@ -18,7 +18,8 @@ use dromia_contracts::revision::AgentChange;
 use dromia_contracts::run::{RunHead, RunKind, RunRecord, RunStatus};
 use dromia_contracts::runs::{
     ApprovalDecision, EngineLoad, EnginePort, ImportLabels, InputReceipt, InputTarget, KillTarget, NewAgent,
-    NewInput, NewRule, NewToken, RetentionPage, RunEndMode, RunOutcome, RunStatusReason, SentRequest, SessionExport, Watch,
+    NewInput, NewRule, NewToken, RetentionPage, RunEndMode, RunOutcome, RunStatusReason, SentRequest,
+    SessionExport, Watch,
 };
 use dromia_contracts::store::{
     ApprovalRuleRemove, BudgetRemove, BudgetSet, Mutation, Store as _, StoredEntry, TenantCreate,

@@ -10,9 +10,9 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, DeliveryId, RunId, SessionId};
 use dromia_contracts::session::{InboxItem, InboxOwner};
 
-use super::{AuditProblem, sessions};
 use super::journals::unreadable_row;
 use super::seals::ChainWalk;
+use super::{AuditProblem, sessions};
 use crate::column_codes::{self, stored_counter};
 use crate::inspect::heads;
 use crate::open_error::OpenError;

@@ -182,7 +182,9 @@ impl ChainWalk<'_> {
                 Some(_) => AuditProblem::RowChanged,
                 None => AuditProblem::RowRemoved,
             };
-            if self.is_agent_erased(begun.agent)? || sessions::is_session_erased(self, begun.session.as_bytes())? {
+            if self.is_agent_erased(begun.agent)?
+                || sessions::is_session_erased(self, begun.session.as_bytes())?
+            {
                 return Ok(());
             }
             let row = format!("item {position} of the inbox of {}", begun.session);
@@ -222,7 +224,8 @@ impl ChainWalk<'_> {
         let is_there = db
             .prepare_cached("SELECT 1 FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3")?
             .exists(params![tenant.as_bytes(), agent, session])?;
-        let is_gone = is_there || self.is_agent_erased(begun.agent)? || sessions::is_session_erased(self, session)?;
+        let is_gone =
+            is_there || self.is_agent_erased(begun.agent)? || sessions::is_session_erased(self, session)?;
         if is_gone || !self.strayed.insert(*session) {
             return Ok(());
         }

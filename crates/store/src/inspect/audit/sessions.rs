@@ -88,7 +88,8 @@ pub(super) fn check_holds(walk: &mut ChainWalk<'_>) -> Result<(), OpenError> {
         let detail = Some(format!("it was erased, though it was on hold since act:{since}"));
         walk.found_row(AuditProblem::RowRemoved, session.to_string(), Some(number), detail);
     }
-    let mut select = db.prepare_cached("SELECT session FROM session_holds WHERE tenant = ?1 ORDER BY session")?;
+    let mut select =
+        db.prepare_cached("SELECT session FROM session_holds WHERE tenant = ?1 ORDER BY session")?;
     let rows = select.query_map([walk.tenant.as_bytes()], |row| column_codes::read_bytes(row, 0))?;
     for session in rows {
         let session: [u8; 16] = session?;

@@ -81,12 +81,20 @@ impl DueSums {
     }
 
     fn text(&self) -> String {
-        let Self { sessions, children, runs, bytes, .. } = self;
-        let more = if self.complete { "" } else { ", and there are sessions that were not looked at" };
-        format!(
-            "{sessions} sessions with {children} children and {runs} runs, about {} KiB{more}",
-            bytes.div_ceil(1024)
-        )
+        let counted =
+            |number: u64, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
+        let mut parts = vec![counted(self.sessions, "session", "sessions")];
+        if self.sessions > 0 {
+            if self.children > 0 {
+                parts.push(counted(self.children, "child", "children"));
+            }
+            parts.push(counted(self.runs, "run", "runs"));
+            parts.push(format!("about {} KiB", self.bytes.div_ceil(1024)));
+        }
+        if !self.complete {
+            parts.push("and there are sessions that were not looked at".to_owned());
+        }
+        parts.join(", ")
     }
 }
 

@@ -105,7 +105,7 @@ fn the_server_deletes_what_rested_and_leaves_seals_and_what_is_on_hold() {
     assert_eq!(erased["items"].as_array().map(Vec::len), Some(1), "{erased}");
     assert_eq!(erased["items"][0]["session"], json!(old));
     let seal = erased["items"][0]["what"].as_str().expect("words");
-    assert!(seal.starts_with("1 runs, 4 entries, 1 messages, "), "{seal}");
+    assert!(seal.starts_with("runs 1, entries 4, messages 1, tokens "), "{seal}");
     assert!(!spent.is_null());
     let held_acts = good(&aged.home, &["audit", "query", "--kind", "session_hold_set"]);
     assert_eq!(held_acts["items"][0]["outcome"], "held", "{held_acts}");

@@ -175,13 +175,14 @@ fn change_record(
     }
 }
 
-/// Says what an erased session was, such as `2 runs, 9 entries, 0.000042 USD, last used 2026-01-02T03:04:05Z`.
+/// Says what an erased session was, such as `runs 2, entries 9, messages 2, tokens 90, cost 0.000042 USD, last used 2026-01-02T03:04:05Z`.
 fn seal_text(seal: &SessionSeal) -> String {
     let SessionSeal { runs, entries, items, spent, last_at, .. } = seal;
     let (tokens, cost) = (spent.input_tokens.saturating_add(spent.output_tokens), spent.cost_micros);
     let (units, millionths) = (cost / 1_000_000, cost % 1_000_000);
     format!(
-        "{runs} runs, {entries} entries, {items} messages, {tokens} tokens, {units}.{millionths:06} {CURRENCY}, last used {last_at}"
+        "runs {runs}, entries {entries}, messages {items}, tokens {tokens}, cost {units}.{millionths:06} {CURRENCY}, \
+         last used {last_at}"
     )
 }
 

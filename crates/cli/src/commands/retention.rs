@@ -16,7 +16,7 @@ use super::agent_names::AgentHandles;
 use crate::args;
 use crate::error::{Outcome, PendingStatus};
 use crate::exit::CommandExit;
-use crate::output::{CommandOutput, RowStyle, draw_pairs, draw_table};
+use crate::output::{CommandOutput, RowStyle, count_noun, draw_pairs, draw_table};
 
 /// How long one request may delete.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -81,14 +81,13 @@ impl DueSums {
     }
 
     fn text(&self) -> String {
-        let counted =
-            |number: u64, one: &str, more: &str| format!("{number} {}", if number == 1 { one } else { more });
-        let mut parts = vec![counted(self.sessions, "session", "sessions")];
+        let counted = |number: u64, noun| count_noun(usize::try_from(number).unwrap_or(usize::MAX), noun);
+        let mut parts = vec![counted(self.sessions, "session")];
+        if self.children > 0 {
+            parts.push(format!("{} below them", self.children));
+        }
         if self.sessions > 0 {
-            if self.children > 0 {
-                parts.push(counted(self.children, "child", "children"));
-            }
-            parts.push(counted(self.runs, "run", "runs"));
+            parts.push(counted(self.runs, "run"));
             parts.push(format!("about {} KiB", self.bytes.div_ceil(1024)));
         }
         if !self.complete {

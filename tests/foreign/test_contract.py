@@ -129,7 +129,7 @@ def known(server):
     for name in names:
         server.cli("agent", "create", name, "--model", "scripted")
     sessions, runs = [], []
-    for name in names[:12]:
+    for name in names[:36]:
         body = {"text": "@tool time.now {}\n@say done", "agent": name, "wait": True}
         status, answer = server.call("POST", "/v1/events", body)
         assert status == 200, f"expected an answered event, saw {status}: {answer}"

@@ -22,6 +22,7 @@ pub mod file;
 pub mod id;
 pub mod identity;
 pub mod overview;
+pub mod retention;
 pub mod run;
 pub mod secret;
 pub mod session;

@@ -90,6 +90,8 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::ApprovalRuleNotFound
         | ErrorCode::RequestNotFound => 404,
         ErrorCode::TenantActive
+        | ErrorCode::SessionHeld
+        | ErrorCode::SessionInUse
         | ErrorCode::HandleTaken
         | ErrorCode::IdempotencyConflict
         | ErrorCode::AgentTerminated

@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::retention::HoldResource;
+
 /// A session and its current state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionResource {
@@ -31,6 +33,9 @@ pub struct SessionResource {
     /// The first words of its first input, as one line; absent where it has no input, or that has no words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
+    /// Its hold, if it is on hold; absent in listings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldResource>,
 }
 
 /// The newest part of a session's conversation.

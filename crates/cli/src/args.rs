@@ -15,6 +15,7 @@ mod context;
 mod delivery;
 mod file;
 mod id;
+mod retention;
 mod run;
 mod secret;
 mod session;
@@ -52,13 +53,15 @@ pub use self::context::{AddContext, ContextCommand};
 pub use self::delivery::{DeliveryCommand, DeliveryName, DeliveryStanding, ListDeliveries, RedriveDelivery};
 pub use self::file::{FileCommand, GetFile, ListFiles, PutFile};
 pub use self::id::{IdReference, ListedId, NEWEST};
+pub use self::retention::{RetentionCommand, RunRetention};
 pub use self::run::{
     CostCommand, CostSummary, ExportRun, ListRuns, NewestRunName, RunCommand, RunName, RunTreeName, ShowRun,
     WatchRun,
 };
 pub use self::secret::{RotateSecret, SecretCommand, SecretName, SetSecret};
 pub use self::session::{
-    ArchiveCommand, CompactSession, ExportSession, ImportSession, SessionCommand, SessionName, ShowArchive,
+    ArchiveCommand, CompactSession, ExportSession, HoldSession, ImportSession, NamedSession, SessionCommand,
+    SessionName, ShowArchive,
 };
 pub use self::tenant::{CreateTenant, CreateToken, NamedTenant, TenantCommand, TokenCommand, TokenName};
 pub use self::tool::{CallTool, TestTool, ToolCommand, ToolName};
@@ -202,6 +205,12 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia session list\n  dromia session export 3f9a1c72 --file talk.session"
     )]
     Session(SessionCommand),
+    /// Show how long sessions are kept, and delete those due
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  dromia retention show\n  dromia retention run --dry-run"
+    )]
+    Retention(RetentionCommand),
     /// List, show, steer and stop branches and workers
     #[command(
         subcommand,

@@ -29,6 +29,7 @@ mod ids;
 mod live;
 mod overview;
 mod question;
+mod retention;
 mod run;
 mod run_waits;
 mod secret;
@@ -121,6 +122,7 @@ async fn dispatch_command(
         ClientCommand::Agent(agent) => agent::run(&cli, agent, output).await,
         ClientCommand::Tenant(tenant) => tenant::run(&cli, tenant, output).await,
         ClientCommand::Session(session) => session::run(&cli, session, output).await,
+        ClientCommand::Retention(retention) => retention::run(&cli, retention, output).await,
         ClientCommand::Worker(worker) => worker::run(&cli, worker, output).await,
         ClientCommand::Run(run) => run::run(&cli, run, output).await,
         ClientCommand::Token(token) => token::run(&cli, token, output).await,

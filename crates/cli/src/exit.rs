@@ -162,6 +162,8 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::ActionDenied => Self::Denied,
             ErrorCode::ShuttingDown => Self::Unreachable,
             ErrorCode::TenantActive
+            | ErrorCode::SessionHeld
+            | ErrorCode::SessionInUse
             | ErrorCode::HandleTaken
             | ErrorCode::IdempotencyConflict
             | ErrorCode::VersionConflict

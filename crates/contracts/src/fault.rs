@@ -64,6 +64,10 @@ error_codes! {
     TenantSuspended = "tenant_suspended", Change;
     /// The tenant is not suspended, so it is not deleted.
     TenantActive = "tenant_active", Change;
+    /// The session is on hold, so neither it nor what it belongs to is deleted.
+    SessionHeld = "session_held", Change;
+    /// The session is in use, or its parent is there, so it is not deleted.
+    SessionInUse = "session_in_use", Change;
     /// The agent does not exist or cannot be seen.
     AgentNotFound = "agent_not_found", Change;
     /// The agent has no revision of this number, or no longer.

@@ -155,12 +155,23 @@ typed_id!(
 impl RunId {
     /// Returns the first id that a run begun at this time can have; ids of earlier runs sort before it.
     pub fn earliest_at(at: Timestamp) -> Self {
-        // A UUIDv7 begins with 48 bits of milliseconds.
-        let millis = u64::try_from(at.as_millisecond()).unwrap_or(0).min((1 << 48) - 1);
-        let mut bytes = [0; 16];
-        bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-        Self::from_bytes(bytes)
+        Self::from_bytes(earliest_bytes(at))
     }
+}
+
+impl SessionId {
+    /// Returns the first id that a session opened at this time can have; ids of earlier sessions sort before it.
+    pub fn earliest_at(at: Timestamp) -> Self {
+        Self::from_bytes(earliest_bytes(at))
+    }
+}
+
+fn earliest_bytes(at: Timestamp) -> [u8; 16] {
+    // A UUIDv7 begins with 48 bits of milliseconds.
+    let millis = u64::try_from(at.as_millisecond()).unwrap_or(0).min((1 << 48) - 1);
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    bytes
 }
 
 /// The prefix of a call's id, which is no UUID.

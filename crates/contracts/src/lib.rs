@@ -22,6 +22,7 @@ pub mod file;
 pub mod label;
 pub mod lease;
 pub mod mind;
+pub mod retention;
 pub mod revision;
 pub mod session;
 pub mod token;

@@ -24,6 +24,7 @@ use crate::encoded_request::SentEncoding;
 use crate::fault::Fault;
 use crate::id::{AgentId, ApprovalId, CallId, ItemId, RunId, SessionId, TenantId, TokenId};
 use crate::input::{InputBody, ManualCall};
+use crate::retention::{IdleSession, RetentionPolicy, SessionHold};
 use crate::revision::AgentChange;
 use crate::run::{RunHead, RunStatus};
 use crate::scope::{Actor, OperatorScope, Scope};
@@ -477,6 +478,29 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
     /// Erases an agent and everything that belongs to it.
     fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<ErasureCounts, Fault>>;
 
+    /// Erases a session with its children. Refused as long as something keeps one of them.
+    fn session_delete(&self, scope: Scope, session: SessionId)
+    -> BoxFuture<'_, Result<ErasureCounts, Fault>>;
+
+    /// Sets a session on hold, or ends its hold. Returns the hold that lasts.
+    fn session_hold_set(
+        &self,
+        scope: Scope,
+        session: SessionId,
+        held: bool,
+    ) -> BoxFuture<'_, Result<Option<SessionHold>, Fault>>;
+
+    /// Returns how long sessions of the scope's tenant stay.
+    fn retention_policy(&self, scope: Scope) -> BoxFuture<'_, Result<RetentionPolicy, Fault>>;
+
+    /// Looks at the next sessions of the scope's tenant for those that rested for so long, and erases them where it is asked to.
+    fn retention_page(
+        &self,
+        scope: Scope,
+        after: Option<SessionId>,
+        erases: bool,
+    ) -> BoxFuture<'_, Result<RetentionPage, Fault>>;
+
     /// Returns whether a run came with its session as a file, so that what it spent was spent elsewhere. Its id says
     /// so; nothing is looked up, and a run that is not there is none.
     fn is_imported(&self, session: SessionId, run: RunId) -> bool;
@@ -489,6 +513,17 @@ pub trait EnginePort: Send + Sync + fmt::Debug {
 
     /// Counts what the engine holds in memory.
     fn engine_load(&self) -> EngineLoad;
+}
+
+/// Sessions that are due, or were erased because they were.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetentionPage {
+    /// Those sessions, without their children.
+    pub due: Vec<IdleSession>,
+    /// What was erased.
+    pub erased: ErasureCounts,
+    /// The last session that was looked at, if there may be more behind it.
+    pub next: Option<SessionId>,
 }
 
 /// What the engine holds in memory.

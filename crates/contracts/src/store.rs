@@ -20,8 +20,8 @@ pub use argument::{LendArgument, ReadArgument};
 pub use batch::{BatchRequester, Mutation, WriteBatch, WriterLane};
 pub use control::{
     AgentCreate, AgentRename, AgentRevise, AgentStateSet, AnswerPut, ApprovalAnswer, ApprovalRuleRemove,
-    BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate,
-    TokenCreate, TokenRevoke, VaultKeyPut,
+    BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, SessionErase,
+    SessionHoldSet, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
 };
 pub use deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,

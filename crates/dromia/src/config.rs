@@ -25,6 +25,7 @@ mod problem_collector;
 mod prompts;
 mod providers;
 mod resolve;
+mod retention;
 mod roles;
 mod schema;
 mod tools;

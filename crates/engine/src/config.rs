@@ -1,8 +1,12 @@
 //! What the operator decides about the engine, with its defaults.
 
+use std::collections::BTreeMap;
+
 use dromia_contracts::Actor;
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::approval::{BoundFiles, DeclaredRule};
 use dromia_contracts::encoded_request::TaintedPast;
+use dromia_contracts::retention::RetentionPolicy;
 use jiff::SignedDuration;
 
 /// Settings of the engine. Every one of them has a key in `dromia.yaml`, but for what the machine has.
@@ -31,8 +35,19 @@ pub struct EngineConfig {
     pub tainted_past: TaintedPast,
     /// How calls that need a person's approval are asked for.
     pub approvals: ApprovalsConfig,
+    /// How long sessions stay.
+    pub retention: RetentionConfig,
     /// The second model that judges calls which cannot be undone before they begin, if one is configured.
     pub second_opinion: Option<SecondOpinion>,
+}
+
+/// How long sessions stay.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetentionConfig {
+    /// Those of tenants without a policy of their own.
+    pub default: RetentionPolicy,
+    /// Those of tenants with one, by handle.
+    pub of_tenants: BTreeMap<HandleSlug, RetentionPolicy>,
 }
 
 /// A second model that is asked about calls that cannot be undone.
@@ -106,6 +121,7 @@ impl Default for EngineConfig {
             window_tokens: 32_768,
             tainted_past: TaintedPast::Handle,
             approvals: ApprovalsConfig::default(),
+            retention: RetentionConfig::default(),
             second_opinion: None,
         }
     }

@@ -32,6 +32,7 @@ use crate::journal_reads::parked_at;
 use crate::outcome::RunOutcomes;
 use crate::panics::panic_of;
 use crate::refusal::run_erased;
+use crate::retention::RetentionTimer;
 use crate::scheduler::ReadyWork;
 use crate::signalled_runs::SignalScan;
 
@@ -60,6 +61,7 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
     let mut not_before = clock.monotonic_now();
     let mut walk = WakeScan::new(clock.now());
     let mut signals = SignalScan::default();
+    let mut retention = RetentionTimer::default();
     let mut steps = ClockSteps::new(&**clock);
     core.delays.note_set_back(clock.now());
     while !core.is_draining() {
@@ -85,6 +87,7 @@ pub(crate) async fn run_janitor(core: Arc<EngineCore>) {
             tracing::warn!(%error, "failed to look for erasures");
             core.rescan.store(true, Ordering::Release);
         }
+        retention.begin_if_due(&core);
         if let Err(error) = answer_waiters_of_lost_runs(&core).await {
             tracing::warn!(%error, "failed to look for the ends of lost runs");
         }

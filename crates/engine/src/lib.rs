@@ -62,6 +62,7 @@ mod records;
 mod recover;
 mod refusal;
 mod registry;
+mod retention;
 mod revisions;
 mod run_control;
 mod run_explanation;
@@ -80,7 +81,7 @@ mod usage;
 mod window_use;
 
 pub use crate::approval_binding::ApprovalBinding;
-pub use crate::config::{ApprovalsConfig, EngineConfig, ObjectionAction, SecondOpinion};
+pub use crate::config::{ApprovalsConfig, EngineConfig, ObjectionAction, RetentionConfig, SecondOpinion};
 pub use crate::decide::{DecisionInput, NextAction, RunDecision, decide};
 pub use crate::engine::Engine;
 pub use crate::ports::EnginePorts;

@@ -1,5 +1,6 @@
 //! The faults for a commit that was not done, and for rows that are not there.
 
+use dromia_contracts::retention::SessionObstacle;
 use dromia_contracts::store::{CommitOutcome, CommitRefusal};
 use dromia_contracts::{AgentId, ErrorCode, Fault, ItemId, RunId, SessionId};
 
@@ -38,6 +39,9 @@ pub(crate) fn commit_fault(answer: CommitOutcome) -> Fault {
             Fault::new(ErrorCode::TenantActive, "the tenant is not suspended, so it is not deleted")
                 .with_hint("suspend it first with `dromia tenant suspend`")
         }
+        CommitOutcome::Refused(CommitRefusal::SessionKept { session, obstacle }) => {
+            session_kept(session, obstacle)
+        }
         CommitOutcome::Refused(CommitRefusal::LeaseLasts { .. }) => {
             Fault::new(ErrorCode::Overloaded, "another process works on the run")
                 .with_hint("send the request again later")
@@ -49,6 +53,17 @@ pub(crate) fn commit_fault(answer: CommitOutcome) -> Fault {
         CommitOutcome::Done(_) => {
             Fault::new(ErrorCode::Internal, "a finished commit was handled as a failed one")
         }
+    }
+}
+
+/// The fault for a session that something keeps.
+fn session_kept(session: SessionId, obstacle: SessionObstacle) -> Fault {
+    let text = format!("{session} {}, so nothing was deleted", obstacle.text());
+    match obstacle {
+        SessionObstacle::Hold => Fault::new(ErrorCode::SessionHeld, text).with_hint(format!(
+            "see who set the hold with `dromia session show {session}`; end it with `dromia session hold {session} --off`"
+        )),
+        _ => Fault::new(ErrorCode::SessionInUse, text),
     }
 }
 

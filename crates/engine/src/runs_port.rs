@@ -13,10 +13,11 @@ use dromia_contracts::approval::{ApprovalRequest, ApprovalRuleRecord, DeclaredRu
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::compaction::{CompactionAnswer, ContextUse};
 use dromia_contracts::input::InputBody;
+use dromia_contracts::retention::{RetentionPolicy, SessionHold};
 use dromia_contracts::revision::AgentChange;
 use dromia_contracts::runs::{
     ApprovalDecision, EngineLoad, EnginePort, ImportLabels, InputReceipt, KillTarget, NewAgent, NewInput,
-    NewRule, NewToken, RunEndMode, RunStatusReason, SentRequest, SessionExport, Watch,
+    NewRule, NewToken, RetentionPage, RunEndMode, RunStatusReason, SentRequest, SessionExport, Watch,
 };
 use dromia_contracts::token::TokenRecord;
 use dromia_contracts::usage::UsageRow;
@@ -34,6 +35,7 @@ use crate::engine::Engine;
 use crate::erasures::ErasureTasks;
 use crate::kill::RunTermination;
 use crate::registry::AgentRegistry;
+use crate::retention::RetentionTasks;
 use crate::revisions::AgentRevisions;
 use crate::run_control::RunControl;
 use crate::run_explanation::RunExplanation;
@@ -303,6 +305,42 @@ impl EnginePort for Engine {
     fn agent_delete(&self, scope: Scope, agent: AgentId) -> BoxFuture<'_, Result<ErasureCounts, Fault>> {
         self.run_to_completion(move |core| async move {
             ErasureTasks::new(&core).agent_delete(&scope, agent).await
+        })
+    }
+
+    fn session_delete(
+        &self,
+        scope: Scope,
+        session: SessionId,
+    ) -> BoxFuture<'_, Result<ErasureCounts, Fault>> {
+        self.run_to_completion(move |core| async move {
+            RetentionTasks::new(&core).session_delete(&scope, session).await
+        })
+    }
+
+    fn session_hold_set(
+        &self,
+        scope: Scope,
+        session: SessionId,
+        held: bool,
+    ) -> BoxFuture<'_, Result<Option<SessionHold>, Fault>> {
+        self.run_to_completion(move |core| async move {
+            RetentionTasks::new(&core).set_hold(&scope, session, held).await
+        })
+    }
+
+    fn retention_policy(&self, scope: Scope) -> BoxFuture<'_, Result<RetentionPolicy, Fault>> {
+        Box::pin(async move { RetentionTasks::new(&self.core).policy(&scope).await })
+    }
+
+    fn retention_page(
+        &self,
+        scope: Scope,
+        after: Option<SessionId>,
+        erases: bool,
+    ) -> BoxFuture<'_, Result<RetentionPage, Fault>> {
+        self.run_to_completion(move |core| async move {
+            RetentionTasks::new(&core).next_page(&scope, after, erases).await
         })
     }
 

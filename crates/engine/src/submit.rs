@@ -178,7 +178,7 @@ impl<'a> InputSubmission<'a> {
             return Err(Fault::new(ErrorCode::ShuttingDown, "the server is stopping")
                 .with_hint("send the request again when the server is back"));
         }
-        let (agent, mut found) = self.find_session(scope, target).await?;
+        let (agent, mut found) = self.find_session(scope, target.clone()).await?;
         let agent = self.core.caches.agents.agent_snapshot(scope, agent).await?;
         if matches!(agent.state, AgentState::Terminated | AgentState::Deleting) {
             return Err(agent_terminated(agent.id));
@@ -196,6 +196,7 @@ impl<'a> InputSubmission<'a> {
                 AdmissionOutcome::Done(submitted) => return Ok(submitted),
                 AdmissionOutcome::Opened(session) => found = SessionLookup::Session(session),
                 AdmissionOutcome::Freed => {}
+                AdmissionOutcome::Erased => found = self.find_session(scope, target.clone()).await?.1,
                 AdmissionOutcome::Unfunded(exhausted) => unfunded = Some(exhausted),
             }
         }
@@ -284,6 +285,10 @@ impl<'a> InputSubmission<'a> {
             Err(fault) => {
                 // The slot that was to be used is free again.
                 self.core.dispatch_ready();
+                if fault.code == ErrorCode::SessionNotFound && matches!(found, SessionLookup::Session(_)) {
+                    self.core.caches.session_keys.retain(|(_, id, _), _| *id != agent.id);
+                    return Ok(AdmissionOutcome::Erased);
+                }
                 return Err(fault);
             }
         };
@@ -461,6 +466,10 @@ impl<'a> InputSubmission<'a> {
             CommitOutcome::Refused(CommitRefusal::AgentState { .. } | CommitRefusal::NotFound(_)) => {
                 self.core.caches.agents.forget_agent(agent.id);
                 self.core.caches.session_keys.retain(|(_, id, _), _| *id != agent.id);
+                let state = self.core.caches.agents.agent_snapshot(scope, agent.id).await?.state;
+                if matches!(state, AgentState::Running | AgentState::Paused) {
+                    return Ok(AdmissionOutcome::Erased);
+                }
                 Err(agent_terminated(agent.id))
             }
             other => Err(commit_fault(other)),
@@ -523,6 +532,8 @@ enum AdmissionOutcome {
     Opened(SessionId),
     /// The turn that held the session ended, so it may be free.
     Freed,
+    /// The session was erased since it was looked up.
+    Erased,
     /// A budget is exhausted before the turn's first call.
     Unfunded(BudgetExhaustion),
 }

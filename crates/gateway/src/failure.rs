@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dromia_api::ProblemDetails;
 use dromia_api::problem::http_status;
+use dromia_contracts::retention::SessionObstacle;
 use dromia_contracts::run::RunStatus;
 use dromia_contracts::store::{CommitOutcome, CommitReceipt, CommitRefusal, ReadError};
 use dromia_contracts::{ErrorCode, Fault, Recourse, RunId};
@@ -190,6 +191,8 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
             Some("an operator has it go on with `dromia tenant resume HANDLE`; reads are answered meanwhile")
         }
         ErrorCode::TenantActive => Some("suspend the tenant first with `dromia tenant suspend HANDLE`"),
+        ErrorCode::SessionHeld => Some("see who set the hold with `dromia session show SESSION`"),
+        ErrorCode::SessionInUse => Some("wait for the end of its run, or cancel it with `dromia run cancel`"),
         ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
         ErrorCode::RevisionNotFound => Some("list the revisions with `dromia agent history`"),
         ErrorCode::DocumentNotFound => Some("list the documents with `dromia agent identity list AGENT`"),
@@ -315,6 +318,10 @@ impl From<CommitRefusal> for ApiError {
             }
             CommitRefusal::AgentState { .. } => Self::new(ErrorCode::AgentTerminated, message),
             CommitRefusal::RunTerminal => Self::new(ErrorCode::RunTerminal, message),
+            CommitRefusal::SessionKept { obstacle: SessionObstacle::Hold, .. } => {
+                Self::new(ErrorCode::SessionHeld, message)
+            }
+            CommitRefusal::SessionKept { .. } => Self::new(ErrorCode::SessionInUse, message),
             CommitRefusal::TenantActive => Self::new(ErrorCode::TenantActive, message),
             CommitRefusal::Overloaded
             | CommitRefusal::ApprovalsFull { .. }

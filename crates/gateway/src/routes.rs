@@ -24,6 +24,7 @@ mod node;
 mod overview;
 mod reference;
 mod request;
+mod retention;
 mod run;
 mod run_end;
 mod run_tree;
@@ -194,6 +195,12 @@ routes! {
     GET "/v1/sessions" Tenant(Read) => session::list_sessions;
     POST "/v1/sessions/import" Tenant(Admin) => session::import_session;
     GET "/v1/sessions/{session}" Tenant(Read) => session::show_session;
+    DELETE "/v1/sessions/{session}" Tenant(Admin) => retention::delete_session;
+    POST "/v1/sessions/{session}/hold" Tenant(Admin) => retention::set_hold;
+    DELETE "/v1/sessions/{session}/hold" Tenant(Admin) => retention::end_hold;
+    GET "/v1/retention" Tenant(Read) => retention::show_retention;
+    GET "/v1/retention/due" Tenant(Read) => retention::list_due;
+    POST "/v1/retention/run" Tenant(Admin) => retention::run_retention;
     GET "/v1/sessions/{session}/transcript" Tenant(Read) => session::show_transcript;
     GET "/v1/sessions/{session}/context" Tenant(Read) => session_context::show_context;
     POST "/v1/sessions/{session}/compaction" Tenant(Invoke) => session_context::compact_session;
@@ -274,6 +281,7 @@ pub(crate) mod queries {
     pub(crate) use super::id::IdQuery;
     pub(crate) use super::overview::OverviewQuery;
     pub(crate) use super::request::SentRequestQuery;
+    pub(crate) use super::retention::RetentionQuery;
     pub(crate) use super::run::{JournalReadQuery, RunListQuery as Runs};
     pub(crate) use super::run_end::RunEndQuery;
     pub(crate) use super::secret::SecretListQuery as Secrets;

@@ -10,6 +10,7 @@ use dromia_contracts::budget::BudgetUse;
 use dromia_contracts::capability::{CapabilityRecord, CapabilityState};
 use dromia_contracts::cost::ModelAttempt;
 use dromia_contracts::delivery::{DeliveryAttempt, DeliveryRecord, DeliverySummary, FeedItem};
+use dromia_contracts::retention::SessionHold;
 use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::runs::{InputReceipt, RunStatusReason};
@@ -276,7 +277,12 @@ pub(crate) fn api_session(session: SessionRecord, question: Option<String>) -> a
         waiting: session.head.last.saturating_sub(session.head.taken),
         active: session.head.active,
         question,
+        hold: None,
     }
+}
+
+pub(crate) fn api_hold(hold: &SessionHold) -> api::retention::HoldResource {
+    api::retention::HoldResource { by: hold.by.as_str().to_owned(), since: hold.since }
 }
 
 pub(crate) fn api_run(run: &RunRecord, imported: bool, question: Option<String>) -> api::run::RunResource {

@@ -21,6 +21,7 @@ mod delivery;
 mod file;
 mod inbox;
 mod journal;
+mod retention;
 mod revision;
 mod session;
 mod size;
@@ -50,6 +51,7 @@ use delivery::DeliveryDrafts;
 use file::FileDrafts;
 use inbox::{InboxDrafts, InboxOwners};
 use journal::RunDrafts;
+use retention::RetentionDrafts;
 use session::SessionDrafts;
 use state::StateDrafts;
 use tenant::TenantDraft;
@@ -139,6 +141,7 @@ pub(crate) struct BatchDraft<'b> {
     files: FileDrafts<'b>,
     approvals: ApprovalDrafts<'b>,
     answers: AnswerDrafts<'b>,
+    retention: RetentionDrafts<'b>,
 }
 
 impl<'b> BatchDraft<'b> {
@@ -170,6 +173,7 @@ impl<'b> BatchDraft<'b> {
             files: FileDrafts::default(),
             approvals: ApprovalDrafts::default(),
             answers: AnswerDrafts::default(),
+            retention: RetentionDrafts::default(),
         };
         draft.apply_batch()?;
         Ok(draft)
@@ -241,6 +245,10 @@ impl<'b> BatchDraft<'b> {
             }
             Mutation::SessionOpen(open) => self.sessions.open_session(db, open, &mut self.agents),
             Mutation::ImportEnd(session) => self.sessions.end_import(db, *session),
+            Mutation::SessionErase(erase) => self.retention.erase_session(db, erase, batch),
+            Mutation::SessionHoldSet(set) => {
+                self.retention.set_hold(db, set, &mut self.sessions, &mut self.agents)
+            }
             Mutation::InboxPut(put) => {
                 let claim = batch.claim.as_ref().filter(|_| before == ExistingRun::Same);
                 let position = self.put_item(put, claim)?;
@@ -291,7 +299,7 @@ impl<'b> BatchDraft<'b> {
 
     /// Writes the rows. Returns how many the database counted.
     pub(crate) fn write_rows(&self) -> rusqlite::Result<u64> {
-        let drafts: [&dyn TableDraft; 14] = [
+        let drafts: [&dyn TableDraft; 15] = [
             &self.answers,
             &self.own_tenant,
             &self.tokens,
@@ -306,6 +314,7 @@ impl<'b> BatchDraft<'b> {
             &self.capabilities,
             &self.files,
             &self.approvals,
+            &self.retention,
         ];
         let before = self.db.total_changes();
         drafts.into_iter().try_for_each(|draft| draft.write_rows(self.db))?;

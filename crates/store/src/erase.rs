@@ -1,4 +1,7 @@
-//! Erasing an agent, a page of rows at a time.
+//! Erasing an agent, or the rest of a session, a page of rows at a time.
+//!
+//! Of a session that a commit erased, its messages go first, then its runs, and last what is in its inbox, with the mark by which
+//! a restart finds it. Of an agent:
 //!
 //! Messages on their way out go first, then runs, sessions, configurations, the prompts that only its runs name, and last
 //! the agent itself. Each page removes the rows that are
@@ -37,12 +40,28 @@ impl UnlinkList {
     }
 }
 
-/// Erases at most one page. Returns what went, and whether nothing of the agent is left.
+/// What is erased.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ErasedOwner {
+    /// An agent in state `deleting`.
+    Agent(AgentId),
+    /// A session that a commit erased.
+    Session(SessionId),
+}
+
+/// Erases at most one page. Returns what went, and whether nothing of the owner is left.
 pub(crate) fn erase_one_page(
     db: &Connection,
     tenant: TenantId,
-    agent: AgentId,
+    owner: ErasedOwner,
 ) -> rusqlite::Result<((ErasureCounts, bool), UnlinkList)> {
+    let agent = match owner {
+        ErasedOwner::Agent(agent) => agent,
+        ErasedOwner::Session(session) => match agent_of_erased(db, tenant, session)? {
+            Some(agent) => agent,
+            None => return Ok(((ErasureCounts::default(), true), UnlinkList::default())),
+        },
+    };
     let mut page = ErasurePage {
         db,
         tenant,
@@ -51,8 +70,25 @@ pub(crate) fn erase_one_page(
         erased: ErasureCounts::default(),
         unlink: UnlinkList::default(),
     };
-    let done = page.erase()?;
+    let done = match owner {
+        ErasedOwner::Agent(_) => page.erase()?,
+        ErasedOwner::Session(session) => page.erase_hidden(session.as_bytes())?,
+    };
     Ok(((page.erased, done), page.unlink))
+}
+
+/// Finds the agent of a session that was erased and has rows left.
+fn agent_of_erased(
+    db: &Connection,
+    tenant: TenantId,
+    session: SessionId,
+) -> rusqlite::Result<Option<AgentId>> {
+    db.prepare_cached(
+        "SELECT erased_agent FROM hidden_sessions WHERE tenant = ?1 AND session = ?2 AND erased_agent IS NOT NULL",
+    )?
+    .query_row(params![tenant.as_bytes(), session.as_bytes()], |row| column_codes::read_bytes(row, 0))
+    .optional()
+    .map(|found| found.map(AgentId::from_bytes))
 }
 
 struct ErasurePage<'a> {
@@ -85,7 +121,10 @@ impl ErasurePage<'_> {
         if self.left == 0 {
             return Ok(false);
         }
-        if !self.erase_deliveries()? || !self.erase_approvals()? {
+        let first = "SELECT delivery FROM deliveries INDEXED BY deliveries_agent \
+                     WHERE tenant = ?1 AND agent = ?2 ORDER BY delivery LIMIT 1";
+        let agent = *self.agent.as_bytes();
+        if !self.erase_deliveries(first, &agent)? || !self.erase_approvals()? {
             return Ok(false);
         }
         while let Some(run) = self.next("SELECT run FROM runs INDEXED BY runs_agent WHERE tenant = ?1 AND agent = ?2 ORDER BY run LIMIT 1")? {
@@ -96,6 +135,12 @@ impl ErasurePage<'_> {
         while let Some(session) = self
             .next("SELECT session FROM sessions WHERE tenant = ?1 AND agent = ?2 ORDER BY session LIMIT 1")?
         {
+            if !self.erase_session(&session)? {
+                return Ok(false);
+            }
+        }
+        let hidden = "SELECT session FROM hidden_sessions WHERE tenant = ?1 AND erased_agent = ?2 ORDER BY session LIMIT 1";
+        while let Some(session) = self.next(hidden)? {
             if !self.erase_session(&session)? {
                 return Ok(false);
             }
@@ -141,11 +186,39 @@ impl ErasurePage<'_> {
         Ok(true)
     }
 
-    /// Erases the agent's messages with their attempts; returns whether all are gone.
-    fn erase_deliveries(&mut self) -> rusqlite::Result<bool> {
-        let first = "SELECT delivery FROM deliveries INDEXED BY deliveries_agent \
-                     WHERE tenant = ?1 AND agent = ?2 ORDER BY delivery LIMIT 1";
-        while let Some(delivery) = self.next(first)? {
+    /// Erases what is left of a session that a commit erased; returns whether all is gone.
+    fn erase_hidden(&mut self, session: &[u8; 16]) -> rusqlite::Result<bool> {
+        let first = "SELECT delivery FROM deliveries INDEXED BY deliveries_session \
+                     WHERE tenant = ?1 AND session = ?2 LIMIT 1";
+        if !self.erase_deliveries(first, session)? {
+            return Ok(false);
+        }
+        let name = SessionId::from_bytes(*session).to_string();
+        for sql in [
+            "DELETE FROM approvals WHERE (tenant, approval) IN \
+             (SELECT tenant, approval FROM approvals INDEXED BY approvals_agent \
+              WHERE tenant = ?1 AND agent = ?4 AND json_extract(record, '$.session') = ?2 LIMIT ?3)",
+            "DELETE FROM approval_rules WHERE (tenant, name) IN (SELECT tenant, name FROM approval_rules \
+             WHERE tenant = ?1 AND ?4 IS NOT NULL AND json_extract(record, '$.session') = ?2 LIMIT ?3)",
+        ] {
+            let values = params![self.tenant.as_bytes(), name, self.rows_left(), self.agent.as_bytes()];
+            self.left -= self.db.prepare_cached(sql)?.execute(values)?;
+            if self.left == 0 {
+                return Ok(false);
+            }
+        }
+        let first = "SELECT run FROM runs INDEXED BY runs_session WHERE tenant = ?1 AND session = ?2 ORDER BY run LIMIT 1";
+        while let Some(run) = self.next_of(first, session)? {
+            if !self.erase_run(&run)? {
+                return Ok(false);
+            }
+        }
+        self.erase_session(session)
+    }
+
+    /// Erases messages of an owner with their attempts; returns whether all are gone.
+    fn erase_deliveries(&mut self, first: &str, owner: &[u8; 16]) -> rusqlite::Result<bool> {
+        while let Some(delivery) = self.next_of(first, owner)? {
             self.delete_rows(
                 "DELETE FROM delivery_attempts WHERE (tenant, delivery, number) IN \
                  (SELECT tenant, delivery, number FROM delivery_attempts \
@@ -213,11 +286,13 @@ impl ErasurePage<'_> {
     }
 
     fn next(&self, sql: &str) -> rusqlite::Result<Option<[u8; 16]>> {
-        let db = self.db;
-        db.prepare_cached(sql)?
-            .query_row(params![self.tenant.as_bytes(), self.agent.as_bytes()], |row| {
-                column_codes::read_bytes(row, 0)
-            })
+        self.next_of(sql, self.agent.as_bytes())
+    }
+
+    fn next_of(&self, sql: &str, owner: &[u8; 16]) -> rusqlite::Result<Option<[u8; 16]>> {
+        self.db
+            .prepare_cached(sql)?
+            .query_row(params![self.tenant.as_bytes(), owner], |row| column_codes::read_bytes(row, 0))
             .optional()
     }
 
@@ -278,7 +353,7 @@ impl ErasurePage<'_> {
             .prepare_cached("DELETE FROM session_heads WHERE tenant = ?1 AND session = ?2")?
             .execute(params![self.tenant.as_bytes(), session])?;
         self.db
-            .prepare_cached("DELETE FROM imports WHERE tenant = ?1 AND session = ?2")?
+            .prepare_cached("DELETE FROM hidden_sessions WHERE tenant = ?1 AND session = ?2")?
             .execute(params![self.tenant.as_bytes(), session])?;
         self.db
             .prepare_cached("DELETE FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3")?

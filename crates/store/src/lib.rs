@@ -28,6 +28,7 @@ mod body;
 mod chain;
 mod packed_fields;
 mod seal;
+mod session_tree;
 
 mod apply;
 mod body_sweeper;

@@ -16,6 +16,7 @@ pub(crate) mod journal;
 pub(crate) mod key;
 pub(crate) mod openings;
 pub(crate) mod recent;
+pub(crate) mod retention;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod tail;
@@ -58,6 +59,10 @@ pub(crate) mod answers {
     pub(crate) use super::journal::journal_page as journal_entries;
     pub(crate) use super::key::find_visible_key as find_keyed_item;
     pub(crate) use super::openings::read_openings as opening_inputs;
+    pub(crate) use super::retention::{
+        find_hold as session_hold, list_erasing as erasing_sessions, list_held as held_sessions,
+        list_idle as idle_sessions,
+    };
     pub(crate) use super::run::{
         by_id as run, list_open_runs as open_runs, list_parked_runs as parked_runs, list_runs as runs,
         list_signalled_runs as signalled_runs, list_troubled as troubled_runs, list_working as working_runs,

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use dromia_contracts::BoxFuture;
 use dromia_contracts::agent::ErasureCounts;
-use dromia_contracts::id::{AgentId, TenantId};
+use dromia_contracts::id::TenantId;
 use dromia_contracts::scope::Scope;
 use dromia_contracts::store::{CommitOutcome, CommitRefusal, PageRequest, Read, ReadError, WriteBatch};
 
@@ -22,6 +22,7 @@ use crate::acknowledged_end::AcknowledgedEnd;
 use crate::body::FileBodies;
 use crate::config::StoreConfig;
 use crate::counters::StoreGauge;
+use crate::erase::ErasedOwner;
 use crate::lease::LeaseTable;
 use crate::lock::HomeLock;
 use crate::migrate::{MIGRATIONS, MigrationPlan};
@@ -131,23 +132,24 @@ impl SqliteStore {
         }
     }
 
-    /// Has the writer erase a page of an agent; after the last page, files that no row names any more go, too.
-    fn erase_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
+    /// Has the writer erase a page of an agent or of the rest of a session. After the last page of an agent, files that no row
+    /// names any more go, too.
+    fn erase_page<'a>(&'a self, scope: &'a Scope, owner: ErasedOwner) -> Read<'a, (ErasureCounts, bool)> {
         let (ack, answer) = oneshot::channel();
         let pushed = match self.gauge.read_only() {
             Some(cause) => Err(ReadError::Unavailable { cause }),
             // An agent that the scope does not see is not found, and nothing of it is left to erase.
-            None if !scope.sees_agent(agent) => {
+            None if matches!(owner, ErasedOwner::Agent(agent) if !scope.sees_agent(agent)) => {
                 return Box::pin(std::future::ready(Ok((ErasureCounts::default(), true))));
             }
             None => {
-                self.queue.push(WriterJob::Erase { tenant: scope.tenant(), agent, ack }).map_err(queue_error)
+                self.queue.push(WriterJob::Erase { tenant: scope.tenant(), owner, ack }).map_err(queue_error)
             }
         };
         Box::pin(async move {
             pushed?;
             let (erased, last) = answer.await.map_err(|_| writer_ended())??;
-            if last {
+            if last && matches!(owner, ErasedOwner::Agent(_)) {
                 // Files that a crash between two pages, or a batch refused meanwhile, left behind. The rows are gone
                 // whatever comes of it, and the next start sweeps again.
                 if let Err(error) = self.sweep_tenant(scope.tenant()).await {

@@ -138,8 +138,8 @@ impl StoreWriter {
         for job in group {
             match job {
                 WriterJob::Write(write) => writes.push(write),
-                WriterJob::Erase { tenant, agent, ack } => {
-                    let erased = self.run_in_transaction(|db| erase::erase_one_page(db, tenant, agent));
+                WriterJob::Erase { tenant, owner, ack } => {
+                    let erased = self.run_in_transaction(|db| erase::erase_one_page(db, tenant, owner));
                     // Whatever came of it: what may be gone from the disk is gone from memory.
                     self.recent.forget_groups();
                     send_answer(ack, erased);

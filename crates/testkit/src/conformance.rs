@@ -28,6 +28,7 @@ mod journal;
 mod kept_answer;
 mod lease;
 mod report;
+mod retention;
 mod revision;
 mod scene;
 mod task;
@@ -96,6 +97,11 @@ claims! {
     ids::a_run_and_a_session_are_known_by_the_input_that_began_them,
     import::what_an_import_fills_is_there_only_when_it_ends,
     import::an_item_that_waits_in_an_import_is_nobodys_work,
+    retention::an_erased_session_is_hidden_at_once_with_its_children_and_goes_page_by_page,
+    retention::what_keeps_a_session_keeps_it_and_its_parent,
+    retention::a_session_is_due_when_nothing_happened_in_it_since_the_time,
+    retention::a_tree_that_one_commit_cannot_hold_goes_in_several,
+    retention::a_hold_keeps_its_session_its_agent_and_its_tenant,
     journal::an_append_holds_only_at_the_runs_epoch_and_number,
     journal::a_takeover_raises_the_epoch_and_fences_the_old_owner,
     journal::an_ended_run_never_changes,
@@ -195,6 +201,11 @@ pub const PLANTED_FAULTS: &[(&str, &str)] = &[
     ),
     ("a_takeover_is_refused_while_another_holder_lives", "a_takeover_that_asks_no_lease_is_caught"),
     ("a_settlement_is_refused_while_another_holder_lives", "a_settle_of_a_living_holders_attempt_is_caught"),
+    ("a_hold_keeps_its_session_its_agent_and_its_tenant", "a_hold_that_is_forgotten_is_caught"),
+    (
+        "an_erased_session_is_hidden_at_once_with_its_children_and_goes_page_by_page",
+        "an_erased_session_that_is_not_hidden_is_caught",
+    ),
     ("a_revision_follows_the_current_one_and_no_other", "a_change_with_an_old_if_match_that_wins_is_caught"),
     (
         "a_wavering_clock_grants_no_period_budget_twice",

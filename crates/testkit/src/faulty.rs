@@ -16,7 +16,7 @@ use dromia_contracts::store::{
     CommitOutcome, CommitReceipt, CommitRefusal, Mutation, NewEntry, Read, ReadError, Store, StoreWrapper,
     WriteBatch,
 };
-use dromia_contracts::{AgentId, BoxFuture, Scope, TenantId};
+use dromia_contracts::{AgentId, BoxFuture, Scope, SessionId, TenantId};
 use tokio::sync::{Notify, oneshot};
 
 /// How a commit fails.
@@ -93,6 +93,29 @@ impl SpoiledCommit {
 }
 
 impl FaultyStore {
+    /// Erases a page, unless a fault comes before it, and hides the answer if one comes after it.
+    fn erase_spoiled<'a>(
+        &self,
+        name: &str,
+        erase: impl FnOnce() -> Read<'a, (ErasureCounts, bool)>,
+    ) -> Read<'a, (ErasureCounts, bool)> {
+        let met = self.count_commit(name.to_owned());
+        if !met.written {
+            let cause = met.cause_text("nothing was written");
+            return Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })));
+        }
+        let page = erase();
+        Box::pin(async move {
+            let answer = page.await;
+            met.call_after();
+            if met.heard {
+                answer
+            } else {
+                Err(ReadError::Unavailable { cause: met.cause_text("the answer was lost") })
+            }
+        })
+    }
+
     /// Wraps a store; without faults it changes nothing.
     pub fn new(inner: Arc<dyn Store>) -> Self {
         Self {
@@ -316,20 +339,14 @@ impl StoreWrapper for FaultyStore {
     }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
-        let met = self.count_commit("erase_agent_page".to_owned());
-        if !met.written {
-            let cause = met.cause_text("nothing was written");
-            return Box::pin(std::future::ready(Err(ReadError::Unavailable { cause })));
-        }
-        let page = self.inner.erase_agent_page(scope, agent);
-        Box::pin(async move {
-            let answer = page.await;
-            met.call_after();
-            if met.heard {
-                answer
-            } else {
-                Err(ReadError::Unavailable { cause: met.cause_text("the answer was lost") })
-            }
-        })
+        self.erase_spoiled("erase_agent_page", || self.inner.erase_agent_page(scope, agent))
+    }
+
+    fn erase_session_page<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+    ) -> Read<'a, (ErasureCounts, bool)> {
+        self.erase_spoiled("erase_session_page", || self.inner.erase_session_page(scope, session))
     }
 }

@@ -21,6 +21,7 @@ mod node;
 mod page;
 mod peek;
 mod read;
+mod retention;
 mod rows;
 mod run;
 mod scope_view;

@@ -35,6 +35,16 @@ pub enum SessionCommand {
         after_help = "Examples:\n  dromia session archive list\n  dromia session archive show 3f9a1c72"
     )]
     Archive(ArchiveCommand),
+    /// Delete a session with its runs, branches and workers
+    #[command(
+        after_help = "A session on hold, or with a run that has not ended, is not deleted. Its seal stays in the audit.\n\nExamples:\n  dromia session delete 3f9a1c72\n  dromia session delete 3f9a1c72 --yes"
+    )]
+    Delete(NamedSession),
+    /// Keep a session: neither retention nor a person deletes it
+    #[command(
+        after_help = "Its agent and its tenant aren't deleted either. `--off` ends the hold.\n\nExamples:\n  dromia session hold 3f9a1c72\n  dromia session hold 3f9a1c72 --off"
+    )]
+    Hold(HoldSession),
     /// Write a session to a file
     #[command(after_help = "Examples:\n  dromia session export 3f9a1c72 --file talk.session")]
     Export(ExportSession),
@@ -51,6 +61,25 @@ pub struct SessionName {
     /// Its id, the first or last digits of it, or @last~1 [default: the newest]
     #[arg(value_name = "ID")]
     pub id: Option<IdReference<SessionId>>,
+}
+
+/// A session that must be named.
+#[derive(Debug, Clone, Args)]
+pub struct NamedSession {
+    /// Its id, the first or last digits of it, or @last~1
+    #[arg(value_name = "ID")]
+    pub id: IdReference<SessionId>,
+}
+
+/// A session to keep.
+#[derive(Debug, Clone, Args)]
+pub struct HoldSession {
+    /// Its id, the first or last digits of it, or @last~1
+    #[arg(value_name = "ID")]
+    pub id: IdReference<SessionId>,
+    /// End the hold
+    #[arg(long)]
+    pub off: bool,
 }
 
 /// A session to compact.

@@ -24,7 +24,9 @@ use dromia_api::token::{TokenCreated, TokenResource};
 use dromia_api::tool::ToolResource;
 
 use super::event::EventWaitResult;
-use super::{agent, agent_apply, agent_change, agent_identity, approval, context, run, session, token, tool};
+use super::{
+    agent, agent_apply, agent_change, agent_identity, approval, context, retention, run, session, token, tool,
+};
 use crate::error::ErrorDocument;
 use crate::explain::CodeExplanation;
 use crate::schema::PublishedSchema;
@@ -72,6 +74,10 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<context::ContextRow>("context remove"),
         PublishedSchema::for_command::<ListPage<SessionResource>>("session list"),
         PublishedSchema::for_command::<session::SessionDetails>("session show"),
+        PublishedSchema::for_command::<DeletionReport>("session delete"),
+        PublishedSchema::for_command::<SessionResource>("session hold"),
+        PublishedSchema::for_command::<retention::RetentionOverview>("retention show"),
+        PublishedSchema::for_command::<retention::RetentionReport>("retention run"),
         PublishedSchema::for_command::<ListPage<ChildResource>>("worker list"),
         PublishedSchema::for_command::<ChildResource>("worker show"),
         PublishedSchema::for_command::<EventAccepted>("worker send"),

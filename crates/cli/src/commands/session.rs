@@ -4,7 +4,8 @@ pub(super) mod window;
 
 use std::time::Duration;
 
-use dromia_api::agent::AgentResource;
+use dromia_api::agent::{AgentResource, DeletionReport};
+use dromia_api::retention::HoldResource;
 use dromia_api::session::{SessionImport, SessionResource, SessionTurn, TranscriptPage};
 use dromia_api::{AgentState, ListPage, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
 use hyper::HeaderMap;
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::agent::erased_pairs;
 use super::agent_names::AgentHandles;
 use super::{Cli, listing_path, print_narrow, terminal_input};
 use crate::args;
@@ -60,6 +62,24 @@ pub(super) async fn run(
         args::SessionCommand::Context(session) => window::show_context(cli, &session, output).await,
         args::SessionCommand::Compact(compact) => window::compact_session(cli, compact, output).await,
         args::SessionCommand::Archive(archive) => window::run_archive(cli, archive, output).await,
+        args::SessionCommand::Delete(named) => {
+            let session = cli.resolve_id(named.id, output).await?;
+            cli.confirm(&format!("Delete {session} with its runs, branches and workers?"), output).await?;
+            let deleted: DeletionReport = cli.client.delete(&format!("/v1/sessions/{session}")).await?;
+            output.print_result(&deleted, |DeletionReport { erased }| draw_pairs(&erased_pairs(erased)))?;
+            Ok(CommandExit::Done)
+        }
+        args::SessionCommand::Hold(hold) => {
+            let session = cli.resolve_id(hold.id, output).await?;
+            let path = format!("/v1/sessions/{session}/hold");
+            let shown: SessionResource =
+                if hold.off { cli.client.delete(&path).await? } else { cli.client.post(&path).await? };
+            output.print_result(&shown, |shown| match &shown.hold {
+                Some(hold) => format!("{session} is on hold: it is not deleted (set by {})", hold.by),
+                None => format!("{session} is not on hold"),
+            })?;
+            Ok(CommandExit::Done)
+        }
         args::SessionCommand::Export(export) => {
             if export.file.is_none() && output.context_mut().out_is_terminal {
                 return Err(Error::Usage("the export is binary; name a file for it with --file".to_owned()));
@@ -216,6 +236,7 @@ fn session_text(details: &SessionDetails, handles: &AgentHandles, style: &RowSty
         ("waiting", session.waiting.to_string()),
         ("waits for", waits_for.clone().unwrap_or_default()),
         ("active", session.active.map(|run| run.to_string()).unwrap_or_default()),
+        ("on hold", session.hold.as_ref().map(|hold| hold_text(hold, style)).unwrap_or_default()),
     ]);
     if transcript.cut {
         text.push_str("\n\n(the oldest messages are not shown; `dromia session export` has them)");
@@ -225,6 +246,10 @@ fn session_text(details: &SessionDetails, handles: &AgentHandles, style: &RowSty
         text.push_str(&turn_text(turn, &agent, style));
     }
     text
+}
+
+fn hold_text(hold: &HoldResource, style: &RowStyle) -> String {
+    format!("by {} since {}; it is not deleted", hold.by, style.format_moment(hold.since))
 }
 
 /// Begins what one side says: who and when, and the words below it, moved in so that a turn is seen at a glance.

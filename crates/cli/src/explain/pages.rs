@@ -51,12 +51,20 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "the tenant is not suspended; only a suspended tenant is deleted, because nothing of it works any more",
             "`dromia tenant suspend TENANT`, look at what it has with `dromia tenant show TENANT`, and delete it then",
         ),
+        ErrorCode::SessionHeld => new_page(
+            "the session is on hold, so neither it nor its agent nor its tenant is deleted",
+            "`dromia session show SESSION` says who set the hold and when; `dromia session hold SESSION --off` ends it",
+        ),
+        ErrorCode::SessionInUse => new_page(
+            "the session has a run, a message, a call or a child that has not ended, or belongs to another session",
+            "wait for its end or cancel the run with `dromia run cancel`, and delete a child with its parent",
+        ),
         ErrorCode::AgentNotFound => new_page(
             "the agent does not exist in this tenant, or the caller cannot see it",
             "`dromia agent list` shows the agents; choose one with --agent, and the tenant with -T",
         ),
         ErrorCode::SessionNotFound => new_page(
-            "the session does not exist in this tenant, or it was erased with its agent",
+            "the session does not exist in this tenant, or it was deleted",
             "`dromia session list` shows the sessions; without --session a message starts a new one",
         ),
         ErrorCode::RunNotFound => new_page(

@@ -10,6 +10,7 @@ use crate::approval::RuleAnswer;
 use crate::budget::BudgetDefinition;
 use crate::digest::Digest;
 use crate::id::{AgentId, ApprovalId, CapabilityId, DeliveryId, SessionId, TokenId};
+use crate::retention::SessionSeal;
 use crate::revision::AgentField;
 use crate::scope::Actor;
 use crate::token::TokenScopes;
@@ -224,13 +225,37 @@ pub enum AuditChange {
         /// Its agent.
         agent: AgentId,
     },
+    /// A session was erased, by a person or because it rested for so long: this seal is all that stays of it.
+    SessionErased {
+        /// The session.
+        session: SessionId,
+        /// Its agent.
+        agent: AgentId,
+        /// The session whose child it was and with which it went.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        with: Option<SessionId>,
+        /// The time since which it had rested, where that is why it went.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idle_before: Option<Timestamp>,
+        /// What stays of it.
+        seal: SessionSeal,
+    },
+    /// A session was set on hold, or its hold ended.
+    SessionHoldSet {
+        /// The session.
+        session: SessionId,
+        /// Its agent.
+        agent: AgentId,
+        /// Whether it is on hold since then.
+        held: bool,
+    },
     /// The key of a tenant's secrets, which could not be opened any more, gave way to another one.
     VaultKeyReplaced,
 }
 
 impl AuditChange {
     /// Every kind, as it is written.
-    pub const KINDS: [&'static str; 27] = [
+    pub const KINDS: [&'static str; 29] = [
         "tenant_created",
         "tenant_suspension_set",
         "tenant_deleted",
@@ -257,6 +282,8 @@ impl AuditChange {
         "file_put",
         "picture_fetched",
         "session_trusted",
+        "session_erased",
+        "session_hold_set",
         "vault_key_replaced",
     ];
 
@@ -289,6 +316,8 @@ impl AuditChange {
             Self::FilePut { .. } => "file_put",
             Self::PictureFetched { .. } => "picture_fetched",
             Self::SessionTrusted { .. } => "session_trusted",
+            Self::SessionErased { .. } => "session_erased",
+            Self::SessionHoldSet { .. } => "session_hold_set",
             Self::VaultKeyReplaced => "vault_key_replaced",
         }
     }
@@ -303,7 +332,9 @@ impl AuditChange {
             | Self::ApprovalAnswered { agent, .. }
             | Self::FilePut { agent, .. }
             | Self::PictureFetched { agent, .. }
-            | Self::SessionTrusted { agent, .. } => Some(*agent),
+            | Self::SessionTrusted { agent, .. }
+            | Self::SessionErased { agent, .. }
+            | Self::SessionHoldSet { agent, .. } => Some(*agent),
             Self::CapabilityGranted { holder, .. }
             | Self::CapabilityDelegated { holder, .. }
             | Self::CapabilityRevoked { holder, .. } => Some(*holder),

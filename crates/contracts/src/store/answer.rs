@@ -11,6 +11,7 @@ use crate::budget::BudgetExhaustion;
 use crate::delivery::DeliveryState;
 use crate::digest::Digest;
 use crate::id::{DeliveryId, ItemId, SessionId};
+use crate::retention::SessionObstacle;
 use crate::run::RunKind;
 use crate::session::InboxOwner;
 
@@ -83,6 +84,14 @@ pub enum CommitRefusal {
     SessionExists {
         /// That session.
         session: SessionId,
+    },
+    /// Something keeps the session, so neither it nor what it belongs to is erased.
+    #[error("{session} {}", obstacle.text())]
+    SessionKept {
+        /// The session that is kept.
+        session: SessionId,
+        /// What keeps it.
+        obstacle: SessionObstacle,
     },
     /// An item with the key is there already.
     #[error("the key was used for {item}")]

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::control::{
     AgentCreate, AgentRename, AgentRevise, AgentStateSet, AnswerPut, ApprovalAnswer, ApprovalRuleRemove,
-    BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, TenantCreate,
-    TokenCreate, TokenRevoke, VaultKeyPut,
+    BudgetRemove, BudgetSet, CapabilityDrop, CapabilityRevoke, FileLabelsPut, SecretErase, SessionErase,
+    SessionHoldSet, TenantCreate, TokenCreate, TokenRevoke, VaultKeyPut,
 };
 use super::deliver::{
     CursorMove, DeliveryDrop, DeliveryPrepare, DeliveryRedrive, DeliverySettle, DeliveryStart, FeedNumber,
@@ -180,6 +180,14 @@ mutations! {
     /// with [`CommitRefusal::Malformed`](super::CommitRefusal::Malformed) while a run holds the session or an item of
     /// it waits. A session that no import fills is left alone.
     ImportEnd(SessionId) = "import_end",
+    /// Erases a session with its children, and leaves a seal of each in the same commit. From then on no read finds them, and
+    /// their keys are free; [`erase_session_page`](super::Store::erase_session_page) takes the rest of their rows. Refused with
+    /// [`CommitRefusal::SessionKept`](super::CommitRefusal::SessionKept) as long as something keeps one of them, and with
+    /// [`CommitRefusal::NotFound`](super::CommitRefusal::NotFound) once it is gone. A batch has nothing beside it.
+    SessionErase(SessionErase) = "session_erase",
+    /// Sets a session on hold, or ends its hold. One that is on hold already stays so as it was. As long as a hold lasts,
+    /// neither the session nor its agent nor its tenant is erased.
+    SessionHoldSet(SessionHoldSet) = "session_hold_set",
     /// Puts an item into an inbox.
     InboxPut(InboxPut) = "inbox_put",
     /// Keeps a text that journals name by digest; a text that is there already is left alone.

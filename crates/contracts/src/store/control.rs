@@ -17,7 +17,8 @@ use crate::approval::{AnswerRecord, ApprovalState};
 use crate::budget::BudgetDefinition;
 use crate::digest::Digest;
 use crate::file::FileLabels;
-use crate::id::{AgentId, ApprovalId, CapabilityId, TokenId};
+use crate::id::{AgentId, ApprovalId, CapabilityId, SessionId, TokenId};
+use crate::retention::SessionHold;
 use crate::revision::RevisionKey;
 use crate::token::TokenScopes;
 
@@ -56,6 +57,26 @@ pub struct TokenCreate {
     pub expires_at: Option<Timestamp>,
     /// When.
     pub at: Timestamp,
+}
+
+/// Erases a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionErase {
+    /// The session.
+    pub session: SessionId,
+    /// The time since which it must have rested, if it goes because it did.
+    pub idle_before: Option<Timestamp>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Sets a session on hold, or ends its hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionHoldSet {
+    /// The session.
+    pub session: SessionId,
+    /// The hold; without one, that which is there ends.
+    pub hold: Option<SessionHold>,
 }
 
 /// Takes a credential back, for good. Revoking one that is revoked changes nothing, not even the time.

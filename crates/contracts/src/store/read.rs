@@ -9,7 +9,7 @@ use super::answer::CommitOutcome;
 use super::batch::WriteBatch;
 use super::row::{StoreHealth, StoreStats};
 use crate::agent::ErasureCounts;
-use crate::id::AgentId;
+use crate::id::{AgentId, SessionId};
 use crate::lease::NodeLife;
 use crate::scope::{OperatorScope, Scope};
 use crate::{BoxFuture, replay_store_reads};
@@ -52,6 +52,7 @@ macro_rules! declare_reads {
 /// - After a failed write no batch is acknowledged until the store has been reopened; reads go on.
 /// - Reads see only what their scope sees; a stranger's row is absent, never forbidden.
 /// - What an import fills is absent from every read until the import ends, sessions and runs that look for work included.
+/// - What a commit erased is absent from every read from then on, also as long as rows of it are left.
 /// - What a life holds whose lease lasts is given to no other life; a store may forget leases only when every process that
 ///   held one is gone.
 /// - Chained digests are checked on every journal read.
@@ -66,6 +67,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Erases at most one page of an agent that is being deleted. Returns what the page erased, and whether it
     /// was the last; after the last, the agent's row is gone too. Safe to repeat after any crash.
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)>;
+
+    /// Erases at most one page of a session that a commit erased. Returns what the page erased, and whether it was the last.
+    /// Safe to repeat after any crash.
+    fn erase_session_page<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+    ) -> Read<'a, (ErasureCounts, bool)>;
 
     /// Begins a life of a node: its lease lasts so long by the steady clock of the store, and the lease of the node's life
     /// before it ends in the same step. A life that has begun already is renewed.

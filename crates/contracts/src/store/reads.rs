@@ -69,6 +69,30 @@ macro_rules! replay_store_reads {
             /// Lists tenants that are being erased.
             fn deleting_tenants(operator: OperatorScope) -> Vec<$crate::id::TenantId>;
 
+            /// Lists sessions of every tenant that a commit erased and whose rows are not all gone.
+            fn erasing_sessions(operator: OperatorScope)
+                -> Vec<($crate::id::TenantId, $crate::id::SessionId)>;
+
+            /// Returns the hold of a session.
+            fn session_hold(
+                scope: Scope,
+                session: $crate::id::SessionId
+            ) -> Option<$crate::retention::SessionHold>;
+
+            /// Lists the sessions on hold by id, newest first.
+            fn held_sessions(
+                scope: Scope,
+                page: $crate::store::PageRequest<$crate::id::SessionId>
+            ) -> Vec<($crate::id::SessionId, $crate::retention::SessionHold)>;
+
+            /// Looks at the next sessions by id that were opened before a time, for those in which nothing happened since and that
+            /// nothing keeps. A page looks at as many sessions as it may have rows.
+            fn idle_sessions(
+                scope: Scope,
+                before: ::jiff::Timestamp,
+                page: $crate::store::PageRequest<$crate::id::SessionId>
+            ) -> $crate::retention::IdlePage;
+
             /// Lists the tenant's tokens, optionally only those of one name. A scope that is narrowed to an
             /// agent sees none.
             fn tokens(

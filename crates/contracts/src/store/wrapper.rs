@@ -8,7 +8,7 @@ use super::batch::WriteBatch;
 use super::read::{Read, Store};
 use super::row::{StoreHealth, StoreStats};
 use crate::agent::ErasureCounts;
-use crate::id::AgentId;
+use crate::id::{AgentId, SessionId};
 use crate::lease::NodeLife;
 use crate::scope::{OperatorScope, Scope};
 use crate::{BoxFuture, replay_store_reads};
@@ -56,6 +56,15 @@ pub trait StoreWrapper: Send + Sync + fmt::Debug {
         self.wrap_read(move || self.wrapped_store().erase_agent_page(scope, agent))
     }
 
+    /// Erases at most one page of a session that a commit erased.
+    fn erase_session_page<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+    ) -> Read<'a, (ErasureCounts, bool)> {
+        self.wrap_read(move || self.wrapped_store().erase_session_page(scope, session))
+    }
+
     /// Begins a life of a node.
     fn begin_life<'a>(
         &'a self,
@@ -101,6 +110,14 @@ impl<W: StoreWrapper> Store for W {
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
         StoreWrapper::erase_agent_page(self, scope, agent)
+    }
+
+    fn erase_session_page<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+    ) -> Read<'a, (ErasureCounts, bool)> {
+        StoreWrapper::erase_session_page(self, scope, session)
     }
 
     fn begin_life<'a>(

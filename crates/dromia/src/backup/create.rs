@@ -1,7 +1,8 @@
 //! Writing a backup. The order makes it consistent: the database first, then what its rows name.
 //!
 //! Bodies are only added and erased, never changed: one that a row of the copy names is there unless an erasure took it
-//! since. So after all is copied, the agents of the copy are compared with those of the store. If an agent is gone or is
+//! since. So after all is copied, the agents of the copy are compared with those of the store, and how many sessions were erased
+//! one by one. If an agent or a session is gone or is
 //! being deleted, the file is begun again, because an erased body must not come back with a restore. Of the checkpoints those
 //! are copied that the database of the copy remembers: a later one would say that seals were removed.
 
@@ -30,7 +31,7 @@ use crate::home_services;
 use crate::runtime;
 use crate::system::ExitError;
 
-/// How often a backup begins again because agents are being erased, and how long it waits in between.
+/// How often a backup begins again because agents or sessions are being erased, and how long it waits in between.
 const TRIES_MAX: u32 = 6;
 const ERASURE_WAIT: Duration = Duration::from_secs(1);
 /// How long one question to the database may take.
@@ -145,8 +146,8 @@ pub(super) fn create_by_plan(
         std::thread::sleep(ERASURE_WAIT * attempt);
     }
     Err(ExitError::conflict_error(
-        "the server erased agents all the while, so there is no backup without them; try again when `dromia agent \
-         list` shows no agent that is being deleted",
+        "the server deleted agents or sessions all the while, so there is no backup without them; try again when `dromia \
+         agent list` shows no agent that is being deleted, and `dromia retention show` nothing that is due",
     ))
 }
 
@@ -237,7 +238,13 @@ fn write_once(
     let (skipped, skipped_count) = (files.skipped, files.skipped_count);
     if plan.looks_again {
         let hold = StoreHold::acquire(&config).map_err(unreadable)?;
-        let live = StoreInspector::new(config, PATIENCE).agents_kept().map_err(unreadable)?;
+        let inspector = StoreInspector::new(config, PATIENCE);
+        let (copied, left) = copy.erased_sessions().map_err(unreadable)?;
+        let (erased, _) = inspector.erased_sessions().map_err(unreadable)?;
+        if erased != copied || (left > 0 && hold.is_served()) {
+            return Ok(None);
+        }
+        let live = inspector.agents_kept().map_err(unreadable)?;
         // Where no server runs, an erasure that was broken off goes on when one starts.
         let is_kept = |(agent, is_deleting): (_, &bool)| {
             live.get(agent) == Some(is_deleting) && !(*is_deleting && hold.is_served())

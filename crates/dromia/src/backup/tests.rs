@@ -268,13 +268,13 @@ fn a_body_missing_from_the_backup_is_caught() {
     restore_backup(&to, &damaged, &mut watch()).expect("the operator wants it");
 }
 
-/// Whether an agent is in a backup although its erasure ended before the backup did.
-fn keeps_erased_agent(looks_again: bool) -> bool {
+/// Makes a backup while something is erased once, and asks its database.
+fn ask_backup_beside(erasure: &str, looks_again: bool, question: &str) -> bool {
     let made = BackedUpHome::new();
     // A server has the store, as far as a lock shows.
     let server = SqliteStore::open(StoreConfig::new(made.home.store_dir())).expect("opens");
     let erase = |_: &Path| {
-        made.database().execute("DELETE FROM agents", []).expect("is erased");
+        made.database().execute(erasure, []).expect("is erased");
         true
     };
     let file = made.place("beside.tar");
@@ -285,17 +285,33 @@ fn keeps_erased_agent(looks_again: bool) -> bool {
     let mut archive = tar::Archive::new(fs::File::open(&file).expect("opens"));
     archive.unpack(made.place("look")).expect("is unpacked");
     let db = Connection::open(made.place("look/home/store/dromia.db")).expect("opens");
-    db.query_row("SELECT count(*) > 0 FROM agents", [], |row| row.get(0)).expect("is counted")
+    db.query_row(question, [], |row| row.get(0)).expect("is counted")
+}
+
+/// Whether an agent is in a backup although its erasure ended before the backup did.
+fn keeps_erased_agent(looks_again: bool) -> bool {
+    ask_backup_beside("DELETE FROM agents", looks_again, "SELECT count(*) > 0 FROM agents")
+}
+
+/// Whether a backup is of a time before a session was erased that was erased before the backup ended.
+fn keeps_erased_session(looks_again: bool) -> bool {
+    let seal = "INSERT INTO audit (tenant, number, at, kind, record, chain) \
+                SELECT tenant, max(number) + 1, 0, 1, CAST('session_erased' AS BLOB), chain FROM audit \
+                WHERE NOT EXISTS (SELECT 1 FROM audit WHERE record = CAST('session_erased' AS BLOB)) GROUP BY tenant";
+    let question = "SELECT count(*) = 0 FROM audit WHERE record = CAST('session_erased' AS BLOB)";
+    ask_backup_beside(seal, looks_again, question)
 }
 
 #[test]
-fn an_agent_erased_meanwhile_is_not_in_the_backup() {
+fn what_is_erased_meanwhile_is_not_in_the_backup() {
     assert!(!keeps_erased_agent(true));
+    assert!(!keeps_erased_session(true));
 }
 
 #[test]
 fn an_erased_agent_in_the_backup_is_caught() {
     assert!(keeps_erased_agent(false));
+    assert!(keeps_erased_session(false));
 }
 
 #[test]

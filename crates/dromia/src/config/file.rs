@@ -12,6 +12,7 @@ mod egress;
 pub(super) mod external;
 pub(super) mod models;
 mod programs;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ pub(crate) use self::programs::{
     TenantTrust, WrittenDocker, WrittenFirecracker, WrittenSandbox, WrittenTenant, WrittenTools,
     WrittenWorkspaces,
 };
+pub(crate) use self::retention::WrittenRetention;
 use super::approvals::WrittenApprovals;
 use super::irreversible::WrittenIrreversible;
 use super::permissions::WrittenPermissions;
@@ -64,10 +66,10 @@ pub(crate) struct WrittenConfig {
     /// Connections to other systems: a channel accepts messages for one agent and sends its answers. Each has a name.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) channels: BTreeMap<String, WrittenChannel>,
-    /// Trust level and budgets of tenants, each under the tenant's handle. A tenant without settings needs no entry,
+    /// Trust level, budgets and retention of tenants, each under the tenant's handle. A tenant without settings needs no entry,
     /// and an entry does not create a tenant.
     pub(crate) tenants: BTreeMap<String, WrittenTenant>,
-    /// Limits of runs.
+    /// Limits of runs, what each kind of run reads first, and how long sessions are kept.
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) engine: WrittenEngine,
     /// How much of a session's history is sent to a model.
@@ -221,6 +223,9 @@ pub(crate) struct WrittenEngine {
     /// What each kind of run reads first. A document `prompts/KIND.md` of an agent and `tenants.NAME.prompts` come before it.
     #[serde(skip_serializing_if = "WrittenPrompts::is_absent")]
     pub(crate) prompts: WrittenPrompts,
+    /// How long the sessions of tenants are kept that have no `tenants.NAME.retention`. By default they are kept for ever.
+    #[serde(skip_serializing_if = "WrittenRetention::is_absent")]
+    pub(crate) retention: WrittenRetention,
 }
 
 impl Default for WrittenEngine {
@@ -233,6 +238,7 @@ impl Default for WrittenEngine {
             output_tokens_max: engine.output_tokens_max,
             loop_same: engine.loop_same,
             prompts: WrittenPrompts::default(),
+            retention: WrittenRetention::default(),
         }
     }
 }

@@ -37,6 +37,7 @@ use super::problem_collector::ProblemCollector;
 use super::prompts::PromptSettings;
 use super::providers;
 use super::references::{self, NameMention};
+use super::retention;
 use super::roles;
 use super::tools::{self, SandboxMinimum, ToolSettings};
 use super::workspaces::{self, WorkspaceRootTable};
@@ -220,6 +221,7 @@ pub(crate) fn resolve_config(
             tainted_past: written.context.tainted_past.into(),
             approvals: approvals::resolve_approvals(&written.approvals, cooling, &external, &mut check),
             second_opinion,
+            retention: retention::resolve_retention(written, &mut check),
         },
         budgets: budgets::resolve_budgets(written, &mut check),
         server: ResolvedServer {

@@ -19,9 +19,9 @@ macro_rules! embedded_pages {
     };
 }
 
-const PAGES: [(&str, &str); 25] = embedded_pages! {
+const PAGES: [(&str, &str); 26] = embedded_pages! {
     "first-agent" "output" "chat" "compatible-clients" "open-webui" "workspaces" "external-tools" "webhooks" "file-channel" "long-conversations" "approvals" "identity" "minds" "workers" "budgets" "operate"
-    "keep-running" "reverse-proxy" "sandbox" "policy" "capabilities" "vault" "audit" "backup" "glossary"
+    "keep-running" "reverse-proxy" "sandbox" "policy" "capabilities" "vault" "audit" "retention" "backup" "glossary"
 };
 
 type MakePage = fn() -> String;

@@ -17,9 +17,9 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Start", &["init", "up", "demo", "service"]),
     ("Talk", &["ask", "chat", "event"]),
     ("Agents", &["agent", "tool", "file"]),
-    ("Runs", &["run", "session", "worker", "delivery"]),
+    ("Runs", &["run", "session", "retention", "worker", "delivery"]),
     ("Safety", &["approval", "policy", "capability", "secret", "sandbox"]),
-    ("Money", &["cost", "budget"]),
+    ("Money", &["cost, budget"]),
     (
         "Operate",
         &[

@@ -16,13 +16,13 @@ use crate::model::{Model, Say};
 const HOUR: i64 = 3_600;
 
 /// What shifts the clock of a process.
-struct ShiftedClock {
-    library: PathBuf,
-    shift: PathBuf,
+pub(crate) struct ShiftedClock {
+    pub(crate) library: PathBuf,
+    pub(crate) shift: PathBuf,
 }
 
 impl ShiftedClock {
-    fn build(directory: &Path) -> Self {
+    pub(crate) fn build(directory: &Path) -> Self {
         let (library, shift) = (directory.join("shifted.so"), directory.join("shift"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/clocks/shifted.c");
         let built =
@@ -34,7 +34,7 @@ impl ShiftedClock {
         clock
     }
 
-    fn set_by(&self, seconds: i64) {
+    pub(crate) fn set_by(&self, seconds: i64) {
         // In its place: the process has the file mapped.
         let file = std::fs::File::options().write(true).open(&self.shift).expect("it is there");
         file.write_all_at(&seconds.to_ne_bytes(), 0).expect("written");

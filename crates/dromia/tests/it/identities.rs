@@ -113,7 +113,7 @@ fn branches_repeat_the_documents_and_workers_have_a_prompt_of_their_own() {
     let spawn = json!({"task": "@say worked"});
     let text = format!("@tool branch {branch}\n@tool worker.spawn {spawn}\n@say on it");
     let (session, _) = mind.send(None, &text);
-    let first = mind.ended_runs(&session, 2).remove(0);
+    let first = mind.ended_runs_at_least(&session, 2).remove(0);
     let (turn, results) = (mind.request(&first, 1), mind.results(&first));
     assert_eq!(system_of(&turn), "You are kind.");
     // The agent gets another character while it is asked what its children were sent.

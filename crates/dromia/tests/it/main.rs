@@ -86,6 +86,7 @@ mod replies;
 mod requests;
 mod reserved;
 mod rests;
+mod retention;
 mod revisions;
 mod rights;
 mod schema;

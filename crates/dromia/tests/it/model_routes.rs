@@ -53,7 +53,7 @@ fn a_rule_chooses_by_kind_size_and_trust() {
     let branch = json!({"task": "@say thought"});
     let text = format!("@tool worker.spawn {spawn}\n@tool branch {branch}\n@say on it");
     let (session, _) = mind.send(None, &text);
-    let runs = mind.ended_runs(&session, 2);
+    let runs = mind.ended_runs_at_least(&session, 2);
     assert_eq!(wrong_models(&asked_models(&mind, &runs[0]), "default"), None);
     // Conclusions are untrusted, and so is the turn that takes them.
     assert_eq!(wrong_models(&asked_models(&mind, &runs[1]), "careful"), None);

@@ -33,7 +33,7 @@ struct ErasureScene {
     rows: RowCounts,
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
@@ -156,7 +156,7 @@ fn page<T>() -> dromia_contracts::store::PageRequest<T> {
     dromia_contracts::store::PageRequest::first_page(99)
 }
 
-fn copy_directory(from: &Path, to: &Path) {
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("is made");
     for entry in std::fs::read_dir(from).expect("is listed") {
         let entry = entry.expect("is listed");

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use dromia_api::session::{SessionImport, SessionResource, StateEntry, StateWritten, TranscriptPage};
 use dromia_api::{ListPage, OPEN_RUNS_HEADER, WAITING_INPUTS_HEADER};
 use dromia_contracts::runs::ImportLabels;
-use dromia_contracts::session::InboxOwner;
+use dromia_contracts::session::{InboxOwner, SessionRecord};
 use dromia_contracts::store::{Mutation, PageRequest, StatePut, TailLimits, WriteBatch};
 use dromia_contracts::{ErrorCode, Scope, SessionId, WriteId, session};
 use schemars::JsonSchema;
@@ -76,8 +76,18 @@ pub(crate) async fn show_session(
     PathSegments(session): PathSegments<String>,
 ) -> Answer<Json<SessionResource>> {
     let session = find_session(&core, &caller.scope, &session).await?;
-    let question = read_question(&core, &caller.scope, InboxOwner::Session(session.id)).await?;
-    Ok(Json(wire::api_session(session, question)))
+    session_resource(&core, &caller.scope, session).await.map(Json)
+}
+
+/// Describes one session, with its hold.
+pub(super) async fn session_resource(
+    core: &GatewayCore,
+    scope: &Scope,
+    session: SessionRecord,
+) -> Answer<SessionResource> {
+    let question = read_question(core, scope, InboxOwner::Session(session.id)).await?;
+    let hold = core.ports.store.session_hold(scope, session.id).await?.as_ref().map(wire::api_hold);
+    Ok(SessionResource { hold, ..wire::api_session(session, question) })
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -16,6 +16,7 @@ use super::revision::{
 };
 use super::{Checked, TableDraft, TenantDb};
 use crate::column_codes::{self, StoredEnum as _};
+use crate::session_tree::find_hold_refusal;
 
 /// An agent that the batch touches.
 #[derive(Debug)]
@@ -193,6 +194,11 @@ impl<'b> AgentDrafts<'b> {
         }
         if !set.from.contains(&draft.state) {
             return Err(CommitRefusal::AgentState { found: draft.state }.into());
+        }
+        if set.to == AgentState::Deleting
+            && let Some(refusal) = find_hold_refusal(&db, db.tenant.as_bytes(), Some(set.agent))?
+        {
+            return Err(refusal.into());
         }
         draft.state = set.to;
         draft.changed = true;

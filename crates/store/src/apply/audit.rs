@@ -55,7 +55,7 @@ impl BatchDraft<'_> {
     }
 
     /// The tables in the order in which the chain has their acts.
-    fn acts_order(&self) -> [&dyn TableDraft; 10] {
+    fn acts_order(&self) -> [&dyn TableDraft; 11] {
         [
             &self.own_tenant,
             &self.tokens,
@@ -65,6 +65,7 @@ impl BatchDraft<'_> {
             &self.budgets,
             &self.approvals,
             &self.sessions,
+            &self.retention,
             &self.states,
             &self.deliveries,
         ]

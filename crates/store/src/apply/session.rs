@@ -165,7 +165,7 @@ impl<'b> SessionDrafts<'b> {
         let is_importing = match draft.open {
             Some(open) => open.importing && !draft.import_ended,
             None => db
-                .prepare_cached("SELECT 1 FROM imports WHERE tenant = ?1 AND session = ?2")?
+                .prepare_cached("SELECT 1 FROM hidden_sessions WHERE tenant = ?1 AND session = ?2")?
                 .exists(params![db.tenant.as_bytes(), session.as_bytes()])?,
         };
         if !is_importing {
@@ -269,9 +269,11 @@ impl TableDraft for SessionDrafts<'_> {
             ])?;
             let import = match draft.open {
                 Some(open) if open.importing && !draft.import_ended => {
-                    "INSERT INTO imports (tenant, session) VALUES (?1, ?2)"
+                    "INSERT INTO hidden_sessions (tenant, session) VALUES (?1, ?2)"
                 }
-                None if draft.import_ended => "DELETE FROM imports WHERE tenant = ?1 AND session = ?2",
+                None if draft.import_ended => {
+                    "DELETE FROM hidden_sessions WHERE tenant = ?1 AND session = ?2"
+                }
                 Some(_) | None => continue,
             };
             db.prepare_cached(import)?.execute(params![db.tenant.as_bytes(), draft.session.as_bytes()])?;

@@ -43,6 +43,10 @@ impl BatchSize {
                 | Mutation::DeliveryRedrive(_)
                 | Mutation::CapabilityRevoke(_)
                 | Mutation::CapabilityDrop(_) => {}
+                Mutation::SessionErase(_) => size.rows += WriteBatch::ROWS_MAX - 1,
+                Mutation::SessionHoldSet(set) => {
+                    size.bytes += set.hold.as_ref().map_or(0, |hold| hold.by.as_str().len());
+                }
                 Mutation::SessionOpen(open) => {
                     size.bytes +=
                         open.key.platform.len() + open.key.channel.len() + open.key.actor.as_str().len();
@@ -183,7 +187,7 @@ mod tests {
     fn each_kind_of_change_counts_its_rows_and_bytes() {
         let mut sizes: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         let mut batches = Vec::new();
-        for seed in 0..24 {
+        for seed in 0..120 {
             let oracle = ReferenceStore::new();
             let mut writer = BatchWriter::new(oracle.clone());
             for batch in BatchWriter::world_batches() {
@@ -211,34 +215,41 @@ mod tests {
         }
         let sizes: Vec<_> = sizes.into_iter().collect();
         let expected = [
-            ("agent_create", (107, 3852)),
-            ("agent_rename", (3, 6)),
-            ("agent_revise", (3, 90)),
-            ("agent_state_set", (14, 0)),
-            ("answer_put", (32, 33)),
-            ("approval_ask", (1, 45)),
+            ("agent_create", (543, 19578)),
+            ("agent_rename", (14, 28)),
+            ("agent_revise", (27, 810)),
+            ("agent_state_set", (115, 0)),
+            ("answer_put", (181, 154)),
+            ("approval_answer", (10, 0)),
+            ("approval_ask", (4, 180)),
             ("approval_rule_put", (2, 12)),
-            ("budget_remove", (5, 10)),
-            ("budget_set", (27, 54)),
-            ("capability_drop", (14, 0)),
-            ("capability_put", (16, 272)),
-            ("capability_revoke", (8, 0)),
-            ("claim", (81, 0)),
-            ("cursor_move", (25, 50)),
-            ("delivery_prepare", (10, 116)),
-            ("delivery_settle", (3, 42)),
-            ("delivery_start", (3, 0)),
-            ("file_labels_put", (59, 213)),
-            ("import_end", (1, 0)),
-            ("inbox_put", (121, 2216)),
-            ("pin_put", (34, 34)),
-            ("run_append", (37, 12966)),
-            ("run_takeover", (1, 0)),
-            ("session_open", (204, 2449)),
-            ("state_put", (34, 102)),
-            ("tenant_create", (48, 96)),
-            ("token_create", (11, 22)),
-            ("token_revoke", (9, 0)),
+            ("approval_rule_remove", (4, 8)),
+            ("budget_remove", (44, 88)),
+            ("budget_set", (137, 274)),
+            ("capability_drop", (33, 0)),
+            ("capability_put", (102, 1734)),
+            ("capability_revoke", (31, 0)),
+            ("claim", (630, 0)),
+            ("cursor_move", (74, 148)),
+            ("delivery_drop", (2, 0)),
+            ("delivery_prepare", (72, 831)),
+            ("delivery_redrive", (1, 0)),
+            ("delivery_settle", (8, 112)),
+            ("delivery_start", (5, 0)),
+            ("feed_number", (9, 0)),
+            ("file_labels_put", (325, 1058)),
+            ("import_end", (3, 0)),
+            ("inbox_put", (777, 14218)),
+            ("pin_put", (132, 132)),
+            ("run_append", (242, 44865)),
+            ("run_takeover", (13, 0)),
+            ("session_erase", (18176, 0)),
+            ("session_hold_set", (76, 279)),
+            ("session_open", (1010, 12125)),
+            ("state_put", (132, 396)),
+            ("tenant_create", (240, 480)),
+            ("token_create", (63, 126)),
+            ("token_revoke", (53, 0)),
         ];
         assert_eq!(sizes, expected, "of the seeds above");
     }

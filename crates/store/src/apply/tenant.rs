@@ -10,6 +10,7 @@ use super::audit::ActList;
 use super::tenant_erasure;
 use super::{BodyKeys, Checked, TableDraft, TenantDb};
 use crate::column_codes;
+use crate::session_tree::find_hold_refusal;
 
 /// The tenant, if the batch registers, suspends, resumes or erases it.
 #[derive(Debug, Default)]
@@ -132,6 +133,9 @@ fn enter_erasure<'b>(
         found.ok_or_else(|| CommitRefusal::NotFound(batch.tenant.to_string()))?;
     if !is_suspended {
         return Err(CommitRefusal::TenantActive.into());
+    }
+    if !is_marked && let Some(refusal) = find_hold_refusal(db, batch.tenant.as_bytes(), None)? {
+        return Err(refusal.into());
     }
     let step = if is_marked { ErasureStep::Page } else { ErasureStep::Mark(at) };
     Ok((TenantDraft { erasure: Some(step), ..TenantDraft::default() }, body_key))

@@ -10,6 +10,9 @@
 //! sessions with inboxes and runs, and rows with the check value that they carry (`contents`). Other rows
 //! (labels of files) are not checked.
 //!
+//! Of a session that was erased, its own seal says how many runs and entries it had and how their chains ended. That is compared
+//! with the spans of its runs, which stay.
+//!
 //! A server may go on writing meanwhile: seals are read before the journals, and on again where a journal is longer.
 //! In memory is one place for each run of the tenant, about 170 bytes.
 
@@ -17,6 +20,7 @@ mod contents;
 mod journals;
 mod rights;
 mod seals;
+mod sessions;
 
 use std::fmt;
 
@@ -161,7 +165,7 @@ pub struct AuditChecked {
     pub runs: u64,
     /// Entries.
     pub entries: u64,
-    /// Spans whose agent was erased; the seal is all that is left of them.
+    /// Spans whose agent or session was erased; the seal is all that is left of them.
     pub erased: u64,
     /// Rows that were compared with their records.
     pub rows: u64,
@@ -223,9 +227,11 @@ impl StoreInspector {
         let files = FileBodies::new(self.config.blobs_path());
         let bodies = BodyReader { db: &db, files: &files, tenant, key: &key };
         walk.check_journals(bodies, fold)?;
+        sessions::check_session_seals(&mut walk);
         walk.check_contents(bodies)?;
         walk.check_sums()?;
         walk.check_rights()?;
+        sessions::check_holds(&mut walk)?;
         if live_body_key(&db, tenant)?.is_none() {
             // It was deleted since we began, so what was missed is gone by right.
             deleted.check_deletion()?;

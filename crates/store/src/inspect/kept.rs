@@ -10,7 +10,7 @@ use dromia_contracts::id::{AgentId, TenantId};
 
 use super::StoreInspector;
 use crate::body::FileBodies;
-use crate::column_codes::{StoredEnum as _, read_bytes};
+use crate::column_codes::{StoredEnum as _, read_bytes, read_counter};
 use crate::open_error::OpenError;
 
 impl StoreInspector {
@@ -35,6 +35,18 @@ impl StoreInspector {
             Ok((AgentId::from_bytes(read_bytes(row, 0)?), row.get::<_, i64>(1)? == deleting))
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Counts the sessions of all tenants that were erased one by one, and those of them that have rows left. An act that only
+    /// quotes the word counts too, so the numbers are for a comparison.
+    pub fn erased_sessions(&self) -> Result<(u64, u64), OpenError> {
+        let counts = self.connect()?.query_row(
+            "SELECT (SELECT count(*) FROM audit WHERE kind = 1 AND instr(record, CAST('session_erased' AS BLOB)) > 0), \
+             (SELECT count(*) FROM hidden_sessions WHERE erased_agent IS NOT NULL)",
+            [],
+            |row| Ok((read_counter(row, 0)?, read_counter(row, 1)?)),
+        )?;
+        Ok(counts)
     }
 
     /// The first tenant of the store, which no other store has; nothing while there is none.

@@ -27,7 +27,7 @@ const SUM: &str = "SELECT count(*), coalesce(sum(model_calls), 0), coalesce(sum(
                    (SELECT model_calls, input_tokens, output_tokens, cost_micros, unpriced FROM runs \
                    WHERE tenant = ?1 AND run >= ?2 AND (?3 IS NULL OR agent = ?3) \
                    AND agent NOT IN (SELECT agent FROM agents WHERE tenant = ?1 AND state = 3 AND state <> 0) \
-                   AND session NOT IN (SELECT session FROM imports WHERE tenant = ?1) \
+                   AND session NOT IN (SELECT session FROM hidden_sessions WHERE tenant = ?1) \
                    AND NOT (substr(run, 1, 6) = substr(session, 1, 6) AND EXISTS (SELECT 1 FROM sessions s \
                    WHERE s.tenant = ?1 AND s.agent = runs.agent AND s.session = runs.session AND s.platform = ?4)) \
                    ORDER BY run DESC LIMIT ?5)";

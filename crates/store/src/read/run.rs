@@ -7,15 +7,15 @@ use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
 use dromia_contracts::run::{RunRecord, RunStatus};
 use dromia_contracts::store::{OpenRun, PageRequest, RunFilter, WORKING_LOOKS_MAX};
 
-use super::session::is_importing;
+use super::session::{is_erased, is_hidden};
 use super::{FIRST, Found, LAST, ScopeView, page_limit, row_limit};
 use crate::column_codes::{self, StoredEnum as _};
 use crate::row::{StoredRun, run_columns};
 
-/// Holds for runs of sessions that no import fills.
+/// Holds for runs of sessions that are neither erased nor filled by an import.
 macro_rules! there {
     () => {
-        "NOT EXISTS (SELECT 1 FROM imports i WHERE i.tenant = runs.tenant AND i.session = runs.session)"
+        "NOT EXISTS (SELECT 1 FROM hidden_sessions i WHERE i.tenant = runs.tenant AND i.session = runs.session)"
     };
 }
 
@@ -32,14 +32,18 @@ pub(super) fn read_run_row(db: &Connection, tenant: TenantId, run: RunId) -> Fou
 /// Finds a run, also one that an import still writes: the audit covers every durable entry.
 pub(super) fn find_durable_run(db: &Connection, view: ScopeView, run: RunId) -> Found<Option<StoredRun>> {
     match read_run_row(db, view.tenant, run)? {
-        Some(found) if view.finds_agent(db, found.run.agent)? => Ok(Some(found)),
+        Some(found)
+            if view.finds_agent(db, found.run.agent)? && !is_erased(db, view.tenant, found.run.session)? =>
+        {
+            Ok(Some(found))
+        }
         _ => Ok(None),
     }
 }
 
 pub(super) fn find_stored_run(db: &Connection, view: ScopeView, run: RunId) -> Found<Option<StoredRun>> {
     match find_durable_run(db, view, run)? {
-        Some(found) if !is_importing(db, view.tenant, found.run.session)? => Ok(Some(found)),
+        Some(found) if !is_hidden(db, view.tenant, found.run.session)? => Ok(Some(found)),
         _ => Ok(None),
     }
 }

@@ -22,11 +22,19 @@ const COLUMNS: &str =
 /// Holds for the heads of sessions that no import fills. Few sessions are ever being filled, so that is a look into an
 /// empty table.
 const THERE: &str =
-    "NOT EXISTS (SELECT 1 FROM imports i WHERE i.tenant = h.tenant AND i.session = h.session)";
+    "NOT EXISTS (SELECT 1 FROM hidden_sessions i WHERE i.tenant = h.tenant AND i.session = h.session)";
 
-/// Returns whether an import fills a session, so that no reader sees it yet.
-pub(super) fn is_importing(db: &Connection, tenant: TenantId, session: SessionId) -> Found<bool> {
-    let mut select = db.prepare_cached("SELECT 1 FROM imports WHERE tenant = ?1 AND session = ?2")?;
+/// Returns whether no reader sees a session: an import fills it, or it was erased.
+pub(super) fn is_hidden(db: &Connection, tenant: TenantId, session: SessionId) -> Found<bool> {
+    let mut select = db.prepare_cached("SELECT 1 FROM hidden_sessions WHERE tenant = ?1 AND session = ?2")?;
+    Ok(select.exists(params![tenant.as_bytes(), session.as_bytes()])?)
+}
+
+/// Returns whether a session was erased and has rows left.
+pub(super) fn is_erased(db: &Connection, tenant: TenantId, session: SessionId) -> Found<bool> {
+    let mut select = db.prepare_cached(
+        "SELECT 1 FROM hidden_sessions WHERE tenant = ?1 AND session = ?2 AND erased_agent IS NOT NULL",
+    )?;
     Ok(select.exists(params![tenant.as_bytes(), session.as_bytes()])?)
 }
 

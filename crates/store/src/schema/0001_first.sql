@@ -159,6 +159,7 @@ CREATE TABLE runs (
     PRIMARY KEY (tenant, run)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX runs_agent ON runs (tenant, agent, run);
+CREATE INDEX runs_session ON runs (tenant, session, run);
 -- Statuses 0, 1 and 2 are running, parked and held.
 CREATE INDEX runs_open ON runs (tenant, run) WHERE status <= 2;
 -- Runs with a signal that no entry took.
@@ -282,6 +283,7 @@ CREATE TABLE deliveries (
 CREATE UNIQUE INDEX deliveries_id ON deliveries (tenant, delivery);
 CREATE UNIQUE INDEX deliveries_target ON deliveries (tenant, target, position);
 CREATE INDEX deliveries_agent ON deliveries (tenant, agent, delivery);
+CREATE INDEX deliveries_session ON deliveries (tenant, session, state, delivery);
 CREATE INDEX deliveries_open ON deliveries (tenant, target, position) WHERE state <= 2;
 CREATE INDEX deliveries_stopped ON deliveries (tenant, delivery) WHERE state >= 4;
 CREATE UNIQUE INDEX deliveries_feed ON deliveries (tenant, feed) WHERE feed IS NOT NULL;
@@ -471,9 +473,22 @@ CREATE TABLE file_labels (
     PRIMARY KEY (tenant, agent, path)
 ) STRICT, WITHOUT ROWID;
 
--- Sessions that an import fills. Until its row is gone no read shows the session, nor its runs and items.
-CREATE TABLE imports (
+-- Sessions that no read shows, nor their runs and items: those that an import fills, and with an agent those that were
+-- erased and have rows left. Of the latter the row of sessions and the head are gone already.
+CREATE TABLE hidden_sessions (
+    tenant       BLOB NOT NULL,
+    session      BLOB NOT NULL,
+    erased_agent BLOB,
+    PRIMARY KEY (tenant, session)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hidden_erased ON hidden_sessions (tenant, erased_agent, session) WHERE erased_agent IS NOT NULL;
+
+-- Sessions that are not erased, and who says so since when.
+CREATE TABLE session_holds (
     tenant  BLOB NOT NULL,
     session BLOB NOT NULL,
+    agent   BLOB NOT NULL,
+    author  TEXT NOT NULL,
+    at      INTEGER NOT NULL,
     PRIMARY KEY (tenant, session)
 ) STRICT, WITHOUT ROWID;

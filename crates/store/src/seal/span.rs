@@ -56,6 +56,11 @@ impl JournalSpan {
         chain.len() == 32 && chain[..CHAIN_BYTES] == self.chain
     }
 
+    /// Returns the first bytes of the chain up to the last entry.
+    pub(crate) fn chain_bytes(&self) -> &[u8] {
+        &self.chain
+    }
+
     fn write_record(&self, record: &mut Vec<u8>, before: &mut PreviousSpan) {
         let shared =
             before.run.map_or(0, |run| run.iter().zip(&self.run).take_while(|(a, b)| a == b).count());

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use dromia_contracts::agent::ErasureCounts;
-use dromia_contracts::id::AgentId;
+use dromia_contracts::id::{AgentId, SessionId};
 use dromia_contracts::lease::NodeLife;
 use dromia_contracts::scope::{OperatorScope, Scope};
 use dromia_contracts::store::{
@@ -15,6 +15,7 @@ use dromia_contracts::store::{
 use dromia_contracts::{BoxFuture, replay_store_reads};
 
 use super::SqliteStore;
+use crate::erase::ErasedOwner;
 use crate::read::{ScopeView, answers};
 
 /// Has each read answered on a reader's thread by what has its name in [`answers`]. A reader may try more than once, so it
@@ -57,7 +58,15 @@ impl Store for SqliteStore {
     replay_store_reads! { read_on_thread }
 
     fn erase_agent_page<'a>(&'a self, scope: &'a Scope, agent: AgentId) -> Read<'a, (ErasureCounts, bool)> {
-        self.erase_page(scope, agent)
+        self.erase_page(scope, ErasedOwner::Agent(agent))
+    }
+
+    fn erase_session_page<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+    ) -> Read<'a, (ErasureCounts, bool)> {
+        self.erase_page(scope, ErasedOwner::Session(session))
     }
 
     fn begin_life<'a>(&'a self, _: &'a OperatorScope, life: &'a NodeLife, lasts: Duration) -> Read<'a, ()> {

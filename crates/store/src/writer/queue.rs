@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use dromia_contracts::agent::ErasureCounts;
 use dromia_contracts::audit::{AuditAct, AuditMark};
 use dromia_contracts::digest::Digest;
-use dromia_contracts::id::{AgentId, TenantId};
+use dromia_contracts::id::TenantId;
 use dromia_contracts::store::{CommitOutcome, ReadError, WriteBatch, WriterLane};
 
 use crate::apply::BatchSize;
@@ -21,6 +21,7 @@ use crate::config::{
     BULK_AFTER_GROUPS, GROUP_BATCHES_MAX, GROUP_BYTES_MAX, LANE_BATCHES_MAX, LANE_BYTES_MAX,
     TENANT_BATCHES_MAX, TENANT_BYTES_MAX,
 };
+use crate::erase::ErasedOwner;
 
 /// Work for the writer.
 #[derive(Debug)]
@@ -28,7 +29,11 @@ pub(crate) enum WriterJob {
     /// A batch.
     Write(BatchWrite),
     /// A page of an erasure.
-    Erase { tenant: TenantId, agent: AgentId, ack: oneshot::Sender<Result<(ErasureCounts, bool), ReadError>> },
+    Erase {
+        tenant: TenantId,
+        owner: ErasedOwner,
+        ack: oneshot::Sender<Result<(ErasureCounts, bool), ReadError>>,
+    },
     /// A page of file bodies, each to be removed unless a row names it.
     Sweep { tenant: TenantId, hashes: Vec<[u8; 32]>, ack: oneshot::Sender<Result<u64, ReadError>> },
     /// Something for the audit that is no batch of a tenant.
@@ -300,7 +305,8 @@ mod tests {
     }
 
     fn erase(tenant: TenantId) -> WriterJob {
-        WriterJob::Erase { tenant, agent: AgentId::from_bytes([3; 16]), ack: oneshot::channel().0 }
+        let owner = ErasedOwner::Agent(dromia_contracts::AgentId::from_bytes([3; 16]));
+        WriterJob::Erase { tenant, owner, ack: oneshot::channel().0 }
     }
 
     fn lanes(next: WriterStep) -> Vec<WriterLane> {

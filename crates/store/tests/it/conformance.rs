@@ -113,6 +113,22 @@ async fn an_open_task_that_is_not_counted_is_caught() {
 }
 
 #[tokio::test]
+async fn a_hold_that_is_forgotten_is_caught() {
+    let claim = "a_hold_keeps_its_session_its_agent_and_its_tenant";
+    let forgets = "CREATE TRIGGER fault AFTER INSERT ON session_holds BEGIN DELETE FROM session_holds; END";
+    assert!(holds_with(claim, "").await);
+    assert!(!holds_with(claim, forgets).await);
+}
+
+#[tokio::test]
+async fn an_erased_session_that_is_not_hidden_is_caught() {
+    let claim = "an_erased_session_is_hidden_at_once_with_its_children_and_goes_page_by_page";
+    let shows = "CREATE TRIGGER fault AFTER INSERT ON hidden_sessions BEGIN DELETE FROM hidden_sessions; END";
+    assert!(holds_with(claim, "").await);
+    assert!(!holds_with(claim, shows).await);
+}
+
+#[tokio::test]
 async fn a_late_settlement_that_deletes_newer_counts_is_caught() {
     let claim = "a_call_that_ends_in_a_later_period_leaves_the_count_of_that_period";
     let deletes = "CREATE TRIGGER fault AFTER DELETE ON budget_open BEGIN \

@@ -15,6 +15,7 @@ mod projections;
 mod resubmit;
 mod rights;
 mod scene;
+mod session_erasure;
 mod state;
 mod tables;
 mod tenant_erasure;

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 use super::random::{BatchWriter, StoreOp, TENANTS, tenant_id};
 use super::scene::{StoreScene, agent_create, pin_text, scene_time, session_key, session_open};
-use super::{approval, budget, capability, revision, vault};
+use super::{approval, budget, capability, retention, revision, vault};
 use crate::reference::ReferenceStore;
 
 /// The kinds of records that no mutation leaves: they change no row.
@@ -89,6 +89,8 @@ fn record_kind(mutation: &Mutation) -> Option<&'static str> {
         Mutation::ApprovalRulePut(_) => "approval_rule_set",
         Mutation::ApprovalRuleRemove(_) => "approval_rule_removed",
         Mutation::SessionOpen(open) if open.believes => "session_trusted",
+        Mutation::SessionErase(_) => "session_erased",
+        Mutation::SessionHoldSet(_) => "session_hold_set",
         Mutation::VaultKeyPut(put) if put.replaces.is_some() => "vault_key_replaced",
         // What runs and background tasks write: journals record it, or it changes no right and no budget.
         Mutation::SessionOpen(_)
@@ -237,8 +239,14 @@ async fn act_batches(scene: &StoreScene) -> Vec<WriteBatch> {
             origin: None,
         }),
     ];
-    let mut story: Vec<_> =
-        mutations.into_iter().map(|mutation| scene.new_batch().with_mutation(mutation)).collect();
+    let erased = scene.session_id();
+    scene.commit_mutation(session_open(erased, scene.agent, "erased")).await;
+    let mutations = mutations.into_iter().chain([
+        retention::hold_mutation(erased, true),
+        retention::hold_mutation(erased, false),
+        retention::erase_mutation(erased),
+    ]);
+    let mut story: Vec<_> = mutations.map(|mutation| scene.new_batch().with_mutation(mutation)).collect();
     // An agent keeps the tenant there, so that its erasure can be sent again.
     let of_other = [
         Mutation::TenantCreate(create),

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dromia_contracts::retention::IdlePage;
 use dromia_contracts::session::InboxOwner;
 use dromia_contracts::store::{
-    ApprovalFilter, CommitOutcome, CommitRefusal, DeliveryFilter, PageRequest, RunFilter, Store, TailLimits,
-    WriteBatch,
+    ApprovalFilter, CommitOutcome, CommitRefusal, DeliveryFilter, PageRequest, ReadError, RunFilter, Store,
+    TailLimits, WriteBatch,
 };
 use dromia_contracts::{Actor, Digest, RunId, Scope, ScopeAuthority};
+use jiff::Timestamp;
 
 use super::random::{BatchWriter, StoreOp, TENANTS, tenant_id, token_hash, token_id};
 use super::scene::scene_time;
@@ -72,6 +74,18 @@ fn without_words(commit: CommitOutcome) -> CommitOutcome {
     }
 }
 
+/// Looks for sessions that may be erased; what rows take on a disk is a store's own.
+async fn idle_without_sizes(
+    store: &Arc<dyn Store>,
+    scope: &Scope,
+    before: Timestamp,
+    limit: usize,
+) -> Result<IdlePage, ReadError> {
+    let mut page = store.idle_sessions(scope, before, PageRequest { after: None, limit }).await?;
+    page.due.iter_mut().for_each(|idle| idle.bytes = 0);
+    Ok(page)
+}
+
 /// Compares every read of the world's tenants.
 pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), String> {
     let authority = ScopeAuthority::claim();
@@ -96,6 +110,7 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
     same!(s => s.living_lives(&operator));
     same!(s => s.pending_sessions(&operator, PageRequest::first_page(256)));
     same!(s => s.deleting_agents(&operator));
+    same!(s => s.erasing_sessions(&operator));
     for (skip, limit) in [(0, 2), (1, 2), (0, 256)] {
         same!(s => s.cooling_approvals(&operator, scene_time(9), skip, limit));
     }
@@ -132,6 +147,7 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
         }
         for session in same!(s => s.sessions(&scope, None, PageRequest::first_page(256))) {
             same!(s => s.session(&scope, session.id));
+            same!(s => s.session_hold(&scope, session.id));
             for open in [false, true] {
                 same!(s => s.session_children(&scope, session.id, open, PageRequest::first_page(256)));
             }
@@ -153,6 +169,10 @@ pub async fn equal_reads(a: &Arc<dyn Store>, b: &Arc<dyn Store>) -> Result<(), S
                 let limits = TailLimits { until: Some(1), ..limits };
                 same!(s => s.session_tail(&scope, session.id, limits));
             }
+        }
+        same!(s => s.held_sessions(&scope, PageRequest::first_page(256)));
+        for (before, limit) in [(scene_time(9), 256), (scene_time(1 << 43), 2), (scene_time(1 << 43), 256)] {
+            same!(s => idle_without_sizes(s, &scope, before, limit));
         }
         for limit in [1, 2, 256] {
             same!(s => s.troubled_runs(&scope, scene_time(9), limit));

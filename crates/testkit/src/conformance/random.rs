@@ -72,6 +72,15 @@ pub enum StoreOp {
         /// Whether the run ends, rests or goes on.
         end: u8,
     },
+    /// Sets a session on hold, ends its hold or erases a session.
+    Keep {
+        /// Where.
+        place: WorldPlace,
+        /// Which session that was opened later, counted back from the last number that was minted.
+        back: u8,
+        /// What of it.
+        step: u8,
+    },
     /// Takes over a run.
     Takeover {
         /// Where.
@@ -261,6 +270,7 @@ fn any_op() -> impl Strategy<Value = StoreOp> {
         3 => (place(), 0_u8..4, 0_u8..5).prop_map(|(place, number, said)| StoreOp::Files { place, number, said }),
         6 => (place(), back(), 0_u8..3, 0_u8..9)
             .prop_map(|(place, back, number, step)| StoreOp::Approve { place, back, number, step }),
+        2 => (place(), 0_u8..24, 0_u8..8).prop_map(|(place, back, step)| StoreOp::Keep { place, back, step }),
         5 => back().prop_map(|back| StoreOp::Again { back }),
     ]
 }

@@ -293,6 +293,7 @@ fn tenant_of(op: &StoreOp) -> Option<usize> {
         | StoreOp::Revoke { place, .. }
         | StoreOp::AgentState { place, .. }
         | StoreOp::Open { place }
+        | StoreOp::Keep { place, .. }
         | StoreOp::Put { place, .. }
         | StoreOp::Append { place, .. }
         | StoreOp::Takeover { place, .. }

@@ -175,6 +175,9 @@ impl TenantRows {
                 if self.suspended_at.is_none() {
                     return Err(CommitRefusal::TenantActive);
                 }
+                if self.erased_at.is_none() {
+                    self.check_holds(None)?;
+                }
                 self.erased_at.get_or_insert(*at);
                 self.agents.rows.values_mut().for_each(|agent| agent.state = AgentState::Deleting);
             }
@@ -189,12 +192,15 @@ impl TenantRows {
             }
             Mutation::AgentRename(rename) => self.agents.rename_agent(rename)?,
             Mutation::AgentStateSet(set) => {
+                self.check_deletion(set)?;
                 if self.agents.set_state(set)? {
                     self.approvals.give_up_approvals(set.agent);
                 }
             }
             Mutation::SessionOpen(open) => self.open_session(open)?,
             Mutation::ImportEnd(session) => self.sessions.end_import(*session)?,
+            Mutation::SessionErase(erase) => self.erase_session(erase, batch.wanted.as_ref())?,
+            Mutation::SessionHoldSet(set) => self.set_hold(set)?,
             Mutation::InboxPut(put) => return self.inbox_put(put).map(Some),
             Mutation::PinPut(pin) => self.put_pin(pin),
             Mutation::RunAppend(append) => self.run_append(append, batch.payer.as_ref())?,

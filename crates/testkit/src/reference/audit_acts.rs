@@ -154,7 +154,14 @@ fn change_of(
         Mutation::SessionOpen(open) if open.believes => {
             (Some(open.at), AuditChange::SessionTrusted { session: open.session, agent: open.agent })
         }
-        Mutation::SessionOpen(_)
+        Mutation::SessionHoldSet(set) => {
+            let (session, held) = (set.session, set.hold.is_some());
+            let agent = rows?.sessions.rows.get(&session)?.agent;
+            (now, AuditChange::SessionHoldSet { session, agent, held })
+        }
+        // Its acts, one for each session of the tree, are noted where it is played.
+        Mutation::SessionErase(_)
+        | Mutation::SessionOpen(_)
         | Mutation::ImportEnd(_)
         | Mutation::InboxPut(_)
         | Mutation::PinPut(_)
@@ -188,6 +195,7 @@ fn row_state_text(rows: Option<&TenantRows>, mutation: &Mutation) -> String {
         Mutation::SessionOpen(open) => {
             format!("{:?}", rows.sessions.rows.get(&open.session).map(|row| row.id))
         }
+        Mutation::SessionHoldSet(set) => format!("{:?}", rows.sessions.holds.get(&set.session)),
         Mutation::StatePut(put) => {
             let row = rows.sessions.states.get(&(put.session, put.name.clone()));
             format!("{:?}", row.map(|row| row.version))

@@ -99,6 +99,12 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
                 }
                 (WriteBatch::ROWS_MAX, 0)
             }
+            Mutation::SessionErase(_) => {
+                if batch.mutations.len() > 1 || batch.claim.is_some() {
+                    return malformed("a batch that erases a session does nothing else");
+                }
+                (WriteBatch::ROWS_MAX, 0)
+            }
             Mutation::DeliveryStart(_)
             | Mutation::DeliverySettle(_)
             | Mutation::DeliveryDrop(_)
@@ -120,6 +126,7 @@ pub(super) fn measure_batch(batch: &WriteBatch) -> Result<usize, CommitRefusal> 
             | Mutation::AgentRename(_)
             | Mutation::SessionOpen(_)
             | Mutation::ImportEnd(_)
+            | Mutation::SessionHoldSet(_)
             | Mutation::RunTakeover(_) => (1, 0),
         };
         rows += more_rows;

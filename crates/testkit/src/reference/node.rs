@@ -62,9 +62,10 @@ impl ReferenceState {
     /// Lists runs that have not ended.
     pub(super) fn open_runs(&self, asked: PageRequest<(TenantId, RunId)>) -> Vec<OpenRun> {
         let rows = self.tenants.iter().flat_map(|(tenant, rows)| {
-            let open = rows.runs.rows.values().filter(|run| {
-                !run.head.status.is_terminal() && !rows.sessions.imports.contains(&run.session)
-            });
+            let open =
+                rows.runs.rows.values().filter(|run| {
+                    !run.head.status.is_terminal() && !rows.sessions.hidden.contains(&run.session)
+                });
             open.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
         page_rows(rows, asked, false)
@@ -78,7 +79,7 @@ impl ReferenceState {
                 !run.head.status.is_terminal()
                     && run.signals_last > run.signals_taken
                     && seen(&run.agent)
-                    && !rows.sessions.imports.contains(&run.session)
+                    && !rows.sessions.hidden.contains(&run.session)
             });
             signalled.map(|run| ((*tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
@@ -93,7 +94,7 @@ impl ReferenceState {
                 .runs
                 .rows
                 .values()
-                .filter(move |run| seen(&run.agent) && !rows.sessions.imports.contains(&run.session));
+                .filter(move |run| seen(&run.agent) && !rows.sessions.hidden.contains(&run.session));
             let parked = seen.filter_map(|run| Some((run.head.wake_at?, run)));
             parked.map(|(at, run)| ((at, *tenant, run.id), OpenRun { tenant: *tenant, run: run.clone() }))
         });
@@ -112,7 +113,7 @@ impl ReferenceState {
                     && session.head.last > session.head.taken
                     && running(&session.agent)
                     && rows.suspended_at.is_none()
-                    && !rows.sessions.imports.contains(&session.id)
+                    && !rows.sessions.hidden.contains(&session.id)
             });
             pending.map(|session| {
                 let row = PendingSession { tenant: *tenant, agent: session.agent, session: session.id };

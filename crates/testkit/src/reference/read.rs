@@ -20,6 +20,7 @@ use dromia_contracts::delivery::{DeliveryRecord, DeliverySummary, FeedItem, Feed
 use dromia_contracts::file::{FileLabel, KnownFile};
 use dromia_contracts::id_fragment::{IdFragment, IdKind};
 use dromia_contracts::lease::NodeLife;
+use dromia_contracts::retention::{IdlePage, SessionHold};
 use dromia_contracts::revision::RevisionRecord;
 use dromia_contracts::run::RunRecord;
 use dromia_contracts::session::{InboxItem, InboxOwner, SessionKey, SessionRecord};
@@ -39,6 +40,7 @@ use dromia_contracts::{
 
 use super::ReferenceStore;
 use super::page::page_rows;
+use super::retention::SessionForest;
 use super::scope_view::ready_read;
 
 impl Store for ReferenceStore {
@@ -177,6 +179,34 @@ impl Store for ReferenceStore {
 
     fn deleting_tenants<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<TenantId>> {
         ready_read(self.lock_state().deleting_tenants())
+    }
+
+    fn erasing_sessions<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<(TenantId, SessionId)>> {
+        ready_read(self.lock_state().erasing_sessions())
+    }
+
+    fn session_hold<'a>(&'a self, scope: &'a Scope, session: SessionId) -> Read<'a, Option<SessionHold>> {
+        self.read_rows(scope, |rows| {
+            let seen = rows.sessions.seen_session(scope, &rows.agents, session);
+            seen.and_then(|session| rows.sessions.holds.get(&session.id).cloned())
+        })
+    }
+
+    fn held_sessions<'a>(
+        &'a self,
+        scope: &'a Scope,
+        asked: PageRequest<SessionId>,
+    ) -> Read<'a, Vec<(SessionId, SessionHold)>> {
+        self.read_rows(scope, |rows| rows.list_held(scope, asked))
+    }
+
+    fn idle_sessions<'a>(
+        &'a self,
+        scope: &'a Scope,
+        before: jiff::Timestamp,
+        asked: PageRequest<SessionId>,
+    ) -> Read<'a, IdlePage> {
+        self.read_rows(scope, |rows| SessionForest(rows).list_idle(scope, before, asked))
     }
 
     fn deleting_agents<'a>(&'a self, _: &'a OperatorScope) -> Read<'a, Vec<(TenantId, AgentId)>> {
@@ -523,6 +553,16 @@ impl Store for ReferenceStore {
             found.is_some_and(|agent| agent.state == AgentState::Deleting)
         });
         ready_read((deleting.map(|rows| rows.erase_agent(agent)).unwrap_or_default(), true))
+    }
+
+    fn erase_session_page<'a>(
+        &'a self,
+        scope: &'a Scope,
+        session: SessionId,
+    ) -> Read<'a, (ErasureCounts, bool)> {
+        let mut state = self.lock_state();
+        let rows = state.tenants.get_mut(&scope.tenant());
+        ready_read((rows.map(|rows| rows.erase_rest(session)).unwrap_or_default(), true))
     }
 
     fn begin_life<'a>(&'a self, _: &'a OperatorScope, life: &'a NodeLife, lasts: Duration) -> Read<'a, ()> {

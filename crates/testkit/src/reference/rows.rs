@@ -100,9 +100,9 @@ impl TenantRows {
     /// Tells whether an import fills the session that the inbox belongs to, itself or by its run.
     pub(super) fn is_importing(&self, owner: InboxOwner) -> bool {
         match owner {
-            InboxOwner::Session(id) => self.sessions.imports.contains(&id),
+            InboxOwner::Session(id) => self.sessions.hidden.contains(&id),
             InboxOwner::Run(id) => {
-                self.runs.rows.get(&id).is_some_and(|run| self.sessions.imports.contains(&run.session))
+                self.runs.rows.get(&id).is_some_and(|run| self.sessions.hidden.contains(&run.session))
             }
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn ready_read<'a, T: Send + 'a>(value: T) -> Read<'a, T> {
 impl TenantRows {
     pub(super) fn seen_run(&self, scope: &Scope, id: RunId) -> Option<&RunRecord> {
         let found = self.runs.rows.get(&id).filter(|run| self.agents.is_seen(scope, run.agent));
-        found.filter(|run| !self.sessions.imports.contains(&run.session))
+        found.filter(|run| !self.sessions.hidden.contains(&run.session))
     }
 
     pub(super) fn session_tail(

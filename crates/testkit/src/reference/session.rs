@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use dromia_contracts::agent::AgentState;
+use dromia_contracts::retention::SessionHold;
 use dromia_contracts::session::{SessionHead, SessionKey, SessionRecord};
 use dromia_contracts::store::{CommitRefusal, PageRequest, SessionOpen, StateEntry, StatePut};
 use dromia_contracts::{AgentId, RunId, Scope, SessionId, WriteId};
@@ -16,8 +17,11 @@ use super::page::page_rows;
 pub(super) struct SessionRows {
     pub(super) rows: BTreeMap<SessionId, SessionRecord>,
     pub(super) keys: BTreeMap<(AgentId, SessionKey), SessionId>,
-    /// The sessions that an import fills; no read shows them.
-    pub(super) imports: BTreeSet<SessionId>,
+    /// The sessions that an import fills, and those that were erased; no read shows them.
+    pub(super) hidden: BTreeSet<SessionId>,
+    /// The sessions that were erased and have rows left, each with its agent.
+    pub(super) erased: BTreeMap<SessionId, AgentId>,
+    pub(super) holds: BTreeMap<SessionId, SessionHold>,
     pub(super) states: BTreeMap<(SessionId, String), StateRow>,
 }
 
@@ -64,20 +68,20 @@ impl SessionRows {
             SessionRecord { id: *session, agent: *agent, key: key.clone(), opened_at: *at, head, origin };
         self.rows.insert(*session, row);
         if open.importing {
-            self.imports.insert(*session);
+            self.hidden.insert(*session);
         }
         Ok(())
     }
 
     pub(in crate::reference) fn end_import(&mut self, id: SessionId) -> Result<(), CommitRefusal> {
         let session = self.rows.get(&id).ok_or_else(|| CommitRefusal::NotFound(id.to_string()))?;
-        if !self.imports.contains(&id) {
+        if !self.hidden.contains(&id) {
             return Ok(());
         }
         if session.head.active.is_some() || session.head.last > session.head.taken {
             return Err(CommitRefusal::Malformed(format!("the import of {id} is not whole")));
         }
-        self.imports.remove(&id);
+        self.hidden.remove(&id);
         Ok(())
     }
 
@@ -114,7 +118,7 @@ impl SessionRows {
         id: SessionId,
     ) -> Option<&SessionRecord> {
         let found = self.rows.get(&id).filter(|session| agents.is_seen(scope, session.agent));
-        found.filter(|_| !self.imports.contains(&id))
+        found.filter(|_| !self.hidden.contains(&id))
     }
 
     pub(in crate::reference) fn list_sessions(
@@ -127,7 +131,7 @@ impl SessionRows {
         let wanted = self.rows.values().rev().filter(|session| {
             agents.is_seen(scope, session.agent)
                 && agent.is_none_or(|agent| agent == session.agent)
-                && !self.imports.contains(&session.id)
+                && !self.hidden.contains(&session.id)
         });
         page_rows(wanted.map(|session| (session.id, session.clone())), asked, true)
     }

@@ -52,7 +52,7 @@ impl TenantRows {
         Ok(())
     }
 
-    fn is_open_child(&self, session: SessionId) -> bool {
+    pub(super) fn is_open_child(&self, session: SessionId) -> bool {
         self.child_run(session).is_none_or(|run| !self.runs.rows[&run].head.status.is_terminal())
     }
 

@@ -87,13 +87,18 @@ fn every_read_that_takes_a_scope_is_asked() {
     let asked: BTreeSet<_> = READS.iter().copied().collect();
     let unasked: Vec<_> = scoped.difference(&asked).collect();
     assert!(unasked.is_empty(), "say in `Question::answer` how each read is asked: {unasked:?}");
-    // The other calls of the port are no reads; an erasure is compared as a write, and leases are of the node.
+    // The other calls of the port are no reads; erasures are compared as writes, and leases are of the node.
     let port = include_str!("../../../contracts/src/store/read.rs");
     let port = port.split_once("pub trait Store").expect("the port").1;
     let calls = port.split("    fn ").skip(1).filter_map(|call| call.split_once(['<', '(']));
     let calls: Vec<_> = calls.map(|(name, _)| name).collect();
     let leases = ["begin_life", "renew_life", "living_lives"];
-    let others = [&["commit", "erase_agent_page"][..], &leases, &["store_health", "store_stats"]].concat();
+    let others = [
+        &["commit", "erase_agent_page", "erase_session_page"][..],
+        &leases,
+        &["store_health", "store_stats"],
+    ]
+    .concat();
     assert_eq!(calls, others, "declare it as a read");
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budgets::WrittenBudget;
 use super::external::WrittenExternal;
+use super::retention::WrittenRetention;
 use crate::config::prompts::WrittenPrompts;
 use crate::config::tools::{ProgramFlags, SandboxMinimum, WrittenFlags};
 
@@ -105,6 +106,9 @@ pub(crate) struct WrittenTenant {
     #[serde(skip_serializing_if = "WrittenPrompts::is_absent")]
     #[schemars(extend("x-effect" = "live"))]
     pub(crate) prompts: WrittenPrompts,
+    /// How long the tenant's sessions are kept.
+    #[serde(skip_serializing_if = "WrittenRetention::is_absent")]
+    pub(crate) retention: WrittenRetention,
 }
 
 /// How far a tenant is trusted.

@@ -34,7 +34,7 @@ const OPTIONS: [(&str, CompletionKind); 3] = [
 ];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, CompletionKind); 57] = [
+const PLACES: [(&str, &str, CompletionKind); 59] = [
     ("docs", "page", CompletionKind::Page),
     ("agent create", "model", CompletionKind::Model),
     ("agent show", "name", CompletionKind::Agent),
@@ -59,6 +59,8 @@ const PLACES: [(&str, &str, CompletionKind); 57] = [
     ("worker send", "id", CompletionKind::Session),
     ("worker cancel", "id", CompletionKind::Session),
     ("worker list", "session", CompletionKind::Session),
+    ("session delete", "id", CompletionKind::Session),
+    ("session hold", "id", CompletionKind::Session),
     ("session export", "id", CompletionKind::Session),
     ("run show", "id", CompletionKind::Run),
     ("run watch", "id", CompletionKind::Run),

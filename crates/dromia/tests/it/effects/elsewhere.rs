@@ -21,6 +21,16 @@ macro_rules! machine {
 
 /// Keys whose effect a test of its own sees: the key, the file of the test, and the test.
 pub(super) const TESTS: &[(&str, &str, &str)] = &[
+    (
+        "engine.retention.sessions",
+        "retention.rs",
+        "the_server_deletes_what_rested_and_leaves_seals_and_what_is_on_hold",
+    ),
+    (
+        "tenants.NAME.retention.sessions",
+        "retention.rs",
+        "a_tenant_s_own_retention_counts_and_a_person_sees_what_is_due",
+    ),
     ("approvals.allow", "approvals/rules.rs", "declared_rules_are_listed_unremovable_and_used_in_checks"),
     ("approvals.approvers", "approvers.rs", "only_named_approvers_may_answer_an_approval"),
     ("approvals.deny", "approvals/rules.rs", "declared_rules_are_listed_unremovable_and_used_in_checks"),

@@ -1,9 +1,11 @@
 //! What came of it: sessions, runs and what they cost.
 
+use dromia_api::agent::DeletionReport;
 use dromia_api::child::ChildResource;
 use dromia_api::cost::{CostSummary, RunCost};
 use dromia_api::event::EventAccepted;
 use dromia_api::id::IdMatches;
+use dromia_api::retention::{DuePage, RetentionRun, RetentionState};
 use dromia_api::run::{
     CallDecision, CallOutput, EVENT_DELTA, EVENT_END, EVENT_ENTRY, EVENT_OUTPUT, EVENT_PROBLEM,
     JournalEntryResource, JournalPage, RunExplanation, RunResource, RunTree, StreamEnd, TextDelta,
@@ -34,6 +36,27 @@ pub(super) fn session_operations() -> Vec<Operation> {
         Operation::new("GET", "/v1/sessions/{session}", "session_show", "Show a session")
             .gives_json::<SessionResource>(200, "The session.")
             .fails_with(&[ErrorCode::SessionNotFound]),
+        Operation::new("DELETE", "/v1/sessions/{session}", "session_delete", "Delete a session with its runs and children")
+            .gives_json::<DeletionReport>(200, "What was deleted.")
+            .writes_store()
+            .fails_with(&[ErrorCode::SessionNotFound, ErrorCode::SessionHeld, ErrorCode::SessionInUse]),
+        Operation::new("POST", "/v1/sessions/{session}/hold", "session_hold", "Set a session on hold: it is not deleted")
+            .gives_json::<SessionResource>(200, "The session, with its hold.")
+            .writes_store()
+            .fails_with(&[ErrorCode::SessionNotFound]),
+        Operation::new("DELETE", "/v1/sessions/{session}/hold", "session_hold_end", "End the hold of a session")
+            .gives_json::<SessionResource>(200, "The session.")
+            .writes_store()
+            .fails_with(&[ErrorCode::SessionNotFound]),
+        Operation::new("GET", "/v1/retention", "retention_show", "Show how long sessions stay, and which are on hold")
+            .gives_json::<RetentionState>(200, "The policy and the holds."),
+        Operation::new("GET", "/v1/retention/due", "retention_due", "List the next sessions that are due")
+            .with_query::<queries::RetentionQuery>()
+            .gives_json::<DuePage>(200, "Those of the sessions that were looked at which are due; there may be none, and more to look at."),
+        Operation::new("POST", "/v1/retention/run", "retention_run", "Delete the next sessions that are due")
+            .with_query::<queries::RetentionQuery>()
+            .gives_json::<RetentionRun>(200, "What was deleted of the sessions that were looked at.")
+            .writes_store(),
         Operation::new(
             "GET",
             "/v1/sessions/{session}/transcript",

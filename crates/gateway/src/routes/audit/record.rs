@@ -5,7 +5,9 @@ use dromia_api::audit::{AuditDecision, AuditRecord};
 use dromia_contracts::audit::{AuditAct, AuditChange, AuditCursor, AuditItem, AuditSigner, AuditWhat};
 use dromia_contracts::budget::BudgetDefinition;
 use dromia_contracts::content::CallStatus;
+use dromia_contracts::cost::CURRENCY;
 use dromia_contracts::entry::Entry;
+use dromia_contracts::retention::SessionSeal;
 use dromia_contracts::store::StoredEntry;
 use dromia_contracts::token::TokenScope;
 use dromia_contracts::{AgentId, Digest, ErrorCode, RunId, SessionId};
@@ -157,8 +159,31 @@ fn change_record(
         AuditChange::SessionExported { session } | AuditChange::SessionTrusted { session, .. } => {
             AuditRecord { session: Some(*session), what: Some(session.to_string()), ..record }
         }
+        AuditChange::SessionErased { session, seal, .. } => AuditRecord {
+            session: Some(*session),
+            what: Some(seal_text(seal)),
+            action: Some(seal.heads),
+            ..record
+        },
+        AuditChange::SessionHoldSet { session, held, .. } => AuditRecord {
+            session: Some(*session),
+            what: Some(session.to_string()),
+            outcome: said(if *held { "held" } else { "released" }),
+            ..record
+        },
         AuditChange::VaultKeyReplaced | AuditChange::TenantDeleted => record,
     }
+}
+
+/// Says what an erased session was, such as `runs 2, entries 9, messages 2, tokens 90, cost 0.000042 USD, last used 2026-01-02T03:04:05Z`.
+fn seal_text(seal: &SessionSeal) -> String {
+    let SessionSeal { runs, entries, items, spent, last_at, .. } = seal;
+    let (tokens, cost) = (spent.input_tokens.saturating_add(spent.output_tokens), spent.cost_micros);
+    let (units, millionths) = (cost / 1_000_000, cost % 1_000_000);
+    format!(
+        "runs {runs}, entries {entries}, messages {items}, tokens {tokens}, cost {units}.{millionths:06} {CURRENCY}, \
+         last used {last_at}"
+    )
 }
 
 /// Says what a budget allows, such as `5.000000 money per day and agent`.

@@ -13,11 +13,13 @@ use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use dromia_contracts::mind::AgentMind;
 use dromia_contracts::model::{FinishReason, TokenUsage, UsageDetail};
+use dromia_contracts::retention::{IdleSession, RetentionPolicy, SessionHold};
 use dromia_contracts::revision::AgentChange;
 use dromia_contracts::run::{RunHead, RunKind, RunRecord, RunStatus};
 use dromia_contracts::runs::{
     ApprovalDecision, EngineLoad, EnginePort, ImportLabels, InputReceipt, InputTarget, KillTarget, NewAgent,
-    NewInput, NewRule, NewToken, RunEndMode, RunOutcome, RunStatusReason, SentRequest, SessionExport, Watch,
+    NewInput, NewRule, NewToken, RetentionPage, RunEndMode, RunOutcome, RunStatusReason, SentRequest,
+    SessionExport, Watch,
 };
 use dromia_contracts::store::{
     ApprovalRuleRemove, BudgetRemove, BudgetSet, Mutation, Store as _, StoredEntry, TenantCreate,
@@ -642,6 +644,48 @@ impl EnginePort for Rooms {
             inner.agents.retain(|(_, row, _)| row.id != agent);
         }
         ready(deleted)
+    }
+
+    fn session_delete(
+        &self,
+        scope: Scope,
+        session: SessionId,
+    ) -> BoxFuture<'_, Result<ErasureCounts, Fault>> {
+        let found = self.lock().visible_session(&scope, session);
+        ready(found.map(|_| ErasureCounts { sessions: 1, ..ErasureCounts::default() }))
+    }
+
+    fn session_hold_set(
+        &self,
+        scope: Scope,
+        session: SessionId,
+        held: bool,
+    ) -> BoxFuture<'_, Result<Option<SessionHold>, Fault>> {
+        let hold = SessionHold { by: scope.actor().clone(), since: Timestamp::UNIX_EPOCH };
+        ready(self.lock().visible_session(&scope, session).map(|_| held.then_some(hold)))
+    }
+
+    fn retention_policy(&self, _: Scope) -> BoxFuture<'_, Result<RetentionPolicy, Fault>> {
+        ready(Ok(RetentionPolicy { sessions: Some(jiff::SignedDuration::from_hours(48)) }))
+    }
+
+    fn retention_page(
+        &self,
+        scope: Scope,
+        _: Option<SessionId>,
+        _: bool,
+    ) -> BoxFuture<'_, Result<RetentionPage, Fault>> {
+        let inner = self.lock();
+        let ours = inner.sessions.iter().filter(|(tenant, _)| *tenant == scope.tenant());
+        let due = ours.map(|(_, session)| IdleSession {
+            session: session.id,
+            agent: session.agent,
+            children: 0,
+            runs: 1,
+            bytes: 9,
+            last_at: session.opened_at,
+        });
+        ready(Ok(RetentionPage { due: due.collect(), ..RetentionPage::default() }))
     }
 
     fn is_imported(&self, _: SessionId, run: RunId) -> bool {

@@ -10,9 +10,9 @@ use dromia_contracts::digest::Digest;
 use dromia_contracts::id::{AgentId, DeliveryId, RunId, SessionId};
 use dromia_contracts::session::{InboxItem, InboxOwner};
 
-use super::AuditProblem;
 use super::journals::unreadable_row;
 use super::seals::ChainWalk;
+use super::{AuditProblem, sessions};
 use crate::column_codes::{self, stored_counter};
 use crate::inspect::heads;
 use crate::open_error::OpenError;
@@ -194,7 +194,7 @@ impl ChainWalk<'_> {
         // The journal of that run began after the journals were read, or it could not be read.
         let mut is_run = self.db.prepare_cached("SELECT 1 FROM runs WHERE tenant = ?1 AND run = ?2")?;
         let is_there = is_run.exists(params![self.tenant.as_bytes(), run.as_bytes()])?;
-        if is_there || self.is_session_of_erased(owner)? {
+        if is_there || self.is_session_of_erased(owner)? || sessions::is_session_erased(self, owner)? {
             return Ok(None);
         }
         Ok(Some(format!("it names the run {run}, which does not exist")))

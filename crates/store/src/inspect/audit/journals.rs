@@ -10,7 +10,7 @@ use dromia_contracts::run::{RunHead, RunRecord, RunStatus};
 use dromia_contracts::store::StoredEntry;
 
 use super::seals::{ChainWalk, FindingLocation, TakenItems};
-use super::{AuditProblem, JournalFold};
+use super::{AuditProblem, JournalFold, sessions};
 use crate::column_codes::{self, stored_counter};
 use crate::open_error::OpenError;
 use crate::read::checkpoint::recheck_checkpoint;
@@ -80,6 +80,9 @@ impl ChainWalk<'_> {
                 return Ok(());
             }
         };
+        if sessions::is_session_erased(self, row.run.session.as_bytes())? {
+            return Ok(());
+        }
         let place = FindingLocation { session: Some(*row.run.session.as_bytes()), ..place };
         let mut journal = match CheckedJournal::starting_after(bodies, &row, 0) {
             Ok(journal) => journal,
@@ -179,7 +182,9 @@ impl ChainWalk<'_> {
                 Some(_) => AuditProblem::RowChanged,
                 None => AuditProblem::RowRemoved,
             };
-            if self.is_agent_erased(begun.agent)? {
+            if self.is_agent_erased(begun.agent)?
+                || sessions::is_session_erased(self, begun.session.as_bytes())?
+            {
                 return Ok(());
             }
             let row = format!("item {position} of the inbox of {}", begun.session);
@@ -202,6 +207,7 @@ impl ChainWalk<'_> {
             .optional()?;
         if let Some(position) = untaken
             && !self.is_agent_erased(begun.agent)?
+            && !sessions::is_session_erased(self, begun.session.as_bytes())?
         {
             let row = format!("item {position} of the inbox of {}", run.id);
             let detail = "the run took it as a signal".to_owned();
@@ -218,7 +224,9 @@ impl ChainWalk<'_> {
         let is_there = db
             .prepare_cached("SELECT 1 FROM sessions WHERE tenant = ?1 AND agent = ?2 AND session = ?3")?
             .exists(params![tenant.as_bytes(), agent, session])?;
-        if is_there || self.is_agent_erased(begun.agent)? || !self.strayed.insert(*session) {
+        let is_gone =
+            is_there || self.is_agent_erased(begun.agent)? || sessions::is_session_erased(self, session)?;
+        if is_gone || !self.strayed.insert(*session) {
             return Ok(());
         }
         let is_elsewhere = db

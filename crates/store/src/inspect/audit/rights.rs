@@ -247,6 +247,11 @@ impl RightsComparison<'_, '_> {
                 {
                     continue;
                 }
+                (RightKind::Rule, Some(AuditChange::ApprovalRuleSet { session: Some(session), .. }))
+                    if self.walk.erased_sessions.contains_key(session.as_bytes()) =>
+                {
+                    continue;
+                }
                 // One that had ended goes when another one is set, and leaves no record.
                 (RightKind::Rule, Some(AuditChange::ApprovalRuleSet { expires_at, .. }))
                     if told.made < self.rule_set && expires_at.as_millisecond() <= self.rule_set_at =>
@@ -314,6 +319,8 @@ fn change_subject(change: &AuditChange) -> Option<(RightKind, [u8; 16], bool)> {
         | AuditChange::FilePut { .. }
         | AuditChange::PictureFetched { .. }
         | AuditChange::SessionTrusted { .. }
+        | AuditChange::SessionErased { .. }
+        | AuditChange::SessionHoldSet { .. }
         | AuditChange::VaultKeyReplaced => return None,
     })
 }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use dromia_contracts::agent::AgentState;
 use dromia_contracts::audit::{AuditAct, AuditChange};
 use dromia_contracts::id::{AgentId, RunId, SessionId, TenantId};
+use dromia_contracts::retention::SessionSeal;
 
 use super::{AuditChecked, AuditFinding, AuditProblem, TenantCheckpoint};
 use crate::column_codes::{self, stored_counter};
@@ -49,7 +50,8 @@ impl FindingLocation {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SealCoverage {
     pub(super) to: u64,
-    owner: Option<SpanOwner>,
+    pub(super) owner: Option<SpanOwner>,
+    pub(super) last: Option<JournalSpan>,
 }
 
 /// What a run took, as its journal says: items of a session's inbox after one, up to another, and its first signals.
@@ -71,7 +73,7 @@ pub(super) struct ChainWalk<'a> {
     /// By seal.
     checkpoints: Vec<TenantCheckpoint>,
     /// The last seal that was read, and the chain up to it.
-    number: u64,
+    pub(super) number: u64,
     chain: [u8; 32],
     /// How far each run is sealed, and whose it is.
     pub(super) covered: HashMap<[u8; 16], SealCoverage>,
@@ -81,6 +83,8 @@ pub(super) struct ChainWalk<'a> {
     /// Sessions whose rows were missed already.
     pub(super) strayed: HashSet<[u8; 16]>,
     pub(super) erased: HashSet<AgentId>,
+    /// The sessions that were erased, each with its seal and the number of the record that has it.
+    pub(super) erased_sessions: HashMap<[u8; 16], (u64, SessionSeal)>,
     pub(super) checked: AuditChecked,
 }
 
@@ -98,6 +102,7 @@ impl<'a> ChainWalk<'a> {
             taken: HashMap::new(),
             strayed: HashSet::new(),
             erased: HashSet::new(),
+            erased_sessions: HashMap::new(),
             checked: AuditChecked::default(),
         }
     }
@@ -151,17 +156,23 @@ impl<'a> ChainWalk<'a> {
         }
     }
 
-    /// Learns which agents were erased: what they did is gone by right.
+    /// Learns which agents and sessions were erased: what they did is gone by right.
     pub(super) fn learn_erased(&mut self) -> rusqlite::Result<()> {
         let mut select = self.db.prepare_cached(
-            "SELECT record FROM audit INDEXED BY audit_acts WHERE tenant = ?1 AND kind = 1",
+            "SELECT record, number FROM audit INDEXED BY audit_acts WHERE tenant = ?1 AND kind = 1",
         )?;
         let mut found = select.query([self.tenant.as_bytes()])?;
         while let Some(row) = found.next()? {
             let record: Vec<u8> = row.get(0)?;
-            let change = serde_json::from_slice::<AuditAct>(&record).map(|act| act.change);
-            if let Ok(AuditChange::AgentStateSet { agent, to: AgentState::Deleting }) = change {
-                self.erased.insert(agent);
+            match serde_json::from_slice::<AuditAct>(&record).map(|act| act.change) {
+                Ok(AuditChange::AgentStateSet { agent, to: AgentState::Deleting }) => {
+                    self.erased.insert(agent);
+                }
+                Ok(AuditChange::SessionErased { session, seal, .. }) => {
+                    let number = column_codes::read_counter(row, 1)?;
+                    self.erased_sessions.insert(*session.as_bytes(), (number, seal));
+                }
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(())
@@ -270,7 +281,8 @@ impl<'a> ChainWalk<'a> {
     fn check_span(&mut self, span: &JournalSpan, seal: u64) -> rusqlite::Result<()> {
         let known = self.covered.get(&span.run).copied().unwrap_or_default();
         let owner = span.owner.or(known.owner);
-        self.covered.insert(span.run, SealCoverage { to: span.to.max(known.to), owner });
+        let last = known.last.filter(|last| last.to > span.to).or(Some(*span));
+        self.covered.insert(span.run, SealCoverage { to: span.to.max(known.to), owner, last });
         if span.from != known.to + 1 {
             self.report_problem(
                 AuditProblem::Unsealed,
@@ -305,8 +317,8 @@ impl<'a> ChainWalk<'a> {
     }
 
     fn is_erased(&mut self, owner: Option<SpanOwner>) -> rusqlite::Result<bool> {
-        let Some(SpanOwner { agent, .. }) = owner else { return Ok(false) };
-        self.is_agent_erased(AgentId::from_bytes(agent))
+        let Some(SpanOwner { agent, session }) = owner else { return Ok(false) };
+        Ok(self.is_agent_erased(AgentId::from_bytes(agent))? || self.erased_sessions.contains_key(&session))
     }
 
     /// Returns whether a record says that an agent is erased.

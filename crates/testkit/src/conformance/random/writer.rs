@@ -97,6 +97,7 @@ impl BatchWriter {
             }
             StoreOp::AgentState { place, to } => agent_state(place, to),
             StoreOp::Open { place } => self.open_session(place),
+            StoreOp::Keep { place, back, step } => self.keep_session(place, back, step),
             StoreOp::Put { place, items, key, claim, stale } => {
                 self.put_inputs(place, items, key, claim, stale)
             }

@@ -55,6 +55,9 @@ pub const READS: &[&str] = &[
     "opening_inputs",
     "find_keyed_item",
     "pinned_text",
+    "session_hold",
+    "held_sessions",
+    "idle_sessions",
     "session_state",
     "state_entry",
     "delivery_record",
@@ -275,6 +278,12 @@ impl StoreQuestion {
             }
             "find_keyed_item" => answer_text(store.find_keyed_item(scope, &named("k"), scene_time(3)).await),
             "pinned_text" => answer_text(store.pinned_text(scope, self.pin).await),
+            "session_hold" => answer_text(store.session_hold(scope, self.session).await),
+            "held_sessions" => answer_text(store.held_sessions(scope, self.page_after(self.session)).await),
+            "idle_sessions" => {
+                let before = scene_time(1 << 43);
+                answer_text(store.idle_sessions(scope, before, self.page_after(self.session)).await)
+            }
             "session_state" => {
                 let page = PageRequest { after: self.is_paged.then_some("s0"), limit: self.limit };
                 answer_text(store.session_state(scope, self.session, page).await)

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dromia_contracts::agent::TenantCounts;
 use dromia_contracts::delivery::FeedState;
 use dromia_contracts::file::KnownFile;
+use dromia_contracts::retention::IdlePage;
 use dromia_contracts::store::{
     CommitOutcome, CommitRefusal, InboxPut, Mutation, Read, SpendingSum, Store, StoreWrapper, TokenOwner,
     WriteBatch,
@@ -102,6 +103,12 @@ impl MixedRead for TenantCounts {
             sessions: self.sessions + strange.sessions,
             open_runs: self.open_runs + strange.open_runs,
         }
+    }
+}
+
+impl MixedRead for IdlePage {
+    fn mixed_with(self, strange: Self) -> Self {
+        Self { due: strange.due.mixed_with(self.due), next: strange.next }
     }
 }
 

@@ -28,7 +28,7 @@ impl TenantRows {
             session.is_none_or(|session| session == run.session)
                 && agent.is_none_or(|agent| agent == run.agent)
                 && status.is_none_or(|status: RunStatus| status == run.head.status)
-                && !self.sessions.imports.contains(&run.session)
+                && !self.sessions.hidden.contains(&run.session)
         };
         let seen =
             self.runs.rows.values().rev().filter(|run| self.agents.is_seen(scope, run.agent)).filter(wanted);
@@ -44,7 +44,7 @@ impl TenantRows {
                     && (status == RunStatus::Held
                         || run.updated_at.as_millisecond() >= since.as_millisecond())
                     && self.agents.is_seen(scope, run.agent)
-                    && !self.sessions.imports.contains(&run.session)
+                    && !self.sessions.hidden.contains(&run.session)
             };
             let mut same: Vec<_> = self.runs.rows.values().filter(is_wanted).cloned().collect();
             same.sort_by_key(|run| Reverse((run.updated_at, run.id)));
@@ -59,7 +59,7 @@ impl TenantRows {
         let open = self.runs.rows.values().rev().filter(|run| {
             !run.head.status.is_terminal()
                 && self.agents.is_seen(scope, run.agent)
-                && !self.sessions.imports.contains(&run.session)
+                && !self.sessions.hidden.contains(&run.session)
         });
         let mut found: Vec<_> =
             open.take(WORKING_LOOKS_MAX).filter(|run| run.head.status != RunStatus::Held).cloned().collect();
@@ -77,7 +77,7 @@ impl TenantRows {
         };
         let runs = self.runs.rows.range(first..).rev().map(|(_, run)| run).filter(|run| {
             self.agents.is_seen(scope, run.agent)
-                && !self.sessions.imports.contains(&run.session)
+                && !self.sessions.hidden.contains(&run.session)
                 && !is_imported(run)
         });
         runs.take(limit).fold(SpendingSum::default(), |mut sum, run| {

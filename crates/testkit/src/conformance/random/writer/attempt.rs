@@ -19,6 +19,7 @@ use dromia_contracts::{AgentId, CallId, Digest, ItemId, RunId, SessionId, WriteI
 use super::BatchWriter;
 use crate::conformance::approval;
 use crate::conformance::random::place::{WorldPlace, id_of, token_hash, token_id};
+use crate::conformance::retention;
 use crate::conformance::revision::{agent_rename, agent_revise};
 use crate::conformance::scene::{
     agent_create, as_import, model_called, run_append, run_head, run_started, scene_time, session_open,
@@ -78,6 +79,17 @@ impl BatchWriter {
             5 => batch.with_mutation(as_import(open)).with_mutation(Mutation::ImportEnd(session)),
             _ => batch.with_mutation(open),
         }
+    }
+
+    /// Sets a session on hold, ends its hold or erases one: seldom one of those that the other attempts write to.
+    pub(super) fn keep_session(&self, place: WorldPlace, back: u8, step: u8) -> WriteBatch {
+        let opened = SessionId::from_bytes(id_of(8, self.minted.saturating_sub(u64::from(back))));
+        WriteBatch::new(place.tenant_id()).with_mutation(match step {
+            0 | 1 => retention::hold_mutation(place.session_id(), step == 0),
+            2 | 3 => retention::hold_mutation(opened, step == 2),
+            4..=6 => retention::erase_mutation(opened),
+            _ => retention::erase_mutation(place.session_id()),
+        })
     }
 
     pub(super) fn put_inputs(

@@ -9,6 +9,7 @@ such as that an agent's model must be configured.
 import base64
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import re
@@ -137,8 +138,9 @@ def known(server):
         runs.append(answer["run"])
     status, answer = server.call("POST", f"/v1/agents/{names[0]}/spawn", {"task": "hello"})
     assert status in (200, 202), f"expected a task, saw {status}: {answer}"
-    for name in names:
-        status, answer = server.call("PUT", f"/v1/agents/{name}/identity/SOUL.md", {"text": "You are kind."})
+    documents = ["SOUL.md", "IDENTITY.md", "USER.md"]
+    for name, document in itertools.product(names, documents):
+        status, answer = server.call("PUT", f"/v1/agents/{name}/identity/{document}", {"text": "You are kind."})
         assert status == 200, f"expected a document, saw {status}: {answer}"
     tokens = [server.json("token", "create", f"token-{number}")["id"] for number in range(4)]
     budgets, secrets = ([f"{kind}-{number}" for number in range(8)] for kind in ("budget", "secret"))
@@ -165,7 +167,7 @@ def known(server):
     records = [record["id"] for record in server.get("/v1/audit")["items"][:8]]
     return {
         "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],
-        "child": [worker(server)], "document": ["SOUL.md", "USER.md"],
+        "child": [worker(server)], "document": documents,
         "number": [1], "fragment": [one[-8:] for one in (*runs, *sessions, *tokens, *capabilities)],
         "tool": ["time.now", "file.list"], "delivery": [given_up(server)],
         "budget": budgets, "secret": secrets, "capability": capabilities,
@@ -180,6 +182,8 @@ def configuration(names):
     lines += [f'"path.{kind}" = {{ dictionary = "{kind}", probability = 0.8 }}' for kind in names]
     # A cursor made by chance lies in the future of almost every list.
     lines += ["[dictionaries.cursor]", "values = [0, 1]", "[parameters.\"query.after\"]", 'dictionary = "cursor"', "probability = 0.5"]
+    # An agent of this test has four revisions: one of its creation and one of each document.
+    lines += ["[dictionaries.revision]", "values = [4]", "[parameters.\"query.revision\"]", 'dictionary = "revision"', "probability = 0.8"]
     return "\n".join(lines) + "\n"
 
 

@@ -70,7 +70,11 @@ pub(crate) fn list_items(
 ) -> Found<AuditPage> {
     let ReadContext { db, keys, files, .. } = reading;
     let end = chain_end(db, view.tenant)?;
-    let Some(key) = keys.get(db, view.tenant)? else {
+    let key = match keys.get(db, view.tenant)? {
+        Some(key) => Some(key),
+        None => read_erasing_key(db, view.tenant)?,
+    };
+    let Some(key) = key else {
         return Ok(AuditPage { next: end, is_last: true, items: Vec::new() });
     };
     let db: &Connection = db;
@@ -88,6 +92,13 @@ pub(crate) fn list_items(
     }
     let next = if was_cut { next } else { end };
     Ok(AuditPage { items: page.items, is_last: next >= end, next })
+}
+
+/// Reads the key of a tenant that is being erased: its acts can be read as long as its row is there, whichever connection reads.
+fn read_erasing_key(db: &Connection, tenant: TenantId) -> Found<Option<[u8; 32]>> {
+    let mut select =
+        db.prepare_cached("SELECT body_key FROM tenants WHERE tenant = ?1 AND erased_at IS NOT NULL")?;
+    Ok(select.query_row([tenant.as_bytes()], |row| column_codes::read_bytes(row, 0)).optional()?)
 }
 
 fn read_seals(

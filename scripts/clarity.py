@@ -45,7 +45,7 @@ BARS = {
     # tenants and agents, lives with leases, sessions that are summarized, replies before the answer, wake-ups of one commit with
     # checkpoints, agents that leave their work to branches and workers, conclusions that are taken together, workers that people list,
     # steer and end, what goes on beside a chat, briefings) is above it. A change without a feature must not raise the limit.
-    "lines of code": (84_000, 138_600),
+    "lines of code": (84_000, 139_400),
     "lines of docs/architecture.md": (250, 250),
 }
 

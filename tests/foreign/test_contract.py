@@ -168,6 +168,7 @@ def known(server):
     return {
         "agent": names, "model": names, "session": sessions, "run": runs, "token": tokens, "step": [1, 2],
         "child": [worker(server)], "document": documents,
+        "template": ["base", "research"], "role": ["coder", "tester"],
         "number": [1], "fragment": [one[-8:] for one in (*runs, *sessions, *tokens, *capabilities)],
         "tool": ["time.now", "file.list"], "delivery": [given_up(server)],
         "budget": budgets, "secret": secrets, "capability": capabilities,

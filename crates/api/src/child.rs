@@ -1,5 +1,6 @@
 //! Branches and workers, on the wire: what runs of a session began beside it.
 
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::run::{RunKind, RunStatus};
 use dromia_contracts::task::TaskState;
 use dromia_contracts::{AgentId, CallId, RunId, SessionId};
@@ -34,6 +35,9 @@ pub struct ChildResource {
     /// What a branch is about, if that was said. A later branch about the same replaces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// The role of a worker, if it was given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<HandleSlug>,
     /// The first words of its task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,

@@ -29,6 +29,7 @@ pub mod session;
 pub mod session_context;
 pub mod status;
 pub mod task;
+pub mod template;
 pub mod tenant;
 pub mod token;
 pub mod tool;

@@ -75,6 +75,8 @@ pub const fn http_status(code: ErrorCode) -> u16 {
         | ErrorCode::AgentNotFound
         | ErrorCode::RevisionNotFound
         | ErrorCode::DocumentNotFound
+        | ErrorCode::TemplateNotFound
+        | ErrorCode::RoleNotFound
         | ErrorCode::SessionNotFound
         | ErrorCode::RunNotFound
         | ErrorCode::StateNotFound

@@ -19,6 +19,7 @@ mod retention;
 mod run;
 mod secret;
 mod session;
+mod template;
 mod tenant;
 mod tool;
 mod value;
@@ -63,6 +64,7 @@ pub use self::session::{
     ArchiveCommand, CompactSession, ExportSession, HoldSession, ImportSession, NamedSession, SessionCommand,
     SessionName, ShowArchive,
 };
+pub use self::template::{RoleCommand, RoleName, ShowTemplate, TemplateCommand};
 pub use self::tenant::{CreateTenant, CreateToken, NamedTenant, TenantCommand, TokenCommand, TokenName};
 pub use self::tool::{CallTool, TestTool, ToolCommand, ToolName};
 use self::value::parse_duration;
@@ -211,6 +213,20 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia retention show\n  dromia retention run --dry-run"
     )]
     Retention(RetentionCommand),
+    /// Show the templates of agents
+    #[command(
+        subcommand,
+        visible_alias = "templates",
+        after_help = "Examples:\n  dromia template list\n  dromia agent create scout --template research --var tone=dry"
+    )]
+    Template(TemplateCommand),
+    /// Show the roles of workers
+    #[command(
+        subcommand,
+        visible_alias = "roles",
+        after_help = "Examples:\n  dromia role list\n  dromia role show coder"
+    )]
+    Role(RoleCommand),
     /// List, show, steer and stop branches and workers
     #[command(
         subcommand,
@@ -256,7 +272,7 @@ pub enum ClientCommand {
         after_help = "Examples:\n  dromia cost summary --since 24h\n  dromia cost show 3f9a1c72"
     )]
     Cost(CostCommand),
-    /// Limit spending and show what is used
+    /// Limit spending and see what is used
     #[command(
         subcommand,
         visible_alias = "budgets",

@@ -37,6 +37,7 @@ mod session;
 mod status;
 mod submit;
 mod task;
+mod template;
 mod tenant;
 mod terminal_input;
 mod token;
@@ -123,6 +124,8 @@ async fn dispatch_command(
         ClientCommand::Tenant(tenant) => tenant::run(&cli, tenant, output).await,
         ClientCommand::Session(session) => session::run(&cli, session, output).await,
         ClientCommand::Retention(retention) => retention::run(&cli, retention, output).await,
+        ClientCommand::Template(template) => template::run(&cli, template, output).await,
+        ClientCommand::Role(role) => template::run_role(&cli, role, output).await,
         ClientCommand::Worker(worker) => worker::run(&cli, worker, output).await,
         ClientCommand::Run(run) => run::run(&cli, run, output).await,
         ClientCommand::Token(token) => token::run(&cli, token, output).await,

@@ -196,6 +196,8 @@ impl From<ErrorCode> for CommandExit {
             | ErrorCode::BudgetNotFound
             | ErrorCode::RevisionNotFound
             | ErrorCode::DocumentNotFound
+            | ErrorCode::TemplateNotFound
+            | ErrorCode::RoleNotFound
             | ErrorCode::ApprovalNotFound
             | ErrorCode::ApprovalRuleNotFound
             | ErrorCode::ToolNotFound

@@ -74,6 +74,10 @@ error_codes! {
     RevisionNotFound = "revision_not_found", Change;
     /// The agent has no document of this name.
     DocumentNotFound = "document_not_found", Change;
+    /// There is no template of this name.
+    TemplateNotFound = "template_not_found", Change;
+    /// There is no role of workers of this name.
+    RoleNotFound = "role_not_found", Change;
     /// The session does not exist or cannot be seen.
     SessionNotFound = "session_not_found", Change;
     /// The run does not exist or cannot be seen.

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::handle::HandleSlug;
 use crate::scope::Actor;
 use crate::session::SessionKey;
 
@@ -47,6 +48,8 @@ pub enum DocumentName {
     Actor(Actor),
     /// `prompts/KIND.md`: what a kind of run reads first.
     Prompt(PromptKind),
+    /// `roles/NAME.md`: what a worker with that role reads with its task.
+    Role(HandleSlug),
 }
 
 /// A kind of run that has a prompt of its own.
@@ -89,7 +92,7 @@ pub struct DocumentDigest {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no document of an agent; the documents are SOUL.md, IDENTITY.md, USER.md, platforms/NAME.md, \
-     channels/PLATFORM/CHANNEL.md, actors/ACTOR.md, and prompts/turn.md, prompts/worker.md and prompts/compaction.md"
+     channels/PLATFORM/CHANNEL.md, actors/ACTOR.md, roles/NAME.md, and prompts/turn.md, prompts/worker.md and prompts/compaction.md"
 )]
 pub struct ParseDocumentNameError(String);
 
@@ -134,6 +137,7 @@ impl FromStr for DocumentName {
                     "prompts" => {
                         PromptKind::ALL.into_iter().find(|kind| kind.as_str() == name).map(Self::Prompt)
                     }
+                    "roles" => name.parse().ok().map(Self::Role),
                     _ => None,
                 }
             }
@@ -152,6 +156,7 @@ impl fmt::Display for DocumentName {
             Self::Channel { platform, channel } => write!(f, "channels/{platform}/{channel}.md"),
             Self::Actor(actor) => write!(f, "actors/{actor}.md"),
             Self::Prompt(kind) => write!(f, "prompts/{}.md", kind.as_str()),
+            Self::Role(role) => write!(f, "roles/{role}.md"),
         }
     }
 }
@@ -219,6 +224,7 @@ mod tests {
             "channels/matrix/!room/7:example.com.md",
             "actors/telegram:42.md",
             "prompts/worker.md",
+            "roles/data-clerk.md",
         ] {
             assert_eq!(name.parse::<DocumentName>().expect(name).to_string(), name);
         }
@@ -237,6 +243,9 @@ mod tests {
             "actors/a\n.md",
             "prompts/branch.md",
             "notes/a.md",
+            "roles/.md",
+            "roles/Big.md",
+            "roles/a/b.md",
             "../SOUL.md",
             &long,
         ] {

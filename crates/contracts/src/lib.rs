@@ -9,6 +9,7 @@
 //! port, [`audit`] what proves it; [`store`]
 //! says *how it becomes durable*; the remaining modules are the ports through which crates reach one another.
 
+mod handle;
 mod parsed;
 
 pub mod id;

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::handle::HandleSlug;
 use crate::identity_document::PromptKind;
 
 /// What is known of a run when it begins.
@@ -12,6 +13,8 @@ use crate::identity_document::PromptKind;
 pub struct RouteFacts<'a> {
     /// Its kind. A branch is answered by the model of its parent, so no rule is asked for it.
     pub kind: PromptKind,
+    /// The role of a worker, if it has one.
+    pub role: Option<&'a str>,
     /// The platform of its session.
     pub platform: &'a str,
     /// The bytes of its inputs.
@@ -27,6 +30,8 @@ pub struct RouteFacts<'a> {
 pub struct ModelRouteRule {
     /// The kind of run.
     pub kind: Option<PromptKind>,
+    /// The role of a worker: only workers that were given this one.
+    pub role: Option<HandleSlug>,
     /// The platform of its session.
     pub platform: Option<String>,
     /// How many bytes its inputs have at least.
@@ -43,6 +48,7 @@ impl ModelRouteRule {
     /// Returns whether the rule is for a run.
     pub fn fits_run(&self, facts: &RouteFacts<'_>) -> bool {
         self.kind.is_none_or(|kind| kind == facts.kind)
+            && self.role.as_ref().is_none_or(|role| facts.role == Some(role.as_str()))
             && self.platform.as_deref().is_none_or(|platform| platform == facts.platform)
             && self.input_bytes_min.is_none_or(|least| facts.input_bytes >= least)
             && self.pictures.is_none_or(|pictures| pictures == facts.pictures)
@@ -52,6 +58,7 @@ impl ModelRouteRule {
     /// Returns whether the rule names no condition.
     pub fn is_unconditional(&self) -> bool {
         self.kind.is_none()
+            && self.role.is_none()
             && self.platform.is_none()
             && self.input_bytes_min.is_none()
             && self.pictures.is_none()
@@ -71,6 +78,7 @@ mod tests {
     fn rule(model: &str) -> ModelRouteRule {
         ModelRouteRule {
             kind: None,
+            role: None,
             platform: None,
             input_bytes_min: None,
             pictures: None,
@@ -83,12 +91,14 @@ mod tests {
     fn the_first_rule_of_which_all_holds_chooses() {
         let rules = [
             ModelRouteRule { kind: Some(PromptKind::Worker), pictures: Some(true), ..rule("a") },
+            ModelRouteRule { role: Some("coder".parse().expect("a role")), ..rule("e") },
             ModelRouteRule { kind: Some(PromptKind::Worker), ..rule("b") },
             ModelRouteRule { platform: Some("webhook".to_owned()), untrusted: Some(false), ..rule("c") },
             ModelRouteRule { input_bytes_min: Some(1_000), ..rule("d") },
         ];
         let turn = RouteFacts {
             kind: PromptKind::Turn,
+            role: None,
             platform: "cli",
             input_bytes: 10,
             pictures: false,
@@ -98,6 +108,8 @@ mod tests {
             (turn, None),
             (RouteFacts { kind: PromptKind::Worker, ..turn }, Some("b")),
             (RouteFacts { kind: PromptKind::Worker, pictures: true, ..turn }, Some("a")),
+            (RouteFacts { kind: PromptKind::Worker, role: Some("coder"), ..turn }, Some("e")),
+            (RouteFacts { kind: PromptKind::Worker, role: Some("tester"), ..turn }, Some("b")),
             (RouteFacts { platform: "webhook", ..turn }, Some("c")),
             (RouteFacts { platform: "webhook", untrusted: true, ..turn }, None),
             (RouteFacts { input_bytes: 999, ..turn }, None),
@@ -105,6 +117,6 @@ mod tests {
         ] {
             assert_eq!(choose_alias(&rules, &facts), chosen, "{facts:?}");
         }
-        assert!(rule("a").is_unconditional() && !rules[3].is_unconditional());
+        assert!(rule("a").is_unconditional() && !rules[1].is_unconditional());
     }
 }

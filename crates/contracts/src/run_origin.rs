@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::handle::HandleSlug;
 use crate::id::{AgentId, CallId, RunId, SessionId};
 use crate::run_kind::RunKind;
 
@@ -24,6 +25,12 @@ pub struct RunOrigin {
     /// What a branch is about, if its parent said so. A later branch on the same topic supersedes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// The role of a worker, if its parent named one. The text of the role is part of the worker's task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<HandleSlug>,
+    /// How long a run of a worker has, in milliseconds, if its parent gave it less time than the configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
     /// The parent's agent.
     pub agent: AgentId,
     /// The first run of the tree.

@@ -7,6 +7,7 @@ mod test_call;
 use std::process::ExitCode;
 
 use dromia_cli::{CommandContext, CommandOutput, GlobalOptions};
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::identity_document::PromptKind;
 use dromia_contracts::model_route::RouteFacts;
 use dromia_models::KnownModels;
@@ -56,7 +57,7 @@ pub(crate) enum ModelCommand {
 pub(crate) enum RouteCommand {
     /// Show the model of an alias and its fallbacks, in order.
     #[command(
-        after_help = "Examples:\n  dromia model route show\n  dromia model route show default\n  dromia model route show default --kind worker --untrusted"
+        after_help = "Examples:\n  dromia model route show\n  dromia model route show default\n  dromia model route show default --kind worker --untrusted\n  dromia model route show default --role coder"
     )]
     Show {
         /// The alias [default: all]
@@ -73,6 +74,9 @@ pub(crate) struct RoutedRun {
     /// Of this kind
     #[arg(long, value_name = "KIND", value_parser = parse_kind)]
     kind: Option<PromptKind>,
+    /// A worker with this role
+    #[arg(long, value_name = "ROLE")]
+    role: Option<HandleSlug>,
     /// In a session of this platform
     #[arg(long, value_name = "NAME")]
     platform: Option<String>,
@@ -90,11 +94,16 @@ pub(crate) struct RoutedRun {
 impl RoutedRun {
     /// What rules are asked; nothing where nothing is said.
     fn facts(&self) -> Option<RouteFacts<'_>> {
-        let Self { kind, platform, input_bytes, pictures, untrusted } = self;
-        let is_asked =
-            kind.is_some() || platform.is_some() || input_bytes.is_some() || *pictures || *untrusted;
+        let Self { kind, role, platform, input_bytes, pictures, untrusted } = self;
+        let is_asked = kind.is_some()
+            || role.is_some()
+            || platform.is_some()
+            || input_bytes.is_some()
+            || *pictures
+            || *untrusted;
         is_asked.then(|| RouteFacts {
-            kind: kind.unwrap_or(PromptKind::Turn),
+            kind: kind.unwrap_or(if role.is_some() { PromptKind::Worker } else { PromptKind::Turn }),
+            role: role.as_ref().map(HandleSlug::as_str),
             platform: platform.as_deref().unwrap_or("cli"),
             input_bytes: input_bytes.unwrap_or(0),
             pictures: *pictures,

@@ -36,7 +36,7 @@ pub(crate) use self::usage::report_usage_error;
 pub(crate) enum ShellCommand {
     /// Find problems with a home and suggest fixes
     Doctor(doctor::DoctorArguments),
-    /// Explain an error code or a policy rule
+    /// Explain an error code or a rule
     #[command(
         after_help = "Examples:\n  dromia explain overloaded\n  dromia explain policy-broken\n  dromia explain --json=code,retry"
     )]
@@ -44,7 +44,7 @@ pub(crate) enum ShellCommand {
         /// The code that an error prints, or the rule that `dromia policy explain` names [default: list all]
         code: Option<String>,
     },
-    /// Read the documentation, offline
+    /// Read the documentation
     #[command(after_help = "Examples:\n  dromia docs\n  dromia docs budgets\n  dromia docs policy | less")]
     Docs {
         /// The page [default: list all]

@@ -202,6 +202,7 @@ impl CompactedSession {
     fn used_by_compaction(&self, core: &EngineCore) -> WindowUse {
         let facts = RouteFacts {
             kind: PromptKind::Compaction,
+            role: None,
             platform: PLATFORM,
             input_bytes: 0,
             pictures: false,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dromia_contracts::agent::AgentState;
+use dromia_contracts::agent::{AgentState, HandleSlug};
 use dromia_contracts::approval::ApprovedBody;
 use dromia_contracts::budget::BudgetExhaustion;
 use dromia_contracts::compaction;
@@ -26,6 +26,7 @@ use dromia_contracts::store::{
 use dromia_contracts::task::{RunOrigin, TaskState};
 use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
+use jiff::SignedDuration;
 
 use crate::agents::{AgentDirectory, AgentSnapshot, read_fault};
 use crate::client_tools::ClientToolAdmission;
@@ -253,9 +254,11 @@ impl<'a> SessionClaimer<'a> {
             RunPurpose::kind_of(&key.platform, approved.as_ref(), origin.as_deref(), after),
         );
         let role = MindRole::find_role(mind, kind, origin.as_deref());
-        let model = match (kind, &parent) {
-            (RunKind::Branch, Some(parent)) => parent.model.clone(),
-            _ => route_run(self.core, &agent.config.model, kind, &key.platform, (&story, input_bytes)),
+        let worker_role = origin.as_ref().and_then(|origin| origin.role.as_ref()).map(HandleSlug::as_str);
+        let routed = (kind, worker_role, &*key.platform);
+        let model = match &parent {
+            Some(parent) if kind == RunKind::Branch => parent.model.clone(),
+            _ => route_run(self.core, &agent.config.model, routed, (&story, input_bytes)),
         };
         // A branch repeats the requests of its parent, and a compaction has a system text of its own.
         let layers = match (kind, &parent) {
@@ -302,7 +305,10 @@ impl<'a> SessionClaimer<'a> {
             _ => MindRole::model_calls_max(role, configured),
         };
         let now = self.core.ports.runtime.clock.now();
-        let deadline = now.checked_add(self.core.config().worker_deadline).ok();
+        let most = self.core.config().worker_deadline;
+        let asked = origin.as_ref().and_then(|origin| i64::try_from(origin.deadline_ms?).ok());
+        let granted = asked.map_or(most, |asked| most.min(SignedDuration::from_millis(asked)));
+        let deadline = now.checked_add(granted).ok();
         let deadline = deadline.filter(|_| kind == RunKind::Worker);
         let started = RunStarted {
             kind,
@@ -361,8 +367,7 @@ impl<'a> SessionClaimer<'a> {
 fn route_run(
     core: &EngineCore,
     alias: &str,
-    kind: RunKind,
-    platform: &str,
+    (kind, role, platform): (RunKind, Option<&str>, &str),
     (story, input_bytes): (&ConversationTranscript, usize),
 ) -> Option<Box<str>> {
     let kind = match kind {
@@ -373,6 +378,7 @@ fn route_run(
     };
     let facts = RouteFacts {
         kind,
+        role,
         platform,
         input_bytes: input_bytes as u64,
         pictures: has_new_pictures(story),

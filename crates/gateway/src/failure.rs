@@ -196,6 +196,8 @@ const fn next_step(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::AgentNotFound => Some("list the agents with `dromia agent list`"),
         ErrorCode::RevisionNotFound => Some("list the revisions with `dromia agent history`"),
         ErrorCode::DocumentNotFound => Some("list the documents with `dromia agent identity list AGENT`"),
+        ErrorCode::TemplateNotFound => Some("list the templates with `dromia template list`"),
+        ErrorCode::RoleNotFound => Some("list the roles with `dromia role list`"),
         ErrorCode::SessionNotFound => Some("list the sessions with `dromia session list`"),
         ErrorCode::RunNotFound => Some("list the runs with `dromia run list`"),
         ErrorCode::StateNotFound => Some("list the session's state entries"),

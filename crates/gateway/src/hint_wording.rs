@@ -17,7 +17,7 @@ pub(crate) enum HintWording {
 const COMMAND: &str = "`dromia ";
 
 /// Commands with the route that does the same. What follows the words of a command takes the place of `NAME` in its route.
-const ROUTES_OF_COMMANDS: [(&str, &str); 29] = [
+const ROUTES_OF_COMMANDS: [(&str, &str); 31] = [
     ("agent create", "POST /v1/agents"),
     ("agent history", "GET /v1/agents/NAME/revisions"),
     ("agent identity list", "GET /v1/agents/NAME/identity"),
@@ -35,6 +35,7 @@ const ROUTES_OF_COMMANDS: [(&str, &str); 29] = [
     ("capability list", "GET /v1/capabilities"),
     ("delivery list", "GET /v1/deliveries"),
     ("delivery redrive", "POST /v1/deliveries/NAME/redrive"),
+    ("role list", "GET /v1/worker-roles"),
     ("run cancel", "POST /v1/runs/NAME/cancel"),
     ("run export", "GET /v1/runs/NAME/journal"),
     ("run list", "GET /v1/runs"),
@@ -45,6 +46,7 @@ const ROUTES_OF_COMMANDS: [(&str, &str); 29] = [
     ("secret list", "GET /v1/secrets"),
     ("session list", "GET /v1/sessions"),
     ("session show", "GET /v1/sessions/NAME"),
+    ("template list", "GET /v1/templates"),
     ("token list", "GET /v1/tokens"),
     ("tool list", "GET /v1/tools"),
 ];

@@ -32,9 +32,11 @@ mod secret;
 mod session;
 mod session_context;
 mod task;
+mod template;
 mod tenant;
 mod token;
 mod tool;
+mod worker_role;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -223,6 +225,11 @@ routes! {
     POST "/v1/runs/{run}/cancel" Tenant(Operate) => run_end::cancel_run;
     POST "/v1/runs/{run}/terminate" Tenant(Operate) => run_end::terminate_run;
     GET "/v1/model-aliases" Tenant(Read) => agent::list_model_aliases;
+    GET "/v1/templates" Tenant(Read) => template::list_templates;
+    GET "/v1/templates/{template}" Tenant(Read) => template::show_template;
+    POST "/v1/templates/{template}/render" Tenant(Admin) => template::render_template;
+    GET "/v1/worker-roles" Tenant(Read) => worker_role::list_roles;
+    GET "/v1/worker-roles/{role}" Tenant(Read) => worker_role::show_role;
     GET "/v1/tools" Tenant(Read) => tool::list_tools;
     GET "/v1/tools/{tool}" Tenant(Read) => tool::show_tool;
     GET "/v1/cost" Tenant(Read) => cost::summarize_costs;
@@ -293,6 +300,7 @@ pub(crate) mod queries {
     pub(crate) use super::tenant::TenantListQuery as Tenants;
     pub(crate) use super::token::TokenListQuery as Tokens;
     pub(crate) use super::tool::ToolQuery as Tools;
+    pub(crate) use super::worker_role::RoleQuery;
 }
 
 /// A guarded handler's future.

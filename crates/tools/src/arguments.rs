@@ -8,6 +8,8 @@ mod program;
 mod request;
 mod text;
 
+use std::num::NonZeroU32;
+
 use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::id::SessionId;
 use dromia_contracts::tool::REPLY_BYTES_MAX;
@@ -49,7 +51,7 @@ pub(crate) struct FileRead {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileList {
-    /// Only names after this one.
+    /// After this name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) after: String,
     #[serde(default)]
@@ -110,9 +112,16 @@ pub(crate) struct WorkerSpawn {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub(crate) agent: Option<HandleSlug>,
-    /// All it may do, such as file.read; what you may by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32")]
+    pub(crate) deadline_s: Option<NonZeroU32>,
+    /// Such as file.read; yours by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) rights: Vec<String>,
+    /// analyst, coder, researcher, reviewer, tester or writer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub(crate) role: Option<HandleSlug>,
     #[serde(deserialize_with = "message_text")]
     pub(crate) task: String,
 }

@@ -231,10 +231,10 @@ impl BuiltinTool {
                 "Think about a question beside the conversation; the conclusion comes as a later message."
             }
             Self::Exec => "Run a program in the workspace's sandbox; no network but $HTTP_PROXY.",
-            Self::FileAppend => "Append text to a workspace file; creates it if needed.",
+            Self::FileAppend => "Append to a workspace file, or create it.",
             Self::FileDelete => "Delete a workspace file or empty directory.",
             Self::FileEdit => "Replace exact text in a workspace file.",
-            Self::FileList => "List a workspace directory; the whole workspace by default.",
+            Self::FileList => "List a directory; the whole workspace by default.",
             Self::FileRead => "Read a workspace text file.",
             Self::FileSearch => "Search lines of text in a workspace file or below a directory.",
             Self::FileWrite => "Write a workspace file; creates directories.",
@@ -250,9 +250,7 @@ impl BuiltinTool {
             }
             Self::WorkerCancel => "End a worker or branch of this conversation.",
             Self::WorkerRoute => "Say more to a worker of this conversation, working or done.",
-            Self::WorkerSpawn => {
-                "Give a task to a worker that runs by itself; its result comes as a later message."
-            }
+            Self::WorkerSpawn => "Give a task to a worker; its result comes as a later message.",
             Self::TimeNow => "Get date and time (UTC).",
         }
     }
@@ -309,7 +307,9 @@ impl BuiltinTool {
             Self::WorkerRoute => &[("text", ArgumentRole::Payload), ("worker", ArgumentRole::Destination)],
             Self::WorkerSpawn => &[
                 ("agent", ArgumentRole::Destination),
+                ("deadline_s", ArgumentRole::Object),
                 ("rights", ArgumentRole::Object),
+                ("role", ArgumentRole::Object),
                 ("task", ArgumentRole::Payload),
             ],
             // It does nothing with what it names.

@@ -1,6 +1,7 @@
 //! What branches and workers have in common as they begin: their origin, their input, and why one does not begin.
 
 use bytes::Bytes;
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::run::RunKind;
 use dromia_contracts::run_origin::RunOrigin;
 use dromia_contracts::runtime::Runtime;
@@ -21,6 +22,8 @@ pub(crate) enum SpawnError {
          do it yourself or say it in your answer"
     )]
     TooManyHops { hops: u32 },
+    #[error("nothing was spawned: there is no role {role}; there are {known}")]
+    NoRole { role: HandleSlug, known: String },
     #[error("nothing was spawned: the store did not answer; trying again later may help")]
     Unavailable,
     #[error("nothing was spawned: the task cannot be stored")]
@@ -51,6 +54,8 @@ pub(crate) fn child_origin(
         session,
         position,
         topic: None,
+        role: None,
+        deadline_ms: None,
         agent: context.agent,
         root: parent.map_or(context.run, |parent| parent.root),
         depth: parent.map_or(0, |parent| parent.depth) + 1,

@@ -7,13 +7,17 @@
 //! deep a worker may be, and how many an agent may have open, the store decides in that commit. An agent that is not in the
 //! caller's tenant is *not found*, in the same words as one that does not exist.
 
-use dromia_contracts::agent::AgentState;
+use std::collections::BTreeSet;
+
+use dromia_contracts::agent::{AgentRecord, AgentState, HandleSlug};
 use dromia_contracts::content::{ContentPart, InputMessage};
+use dromia_contracts::identity_document::DocumentName;
 use dromia_contracts::input::InputBody;
 use dromia_contracts::label::Label;
 use dromia_contracts::run::RunKind;
+use dromia_contracts::run_origin::RunOrigin;
 use dromia_contracts::runtime::Runtime;
-use dromia_contracts::scope::Actor;
+use dromia_contracts::scope::{Actor, Scope};
 use dromia_contracts::session::SessionKey;
 use dromia_contracts::store::{InboxPut, SessionOpen, Store};
 use dromia_contracts::task::PLATFORM;
@@ -50,9 +54,17 @@ pub(crate) async fn prepare_worker(
         AgentState::Terminated => return Err(SpawnError::Terminated),
         AgentState::Deleting => return Err(SpawnError::NotFound),
     }
+    let role = match &arguments.role {
+        Some(role) => Some(read_role(store, &context.scope, &agent, role).await?),
+        None => None,
+    };
     let at = runtime.clock.now();
     let sender = Actor::new(&format!("agent:{}", context.agent));
-    let origin = child_origin(context, call, RunKind::Worker, arguments.rights);
+    let origin = RunOrigin {
+        role: arguments.role,
+        deadline_ms: arguments.deadline_s.map(|seconds| u64::from(seconds.get()) * 1_000),
+        ..child_origin(context, call, RunKind::Worker, arguments.rights)
+    };
     let channel = runtime.ids.new_uuid().simple().to_string();
     let open = SessionOpen {
         session: runtime.session_id(),
@@ -63,13 +75,40 @@ pub(crate) async fn prepare_worker(
         importing: false,
         origin: Some(Box::new(origin)),
     };
-    // A model wrote it, out of parts that are not seen here.
-    let parts = vec![
-        ContentPart::new_text(arguments.task, Label::CLAIM),
-        ContentPart::new_text(ABOUT, Label::PUBLIC_FACT),
-    ];
+    // People write roles. A model wrote the task, out of parts that are not seen here.
+    // The task is first: lists show its first words.
+    let mut parts = vec![ContentPart::new_text(arguments.task, Label::CLAIM)];
+    parts.extend(role.map(|role| ContentPart::new_text(role, Label::PUBLIC_FACT)));
+    parts.push(ContentPart::new_text(ABOUT, Label::PUBLIC_FACT));
     let message = InputMessage { author: sender.clone(), parts, hops: context.hops + 1 };
     let body = InputBody::from_message(message).encode().map_err(|_| SpawnError::Unwritable)?;
     let item = child_input(runtime, context, call, (&open, sender), body.into());
     Ok((open, item))
+}
+
+/// Reads what a role says: the document `roles/NAME.md` of the worker's agent, or what is built in.
+async fn read_role(
+    store: &dyn Store,
+    scope: &Scope,
+    agent: &AgentRecord,
+    role: &HandleSlug,
+) -> Result<String, SpawnError> {
+    let revision =
+        store.agent_revision(scope, agent.id, agent.revision).await?.ok_or(SpawnError::NotFound)?;
+    let documents = &revision.config.identity;
+    let Some(own) = documents.get(&DocumentName::Role(role.clone())) else {
+        let built_in = dromia_templates::find_role(role.as_str()).map(|role| role.text.to_owned());
+        return built_in.ok_or_else(|| {
+            let own = documents.keys().filter_map(|name| match name {
+                DocumentName::Role(role) => Some(role.as_str()),
+                _ => None,
+            });
+            let names: BTreeSet<_> =
+                dromia_templates::ROLES.iter().map(|role| role.name).chain(own).collect();
+            let known = names.into_iter().collect::<Vec<_>>().join(", ");
+            SpawnError::NoRole { role: role.clone(), known }
+        });
+    };
+    let text = store.pinned_text(scope, own.digest).await?;
+    text.and_then(|bytes| String::from_utf8(bytes.into()).ok()).ok_or(SpawnError::Unavailable)
 }

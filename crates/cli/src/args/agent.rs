@@ -17,7 +17,7 @@ pub enum AgentCommand {
     /// Create an agent
     #[command(
         visible_alias = "new",
-        after_help = "Examples:\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md \\\n      --grant model --grant reply --grant 'file.*'\n  dromia agent create writer --workspace /srv/work/site \\\n      --grant model --grant reply --grant 'file.*'"
+        after_help = "Examples:\n  dromia agent create scout --template research --var tone=dry\n  dromia agent create ops --model default --instructions \"You run the servers.\"\n  dromia agent create reviewer --model default --instructions-file reviewer.md \\\n      --grant model --grant reply --grant 'file.*'\n  dromia agent create writer --workspace /srv/work/site \\\n      --grant model --grant reply --grant 'file.*'"
     )]
     Create(CreateAgent),
     /// List agents
@@ -116,18 +116,25 @@ pub struct ShowAgent {
 pub struct CreateAgent {
     /// Its handle
     pub handle: HandleSlug,
+    /// Make it from this template: base, code, research
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+    /// Set a variable of the template; repeatable
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = parse_label, requires = "template")]
+    pub variables: Vec<(String, String)>,
     /// The alias of its model
     #[arg(long, value_name = "ALIAS", default_value = "default")]
     pub model: String,
     /// Its system prompt
-    #[arg(long, value_name = "TEXT", conflicts_with = "instructions_file")]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["instructions_file", "template"])]
     pub instructions: Option<String>,
     /// Read the system prompt from this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "template")]
     pub instructions_file: Option<PathBuf>,
     /// Grant it a right: model, reply, a tool such as file.read, a family such as 'file.*', a host such as
-    /// net.read:example.com, or a secret such as secret:github; repeatable
-    #[arg(long = "grant", value_name = "GRANT", default_values = ["model", "reply"])]
+    /// net.read:example.com, or a secret such as secret:github; repeatable. Added to those of the template [default: model
+    /// and reply, or those of the template]
+    #[arg(long = "grant", value_name = "GRANT")]
     pub grants: Vec<String>,
     /// Allow at most this many model calls in one run
     #[arg(long, value_name = "N")]

@@ -1,14 +1,18 @@
 //! `agent`: register, look at, steer and erase agents, and choose the default one.
 
+use std::collections::BTreeMap;
+
 use dromia_api::agent::{AgentResource, CreateAgent, DeletionReport};
 use dromia_api::list::LIMIT_MAX;
 use dromia_api::run::RunResource;
 use dromia_api::session::SessionResource;
+use dromia_api::template::RenderedTemplate;
 use dromia_api::{AgentConfig, AgentMind, AgentState, BusyPolicy, ErasureCounts, ListPage, RunStatus};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::agent_document::AgentDocument;
+use super::template::{render_template, suggest_first_question};
 use super::{Cli, agent_apply, agent_change, agent_edit, listing_path, print_narrow};
 use crate::args::{self, AgentName};
 use crate::client::percent_encode;
@@ -100,20 +104,34 @@ async fn create_agent(
             .map_err(Error::io_error(format!("read the instructions in {}", file.display())))?,
         (None, None) => String::new(),
     };
+    let RenderedTemplate { config: basis, mut labels } = if let Some(template) = &new.template {
+        render_template(cli, template, new.variables, Some(new.model)).await?
+    } else {
+        let config = AgentConfig { model: new.model, instructions, ..AgentConfig::default() };
+        RenderedTemplate { config, labels: BTreeMap::new() }
+    };
+    let mut grants = basis.grants;
+    if grants.is_empty() && new.grants.is_empty() {
+        grants.extend(["model", "reply"].map(str::to_owned));
+    }
+    let added: Vec<_> = new.grants.into_iter().filter(|grant| !grants.contains(grant)).collect();
+    grants.extend(added);
     let config = AgentConfig {
-        model: new.model,
-        instructions,
-        grants: new.grants,
+        grants,
         model_calls_max: new.model_calls_max,
         workspace: new.workspace,
         when_busy: new.when_busy.map(BusyPolicy::from),
-        mind: new.mind.map(AgentMind::from),
-        ..AgentConfig::default()
+        mind: new.mind.map(AgentMind::from).or(basis.mind),
+        ..basis
     };
-    let labels = new.labels.into_iter().collect();
+    labels.extend(new.labels);
+    let template = new.template;
     let new = CreateAgent { handle: new.handle, display_name: new.display_name, labels, config };
     let agent: AgentResource = cli.client.post_json("/v1/agents", &new).await?;
     output.print_result(&agent, agent_text)?;
+    if let Some(template) = &template {
+        suggest_first_question(cli, template, &agent, output).await?;
+    }
     let is_heard = |grant: &String| grant == "model" || grant.starts_with("model:");
     if !new.config.grants.iter().any(is_heard) {
         output.print_notice(

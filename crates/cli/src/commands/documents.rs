@@ -19,6 +19,7 @@ use dromia_api::session::{SessionImport, SessionResource};
 use dromia_api::session_context::{CompactionResource, SessionContext, SummaryResource};
 use dromia_api::status::NodeStatus;
 use dromia_api::task::{KillReceipt, TaskResource, TaskSpawned};
+use dromia_api::template::{RoleResource, TemplateResource};
 use dromia_api::tenant::{TenantCreated, TenantDeletionReport, TenantDetails, TenantResource};
 use dromia_api::token::{TokenCreated, TokenResource};
 use dromia_api::tool::ToolResource;
@@ -51,6 +52,10 @@ pub fn published_schemas() -> Vec<PublishedSchema> {
         PublishedSchema::for_command::<agent_change::AgentChanged>("agent identity remove"),
         PublishedSchema::for_command::<agent_identity::DocumentDiff>("agent identity diff"),
         PublishedSchema::for_command::<ListPage<RevisionResource>>("agent identity history"),
+        PublishedSchema::for_command::<ListPage<TemplateResource>>("template list"),
+        PublishedSchema::for_command::<TemplateResource>("template show"),
+        PublishedSchema::for_command::<ListPage<RoleResource>>("role list"),
+        PublishedSchema::for_command::<RoleResource>("role show"),
         PublishedSchema::for_command::<agent_change::AgentChanged>("agent revert"),
         PublishedSchema::for_command::<AgentResource>("agent rename"),
         PublishedSchema::for_command::<DeletionReport>("agent delete"),

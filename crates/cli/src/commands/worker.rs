@@ -151,6 +151,7 @@ fn child_text(child: &ChildResource, handles: &AgentHandles) -> String {
         ("agent", handles.display_name(child.agent)),
         ("task", child.task.clone().unwrap_or_default()),
         ("topic", child.topic.clone().unwrap_or_default()),
+        ("role", child.role.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("for", child.parent_session.to_string()),
         ("begun by", format!("{} in {}", child.call, child.parent)),
         ("run", child.run.map(|run| run.to_string()).unwrap_or_default()),

@@ -274,6 +274,15 @@ pub(super) const fn page_for_code(code: ErrorCode) -> ErrorCodePage {
             "`dromia agent identity list NAME` lists those that there are, `dromia agent identity edit NAME DOCUMENT` \
              writes one",
         ),
+        ErrorCode::TemplateNotFound => new_page(
+            "no template of agents has this name",
+            "`dromia template list` lists those that there are",
+        ),
+        ErrorCode::RoleNotFound => new_page(
+            "no role of workers has this name, neither built in nor as a document `roles/NAME.md` of the agent",
+            "`dromia role list --agent NAME` lists those that there are, `dromia agent identity edit NAME roles/ROLE.md` \
+             writes one",
+        ),
         ErrorCode::AnswerSchemaUnsatisfied => new_page(
             "the client wanted the answer in JSON that satisfies a schema, and neither the model's answer nor its \
              two corrections of it did",

@@ -421,7 +421,7 @@ fn check_routes(written: &WrittenConfig, check: &mut ProblemCollector<'_>) {
         for (index, route) in model.routes.iter().enumerate() {
             let key = format!("models.{alias}.routes.{index}");
             if ModelRouteRule::from(route).is_unconditional() {
-                let what = "names no condition; add `kind`, `platform`, `input_bytes_min`, `pictures` or `untrusted`";
+                let what = "names no condition; add `kind`, `role`, `platform`, `input_bytes_min`, `pictures` or `untrusted`";
                 check.add_problem(&key, what);
             }
             let key = format!("{key}.model");

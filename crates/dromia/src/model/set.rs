@@ -165,9 +165,10 @@ pub(crate) fn entry_lines(alias: &str, model: &WrittenModel) -> Vec<String> {
 
 /// Writes a rule in one line.
 fn route_text(route: &WrittenRoute) -> String {
-    let WrittenRoute { model, kind, platform, input_bytes_min, pictures, untrusted } = route;
+    let WrittenRoute { model, kind, role, platform, input_bytes_min, pictures, untrusted } = route;
     let parts = [
         kind.map(|kind| format!("kind: {}", kind.as_str())),
+        role.as_ref().map(|role| format!("role: {role}")),
         platform.as_ref().map(|name| format!("platform: {}", double_quote(name))),
         input_bytes_min.map(|bytes| format!("input_bytes_min: {bytes}")),
         pictures.map(|pictures| format!("pictures: {pictures}")),

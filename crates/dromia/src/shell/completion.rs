@@ -86,6 +86,8 @@ fn matching_names(place: &CompletionPlace, typed: &str) -> Vec<String> {
         CompletionKind::Run => listed_names(&home, place, "runs", "id"),
         CompletionKind::Approval => listed_names(&home, place, "approvals", "id"),
         CompletionKind::ApprovalRule => listed_names(&home, place, "approval-rules", "name"),
+        CompletionKind::Template => listed_names(&home, place, "templates", "name"),
+        CompletionKind::Role => listed_names(&home, place, "worker-roles", "name"),
         CompletionKind::Budget => listed_names(&home, place, "budgets", "name"),
         CompletionKind::Secret => listed_names(&home, place, "secrets", "name"),
         CompletionKind::Delivery => listed_names(&home, place, "deliveries", "id"),

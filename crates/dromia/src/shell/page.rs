@@ -16,7 +16,7 @@ use crate::ProgramArguments;
 const GROUPS: [(&str, &[&str]); 8] = [
     ("Start", &["init", "up", "demo", "service"]),
     ("Talk", &["ask", "chat", "event"]),
-    ("Agents", &["agent", "tool", "file"]),
+    ("Agents", &["agent", "template, role", "tool", "file"]),
     ("Runs", &["run", "session", "retention", "worker", "delivery"]),
     ("Safety", &["approval", "policy", "capability", "secret", "sandbox"]),
     ("Money", &["cost, budget"]),
@@ -27,12 +27,12 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "audit", "backup", "migrate",
         ],
     ),
-    ("Help", &["docs", "explain", "completions", "version, help"]),
+    ("Help", &["docs, explain", "completions", "version, help"]),
 ];
 
 /// The widths of the columns with the heading and with the command.
 const HEADING_WIDTH: usize = 9;
-const NAME_WIDTH: usize = 14;
+const NAME_WIDTH: usize = 15;
 
 /// The page of a command: examples come last, because they are what a reader copies.
 const LAYOUT: &str = "{about-with-newline}\n{usage-heading} {usage}\n\n{all-args}\n\n\

@@ -14,9 +14,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("dromia-models", &["dromia-contracts", "dromia-sse"]),
     ("dromia-guard", &["dromia-contracts"]),
     ("dromia-sandbox", &["dromia-contracts"]),
-    ("dromia-tools", &["dromia-contracts"]),
+    ("dromia-templates", &["dromia-contracts"]),
+    ("dromia-tools", &["dromia-contracts", "dromia-templates"]),
     ("dromia-api", &["dromia-contracts"]),
-    ("dromia-gateway", &["dromia-api", "dromia-contracts"]),
+    ("dromia-gateway", &["dromia-api", "dromia-contracts", "dromia-templates"]),
     ("dromia-cli", &["dromia-api", "dromia-sse"]),
 ];
 

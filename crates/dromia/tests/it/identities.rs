@@ -11,7 +11,7 @@ use crate::minds::{MindHome, items, session_in, text_of};
 
 impl MindHome {
     /// Writes a document of the agent.
-    fn write(&self, name: &str, text: &str) -> Value {
+    pub(crate) fn write(&self, name: &str, text: &str) -> Value {
         let path = self.home.path().join("document.md");
         fs::write(&path, text).expect("a file");
         let path = path.display().to_string();

@@ -99,6 +99,7 @@ mod suggesting;
 mod suspended;
 mod sweeping;
 mod tasks;
+mod templates;
 mod tenant_deletion;
 mod tenant_erasure;
 mod terminal;

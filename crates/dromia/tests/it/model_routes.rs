@@ -22,7 +22,7 @@ fn routed_home(routes: &str) -> Home {
     home
 }
 
-const ROUTES: &str = "{ kind: worker, model: small }, { untrusted: true, model: careful }, { input_bytes_min: 5000, model: small }, \
+const ROUTES: &str = "{ role: coder, model: careful }, { kind: worker, model: small }, { untrusted: true, model: careful }, { input_bytes_min: 5000, model: small }, \
                       { platform: webhook, model: careful }, { pictures: true, model: careful }, { kind: compaction, model: small }";
 
 /// The aliases that the model calls of a run asked.
@@ -49,7 +49,7 @@ fn a_run_that_changes_its_model_is_caught() {
 #[test]
 fn a_rule_chooses_by_kind_size_and_trust() {
     let mind = MindHome::begin_in(routed_home(ROUTES));
-    let spawn = json!({"task": "@tool time.now {}\n@say worked"});
+    let spawn = json!({"role": "coder", "task": "@tool time.now {}\n@say worked"});
     let branch = json!({"task": "@say thought"});
     let text = format!("@tool worker.spawn {spawn}\n@tool branch {branch}\n@say on it");
     let (session, _) = mind.send(None, &text);
@@ -59,7 +59,7 @@ fn a_rule_chooses_by_kind_size_and_trust() {
     assert_eq!(wrong_models(&asked_models(&mind, &runs[1]), "careful"), None);
     let results = mind.results(&runs[0]);
     let worker = mind.ended_runs(&session_in(&results[0].1), 1).remove(0);
-    assert_eq!(wrong_models(&asked_models(&mind, &worker), "small"), None);
+    assert_eq!(wrong_models(&asked_models(&mind, &worker), "careful"), None);
     let branch = mind.ended_runs(&session_in(&results[1].1), 1).remove(0);
     assert_eq!(
         wrong_models(&asked_models(&mind, &branch), "default"),
@@ -114,13 +114,15 @@ fn a_route_is_shown_and_a_wrong_rule_refused() {
     };
     assert_eq!(shown(&[]), (Value::Null, "default".to_owned()));
     assert_eq!(shown(&["--kind", "turn"]), (Value::Null, "default".to_owned()));
-    assert_eq!(shown(&["--kind", "worker", "--untrusted"]), (json!(1), "small".to_owned()));
-    assert_eq!(shown(&["--platform", "webhook"]), (json!(4), "careful".to_owned()));
-    assert_eq!(shown(&["--input-bytes", "5000"]), (json!(3), "small".to_owned()));
-    assert_eq!(shown(&["--pictures"]), (json!(5), "careful".to_owned()));
+    assert_eq!(shown(&["--role", "coder"]), (json!(1), "careful".to_owned()));
+    assert_eq!(shown(&["--kind", "worker", "--role", "tester"]), (json!(2), "small".to_owned()));
+    assert_eq!(shown(&["--kind", "worker", "--untrusted"]), (json!(2), "small".to_owned()));
+    assert_eq!(shown(&["--platform", "webhook"]), (json!(5), "careful".to_owned()));
+    assert_eq!(shown(&["--input-bytes", "5000"]), (json!(4), "small".to_owned()));
+    assert_eq!(shown(&["--pictures"]), (json!(6), "careful".to_owned()));
     // Another model of the alias keeps its rules.
     document(&home, &["model", "set", "default=scripted,small"]);
-    assert_eq!(shown(&["--kind", "compaction"]), (json!(6), "small".to_owned()));
+    assert_eq!(shown(&["--kind", "compaction"]), (json!(7), "small".to_owned()));
     for (rule, told) in [
         ("{ model: small }", "models.default.routes.0: names no condition"),
         ("{ kind: worker, model: default }", "models.default.routes.0.model: a rule chooses another model"),

@@ -240,6 +240,43 @@ fn a_worker_that_goes_on_behind_its_deadline_is_caught() {
 }
 
 #[test]
+fn a_worker_has_the_role_and_the_time_that_it_was_given() {
+    let mind = MindHome::begin();
+    let (session, _) = mind.send(None, "@say hi");
+    mind.ended_runs(&session, 1);
+    let spawn = |role: &str, task: &str| {
+        let arguments = json!({"role": role, "deadline_s": 1, "task": task});
+        mind.call(&session, "worker.spawn", &arguments)
+    };
+    let (_, said) = spawn("tester", "@slow 1200\n@tool time.now {}\n@say all done");
+    let worker = session_in(&said);
+    mind.hears(&session, "reached its deadline");
+    let run = mind.ended_runs(&worker, 1).remove(0);
+    assert_eq!(run["status"], "yielded", "{run}");
+    let asked = mind.request(&run, 1).to_string();
+    assert!(asked.contains("You find out whether something works."), "{asked}");
+    let shown = document(&mind.home, &["worker", "show", &worker]);
+    assert_eq!(
+        (&shown["role"], shown["task"].as_str()),
+        (&json!("tester"), Some("@slow 1200 @tool time.now {} @say all done")),
+        "{shown}"
+    );
+    // A document of the agent takes the place of the built-in role, and adds roles of its own.
+    mind.write("roles/tester.md", "Break it.");
+    mind.write("roles/poet.md", "Rhyme.");
+    for (role, text) in [("tester", "Break it."), ("poet", "Rhyme.")] {
+        let (_, said) = spawn(role, "@say done");
+        let run = mind.ended_runs(&session_in(&said), 1).remove(0);
+        let asked = mind.request(&run, 1).to_string();
+        assert!(asked.contains(text) && !asked.contains("You find out whether"), "{asked}");
+    }
+    let (status, said) = spawn("cook", "@say done");
+    assert_eq!(status, "error", "{said}");
+    let known = "there is no role cook; there are analyst, coder, poet, researcher, reviewer, tester, writer";
+    assert!(said.contains(known), "{said}");
+}
+
+#[test]
 fn a_worker_concludes_at_its_deadline_and_can_be_resumed() {
     let home = Home::new();
     let path = home.path().join("dromia.yaml");
@@ -247,7 +284,12 @@ fn a_worker_concludes_at_its_deadline_and_can_be_resumed() {
     let yaml = yaml.replace("engine:\n", "engine:\n  worker_deadline_ms: 1000\n");
     std::fs::write(&path, yaml).expect("it can be written");
     let mind = MindHome::begin_in(home);
-    let (session, worker) = mind.spawn("@slow 1200\n@tool time.now {}\n@tool time.now {}\n@say all done");
+    // A longer time is not the agent's to give.
+    let task = "@slow 1200\n@tool time.now {}\n@tool time.now {}\n@say all done";
+    let (session, _) = mind.send(None, "@say hi");
+    mind.ended_runs(&session, 1);
+    let (_, said) = mind.call(&session, "worker.spawn", &json!({"deadline_s": 600, "task": task}));
+    let worker = session_in(&said);
     let inputs = mind.hears(&session, "deadline");
     let run = mind.ended_runs(&worker, 1).remove(0);
     let end = mind.journal(&run).pop().expect("an entry");

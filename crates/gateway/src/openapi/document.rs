@@ -220,6 +220,8 @@ pub(super) fn segment_description(name: &str) -> Option<&'static str> {
         "record" => "The record's id, as a listing names it.",
         "channel" => "The channel's name, as in dromia.yaml.",
         "file" => "The file's path in the workspace, with `%2F` for each slash.",
+        "template" => "The template's name, such as `research`.",
+        "role" => "The role's name, such as `coder`.",
         "document" => "The document's name, such as `SOUL.md`, with `%2F` for each slash.",
         "name" => "The name of the state entry, without control characters.",
         _ => return None,

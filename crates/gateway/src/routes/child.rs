@@ -116,6 +116,7 @@ fn child_resource(child: ChildSession, task: Option<String>) -> ChildResource {
         cost_micros: run.as_ref().map_or(0, |run| run.head.cost_micros),
         unpriced_calls: run.as_ref().map_or(0, |run| run.head.unpriced_calls),
         topic: origin.topic,
+        role: origin.role,
         task,
     }
 }

@@ -73,6 +73,8 @@ impl Operation {
             ("{tool}", "file.read".to_owned()),
             ("{file}", "note".to_owned()),
             ("{document}", "SOUL.md".to_owned()),
+            ("{template}", "research".to_owned()),
+            ("{role}", "coder".to_owned()),
             ("{secret}", house.run.to_string()),
             ("{capability}", house.capability().to_string()),
         ] {
@@ -115,6 +117,7 @@ impl Operation {
             "approval_rule_set" => r#"{"answer":"allow","rule":"file.read path=notes/**"}"#.to_owned(),
             "agent_rename" | "tenant_create" => r#"{"handle":"new"}"#.to_owned(),
             "document_write" => r#"{"text":"You are kind."}"#.to_owned(),
+            "template_render" => "{}".to_owned(),
             "session_import" => "a session".to_owned(),
             "file_put" => "a file".to_owned(),
             "state_put" => "1".to_owned(),
@@ -136,8 +139,10 @@ impl Operation {
             "response_create",
             "capability_grant",
         ];
-        // Every tenant has the same tools, and may give its budgets any name.
-        let everybodys = ["tool_show", "budget_set", "approval_rule_set"].contains(&self.id.as_str());
+        // Every tenant has the same tools and templates, and may give its budgets any name.
+        let everybodys =
+            ["tool_show", "budget_set", "approval_rule_set", "template_show", "template_render", "role_show"]
+                .contains(&self.id.as_str());
         (self.path.contains('{') && !everybodys) || named.contains(&self.id.as_str())
     }
 

@@ -259,6 +259,8 @@ fn branch_origin(house: &House) -> RunOrigin {
         session: house.session,
         position: 1,
         topic: None,
+        role: None,
+        deadline_ms: None,
         agent: house.agent,
         root: house.run,
         depth: 1,

@@ -72,6 +72,8 @@ async fn open_child(scene: &StoreScene, parent: SessionId, run: RunId) -> Sessio
         session: parent,
         position: 1,
         topic: None,
+        role: None,
+        deadline_ms: None,
         agent: scene.agent,
         root: run,
         depth: 1,

@@ -27,6 +27,8 @@ fn run_origin(scene: &StoreScene, run: RunId) -> RunOrigin {
         session: scene.session,
         position: 1,
         topic: None,
+        role: None,
+        deadline_ms: None,
         agent: scene.agent,
         root: run,
         depth: 1,

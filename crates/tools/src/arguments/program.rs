@@ -24,7 +24,7 @@ pub(crate) struct ProgramExecute {
     #[serde(default)]
     #[schemars(with = "String")]
     pub(crate) cwd: WorkspacePath,
-    /// Seconds, at most 600.
+    /// At most 600.
     #[serde(default = "timeout_default", deserialize_with = "timeout")]
     pub(crate) timeout_s: u32,
 }
@@ -37,7 +37,7 @@ pub(crate) struct ShellExecute {
     #[serde(default)]
     #[schemars(with = "String")]
     pub(crate) cwd: WorkspacePath,
-    /// Seconds, at most 600.
+    /// At most 600.
     #[serde(default = "timeout_default", deserialize_with = "timeout")]
     pub(crate) timeout_s: u32,
 }

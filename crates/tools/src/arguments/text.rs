@@ -19,7 +19,7 @@ const EDITS_MAX: u32 = 1000;
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileEdit {
-    /// How often old occurs there; 1 by default.
+    /// How often old occurs; 1 by default.
     #[serde(default = "once", deserialize_with = "edits")]
     pub(crate) count: u32,
     #[serde(deserialize_with = "edited")]
@@ -46,7 +46,7 @@ impl FileEdit {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileSearch {
-    /// Only matches after this one.
+    /// After this match.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "place")]
     #[schemars(with = "String")]
     pub(crate) after: Option<MatchLocation>,
@@ -55,7 +55,7 @@ pub(crate) struct FileSearch {
     pub(crate) path: WorkspacePath,
     #[serde(deserialize_with = "pattern")]
     pub(crate) pattern: String,
-    /// Whether pattern is a regular expression.
+    /// Whether pattern is a regex.
     #[serde(default)]
     pub(crate) regex: bool,
 }

@@ -1,5 +1,6 @@
 //! Servers of models, the models at them, and what their tokens cost.
 
+use dromia_contracts::agent::HandleSlug;
 use dromia_contracts::identity_document::PromptKind;
 use dromia_contracts::model_route::ModelRouteRule;
 use dromia_models::{OutputLimit, TokenPrice, WireFormat};
@@ -157,6 +158,10 @@ pub(crate) struct WrittenRoute {
     /// Kind of the run: `turn`, `worker` or `compaction`. A branch is answered by the model of its parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<PromptKind>,
+    /// Role of a worker, such as `coder`: only workers that were given this role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub(crate) role: Option<HandleSlug>,
     /// Platform of the session, such as `webhook`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) platform: Option<String>,
@@ -173,8 +178,9 @@ pub(crate) struct WrittenRoute {
 
 impl From<&WrittenRoute> for ModelRouteRule {
     fn from(written: &WrittenRoute) -> Self {
-        let WrittenRoute { model, kind, platform, input_bytes_min, pictures, untrusted } = written.clone();
-        Self { kind, platform, input_bytes_min, pictures, untrusted, model }
+        let WrittenRoute { model, kind, role, platform, input_bytes_min, pictures, untrusted } =
+            written.clone();
+        Self { kind, role, platform, input_bytes_min, pictures, untrusted, model }
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) enum CompletionKind {
     Delivery,
     Capability,
     Page,
+    Template,
+    Role,
 }
 
 /// Options that mean the same at every place.
@@ -34,9 +36,12 @@ const OPTIONS: [(&str, CompletionKind); 3] = [
 ];
 
 /// Arguments of one command each.
-const PLACES: [(&str, &str, CompletionKind); 59] = [
+const PLACES: [(&str, &str, CompletionKind); 62] = [
     ("docs", "page", CompletionKind::Page),
     ("agent create", "model", CompletionKind::Model),
+    ("agent create", "template", CompletionKind::Template),
+    ("template show", "name", CompletionKind::Template),
+    ("role show", "name", CompletionKind::Role),
     ("agent show", "name", CompletionKind::Agent),
     ("agent status", "name", CompletionKind::Agent),
     ("agent delete", "name", CompletionKind::Agent),
@@ -220,6 +225,8 @@ mod tests {
             ("approval approve apr_1 ", Some(CompletionKind::Approval)),
             ("approvals deny apr_", Some(CompletionKind::Approval)),
             ("budget remove ", Some(CompletionKind::Budget)),
+            ("agent create scout --template ", Some(CompletionKind::Template)),
+            ("role show ", Some(CompletionKind::Role)),
             ("secret rotate ", Some(CompletionKind::Secret)),
             ("run show --ou", None),
             ("", None),

@@ -7,6 +7,7 @@ use dromia_api::event::EventAccepted;
 use dromia_api::file::{FileResource, FileWritten};
 use dromia_api::identity::{DocumentResource, WriteDocument};
 use dromia_api::task::{KillReceipt, KillRuns, SpawnTask, TaskResource, TaskSpawned};
+use dromia_api::template::{RenderTemplate, RenderedTemplate, RoleResource, TemplateResource};
 use dromia_api::tool::{CallTool, ToolCalled, ToolResource};
 use dromia_api::{AgentPatch, EXPECTED_HEADER, ErrorCode, IDEMPOTENCY_HEADER, ListPage};
 
@@ -244,6 +245,33 @@ pub(super) fn tool_operations() -> Vec<Operation> {
             "List the models that an agent may use",
         )
         .gives_json::<ListPage<ModelAlias>>(200, "All models of the configuration, by alias."),
+        Operation::new("GET", "/v1/templates", "template_list", "List what an agent may be made from")
+            .gives_json::<ListPage<TemplateResource>>(200, "All templates, by name."),
+        Operation::new(
+            "GET",
+            "/v1/templates/{template}",
+            "template_show",
+            "Show a template with its text and variables",
+        )
+        .gives_json::<TemplateResource>(200, "The template.")
+        .fails_with(&[ErrorCode::TemplateNotFound]),
+        Operation::new(
+            "POST",
+            "/v1/templates/{template}/render",
+            "template_render",
+            "Make a configuration out of a template; nothing is stored",
+        )
+        .takes_json::<RenderTemplate>()
+        .gives_json::<RenderedTemplate>(200, "The configuration and the labels, as agent_create takes them.")
+        .fails_with(&[ErrorCode::TemplateNotFound]),
+        Operation::new("GET", "/v1/worker-roles", "role_list", "List the roles that workers may have")
+            .with_query::<queries::RoleQuery>()
+            .gives_json::<ListPage<RoleResource>>(200, "All roles, by name.")
+            .fails_with(&[ErrorCode::AgentNotFound]),
+        Operation::new("GET", "/v1/worker-roles/{role}", "role_show", "Show what workers with a role read")
+            .with_query::<queries::RoleQuery>()
+            .gives_json::<RoleResource>(200, "The role.")
+            .fails_with(&[ErrorCode::RoleNotFound, ErrorCode::AgentNotFound]),
         Operation::new("GET", "/v1/tools", "tool_list", "List tools, and which of them an agent may use")
             .with_query::<queries::Tools>()
             .gives_json::<ListPage<ToolResource>>(200, "All tools, by name.")

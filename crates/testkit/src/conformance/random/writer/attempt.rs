@@ -36,6 +36,8 @@ fn with_task(open: Mutation, parent: &RunRecord, depth: u32) -> Mutation {
         session: parent.session,
         position: 1,
         topic: None,
+        role: None,
+        deadline_ms: None,
         agent: parent.agent,
         root: parent.id,
         depth,

@@ -100,8 +100,10 @@ impl<'a> RetentionTasks<'a> {
             .ok_or_else(|| session_not_found(session))?;
         let at = self.core.ports.runtime.clock.now();
         let erase = SessionErase { session, idle_before: None, at };
-        self.commit_erasure(scope.tenant(), scope.actor(), erase).await?;
-        self.erase_rest_of(scope.tenant()).await
+        match self.erase_tree(scope, erase).await? {
+            CommitOutcome::Done(_) => self.erase_rest_of(scope.tenant()).await,
+            other => Err(commit_fault(other)),
+        }
     }
 
     /// Sets a session on hold, or ends its hold. Returns the hold that lasts.
@@ -172,7 +174,7 @@ impl<'a> RetentionTasks<'a> {
         for idle in found.due {
             let at = self.core.ports.runtime.clock.now();
             let erase = SessionErase { session: idle.session, idle_before: Some(before), at };
-            match self.try_erasure(tenant, scope.actor(), erase).await {
+            match self.erase_tree(scope, erase).await? {
                 CommitOutcome::Done(_) => {}
                 CommitOutcome::Refused(CommitRefusal::SessionKept { .. } | CommitRefusal::NotFound(_)) => {
                     continue;
@@ -189,10 +191,16 @@ impl<'a> RetentionTasks<'a> {
         Ok(())
     }
 
-    async fn commit_erasure(&self, tenant: TenantId, by: &Actor, erase: SessionErase) -> Result<(), Fault> {
-        match self.try_erasure(tenant, by, erase).await {
-            CommitOutcome::Done(_) => Ok(()),
-            other => Err(commit_fault(other)),
+    /// Erases a session with its children, in as many commits as these take: the session itself goes with the last one, so
+    /// an erasure that was interrupted can be asked for again.
+    async fn erase_tree(&self, scope: &Scope, erase: SessionErase) -> Result<CommitOutcome, Fault> {
+        loop {
+            let outcome = self.try_erasure(scope.tenant(), scope.actor(), erase).await;
+            let CommitOutcome::Done(_) = outcome else { return Ok(outcome) };
+            let left = self.core.ports.store.session(scope, erase.session).await.map_err(read_fault)?;
+            if left.is_none() {
+                return Ok(outcome);
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use super::agent::AgentDrafts;
 use super::audit::ActList;
 use super::session::SessionDrafts;
 use super::{Checked, TableDraft, TenantDb};
-use crate::session_tree::{self, TreeSession};
+use crate::session_tree::{self, SessionState, TreeSession};
 
 /// The holds that the batch sets or ends, and the sessions that it erases.
 #[derive(Debug, Default)]
@@ -92,10 +92,14 @@ impl<'b> RetentionDrafts<'b> {
             if let Some(obstacle) = state.obstacle {
                 return Err(CommitRefusal::SessionKept { session: one.session, obstacle }.into());
             }
-            if sessions.len() < TREE_ERASED_MAX {
-                sessions.push((one, session_tree::seal_session(&db, db.tenant, &one, &state)?));
-            }
+            sessions.push((one, state));
         }
+        // Children before their parents, so that no commit leaves a child without one.
+        let sessions = sessions.split_off(sessions.len().saturating_sub(TREE_ERASED_MAX));
+        let sealed = |(one, state): (TreeSession, SessionState)| {
+            session_tree::seal_session(&db, db.tenant, &one, &state).map(|seal| (one, seal))
+        };
+        let sessions = sessions.into_iter().map(sealed).collect::<rusqlite::Result<Vec<_>>>()?;
         self.erased = Some(TreeErasure { erase, sessions });
         Ok(())
     }

@@ -88,9 +88,11 @@ impl TenantRows {
                 return Err(CommitRefusal::SessionKept { session: session.id, obstacle });
             }
         }
+        // Children before their parents, so that no commit leaves a child without one.
+        let kept = tree.len().saturating_sub(TREE_ERASED_MAX);
         let erased: Vec<_> = tree
             .into_iter()
-            .take(TREE_ERASED_MAX)
+            .skip(kept)
             .map(|(session, with)| (session.id, session.agent, with, forest.session_seal(session)))
             .collect();
         for (session, agent, with, seal) in erased {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::egress::create;
 use crate::home::{Home, Server, append, block_on, stderr};
+use crate::programs::workspace;
 use crate::vault::piped;
 use crate::webhook::{Heard, Receiver, VARIABLE, deliveries, say, serve, until_all};
 
@@ -203,4 +204,56 @@ fn interim_replies_are_bounded_in_size_and_number() {
         ended.iter().map(|entry| entry["fields"]["status"].as_str().unwrap_or_default()).collect();
     assert_eq!(states, [["ok"; 8].as_slice(), &["error"]].concat());
     assert!(result(&ended[8]).contains("this run has sent 8 interim replies"), "{ended:?}");
+}
+
+/// Whether any message that left contains words.
+fn left_with(heard: &[Heard], words: &str) -> bool {
+    heard.iter().any(|one| String::from_utf8_lossy(one.body()).contains(words))
+}
+
+#[test]
+fn an_interim_reply_with_a_secret_never_leaves() {
+    let canary = "tll_CanaryOfTheTill_4711";
+    let receiver = Receiver::start(200);
+    let (home, server) = serving(&receiver, &["tool:reply"]);
+    let line = ["secret", "set", "till", "--stdin", "--host", "till.example", "--placement", "bearer"];
+    let set = piped(&home, &line, canary);
+    assert!(set.status.success(), "{}", stderr(&set));
+    let text = format!("@tool reply {}\n@say {ANSWER}", json!({"text": format!("it is {canary}")}));
+    assert_eq!(say(&server, "msg_1", &text).0, 202);
+    let heard = receiver.until(1);
+    assert_eq!(said(&heard), expected()[1..], "the answer alone leaves");
+    let (_, ended) = turn(&server, "herald", &text);
+    assert_eq!(ended[0]["kind"], "tool_refused", "{ended:?}");
+    assert!(result(&ended[0]).contains("secret"), "{ended:?}");
+    assert!(!left_with(&receiver.until(1), canary));
+    // The same search finds one that leaves.
+    let text = format!("@tool reply {}\n@say {ANSWER}", json!({"text": "it is tll_Another"}));
+    assert_eq!(say(&server, "msg_2", &text).0, 202);
+    assert!(left_with(&receiver.until(3), "tll_Another"));
+}
+
+#[test]
+fn an_interim_reply_after_untrusted_text_is_judged_by_what_led_to_it() {
+    let receiver = Receiver::start(200);
+    let (home, server) = serving(&receiver, &["tool:reply", "file.*"]);
+    let policies = home.path().join("policies");
+    std::fs::create_dir_all(&policies).expect("it is made");
+    let policy = "package dromia.policy\n\nimport rego.v1\n\nverdicts contains {\"verdict\": \"deny\", \"rule\": \"clean\", \
+                  \"reason\": \"it read something untrusted\"} if {\n\tinput.action.kind == \"reply\"\n\
+                  \tinput.context.integrity == \"untrusted\"\n}\n";
+    std::fs::write(policies.join("own.rego"), policy).expect("it is written");
+    drop(server);
+    let server = serve(&home);
+    let reply = |text: &str| format!("@tool reply {}", json!({ "text": text }));
+    turn(&server, "herald", &format!("@tool file.write {}", json!({"path": "note", "content": "mine"})));
+    let note = workspace(&home).expect("it wrote").join("note");
+    std::fs::write(note, "as somebody says").expect("written by hand");
+    let read = format!("@tool file.read {}", json!({"path": "note"}));
+    let text = format!("{}\n{read}\n{}\n@say {ANSWER}", reply("before"), reply("after"));
+    let (_, ended) = turn(&server, "herald", &text);
+    let states: Vec<_> =
+        ended.iter().map(|entry| entry["fields"]["status"].as_str().unwrap_or_default()).collect();
+    assert_eq!(states, ["ok", "ok", "denied"], "{ended:?}");
+    assert_eq!(ended[2]["kind"], "tool_refused", "{ended:?}");
 }

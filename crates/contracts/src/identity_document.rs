@@ -52,6 +52,16 @@ pub enum DocumentName {
     Role(HandleSlug),
 }
 
+impl DocumentName {
+    /// Returns the role of workers that the document describes, if it is one of a role.
+    pub const fn role(&self) -> Option<&HandleSlug> {
+        match self {
+            Self::Role(role) => Some(role),
+            _ => None,
+        }
+    }
+}
+
 /// A kind of run that has a prompt of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

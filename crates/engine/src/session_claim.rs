@@ -26,7 +26,7 @@ use dromia_contracts::store::{
 use dromia_contracts::task::{RunOrigin, TaskState};
 use dromia_contracts::transcript::TranscriptTurn;
 use dromia_contracts::{ErrorCode, Fault, Scope, SessionId, TenantId};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::agents::{AgentDirectory, AgentSnapshot, read_fault};
 use crate::client_tools::ClientToolAdmission;
@@ -306,10 +306,8 @@ impl<'a> SessionClaimer<'a> {
         };
         let now = self.core.ports.runtime.clock.now();
         let most = self.core.config().worker_deadline;
-        let asked = origin.as_ref().and_then(|origin| i64::try_from(origin.deadline_ms?).ok());
-        let granted = asked.map_or(most, |asked| most.min(SignedDuration::from_millis(asked)));
-        let deadline = now.checked_add(granted).ok();
-        let deadline = deadline.filter(|_| kind == RunKind::Worker);
+        let deadline =
+            (kind == RunKind::Worker).then(|| worker_deadline(now, most, origin.as_deref())).flatten();
         let started = RunStarted {
             kind,
             agent: agent.id,
@@ -361,6 +359,13 @@ impl<'a> SessionClaimer<'a> {
         let work = supervise_task(Arc::clone(self.core), ready, Box::pin(owner.drive_to_rest(next)));
         self.core.ports.runtime.spawn.spawn(work);
     }
+}
+
+/// Returns until when a worker may begin model calls: what its parent gave it, within what the operator allows.
+fn worker_deadline(now: Timestamp, most: SignedDuration, origin: Option<&RunOrigin>) -> Option<Timestamp> {
+    let asked = origin.and_then(|origin| i64::try_from(origin.deadline_ms?).ok());
+    let granted = asked.map_or(most, |asked| most.min(SignedDuration::from_millis(asked)));
+    now.checked_add(granted).ok()
 }
 
 /// Returns the alias that answers a run in the place of its agent's, if a rule of the operator says so.

@@ -99,10 +99,7 @@ async fn read_role(
     let Some(own) = documents.get(&DocumentName::Role(role.clone())) else {
         let built_in = dromia_templates::find_role(role.as_str()).map(|role| role.text.to_owned());
         return built_in.ok_or_else(|| {
-            let own = documents.keys().filter_map(|name| match name {
-                DocumentName::Role(role) => Some(role.as_str()),
-                _ => None,
-            });
+            let own = documents.keys().filter_map(DocumentName::role).map(HandleSlug::as_str);
             let names: BTreeSet<_> =
                 dromia_templates::ROLES.iter().map(|role| role.name).chain(own).collect();
             let known = names.into_iter().collect::<Vec<_>>().join(", ");

@@ -116,7 +116,7 @@ pub struct ShowAgent {
 pub struct CreateAgent {
     /// Its handle
     pub handle: HandleSlug,
-    /// Make it from this template: base, code, research
+    /// Make it from this template; `dromia template list` shows them
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
     /// Set a variable of the template; repeatable

@@ -270,6 +270,15 @@ fn a_worker_has_the_role_and_the_time_that_it_was_given() {
         let asked = mind.request(&run, 1).to_string();
         assert!(asked.contains(text) && !asked.contains("You find out whether"), "{asked}");
     }
+    // A worker keeps the role that it began with, also in its later runs.
+    let (_, said) = spawn("poet", "@say done");
+    let poet = session_in(&said);
+    mind.ended_runs(&poet, 1);
+    mind.write("roles/poet.md", "Write prose.");
+    mind.call(&session, "worker.route", &json!({"worker": poet, "text": "@say again"}));
+    let again = mind.ended_runs(&poet, 2).remove(1);
+    let asked = mind.request(&again, 1).to_string();
+    assert!(asked.contains("Rhyme.") && !asked.contains("Write prose."), "{asked}");
     let (status, said) = spawn("cook", "@say done");
     assert_eq!(status, "error", "{said}");
     let known = "there is no role cook; there are analyst, coder, poet, researcher, reviewer, tester, writer";
@@ -310,4 +319,40 @@ fn a_worker_concludes_at_its_deadline_and_can_be_resumed() {
     mind.hears(&session, "stopped at its deadline");
     let run = mind.ended_runs(&worker, 1).remove(0);
     assert_eq!((&run["status"], &run["model_calls"]), (&json!("yielded"), &json!(1)), "{run}");
+}
+
+/// Those of some sessions that are still there.
+fn left_sessions(mind: &MindHome, sessions: &[String]) -> Vec<String> {
+    let is_there = |session: &&String| block_on(mind.server.get(&format!("/v1/sessions/{session}"))).0 != 404;
+    sessions.iter().filter(is_there).cloned().collect()
+}
+
+#[test]
+fn a_session_is_deleted_with_more_workers_than_one_commit_takes() {
+    let mind = MindHome::begin();
+    let (session, _) = mind.send(None, "@say hi");
+    mind.ended_runs(&session, 1);
+    let mut all = vec![session.clone()];
+    for number in 0..50 {
+        let task = json!({"task": format!("@say {number}")});
+        let (_, said) = mind.call(&session, "worker.spawn", &task);
+        let worker = session_in(&said);
+        mind.ended_runs(&worker, 1);
+        all.push(worker);
+    }
+    assert_eq!(left_sessions(&mind, &all), all, "the same search finds those that are left");
+    // The last conclusion may still begin a turn.
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let deleted = mind.home.run(&["session", "delete", &session, "--yes"]);
+        if deleted.status.success() {
+            break;
+        }
+        let said = stderr(&deleted);
+        assert!(said.contains("session_in_use") && Instant::now() < until, "{said}");
+        sleep(Duration::from_millis(20));
+    }
+    assert_eq!(left_sessions(&mind, &all), Vec::<String>::new());
+    let verified = mind.home.run(&["audit", "verify"]);
+    assert!(verified.status.success(), "{}", stderr(&verified));
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use dromia_api::ListPage;
 use dromia_api::template::{RoleResource, RoleSource};
-use dromia_contracts::identity_document::{DocumentDigest, DocumentName};
+use dromia_contracts::identity_document::DocumentDigest;
 use dromia_contracts::{ErrorCode, Scope};
 use dromia_templates::{ROLES, find_role};
 use schemars::JsonSchema;
@@ -85,9 +85,6 @@ async fn read_own_roles(
     let agent = find_agent(core, scope, agent).await?;
     let revision = core.ports.store.agent_revision(scope, agent.id, agent.revision).await?;
     let documents = revision.map(|revision| revision.config.identity).unwrap_or_default();
-    let roles = documents.into_iter().filter_map(|(name, document)| match name {
-        DocumentName::Role(role) => Some((role.to_string(), document)),
-        _ => None,
-    });
+    let roles = documents.iter().filter_map(|(name, document)| Some((name.role()?.to_string(), *document)));
     Ok(roles.collect())
 }

@@ -16,10 +16,12 @@ use crate::args;
 use crate::client::percent_encode;
 use crate::error::Outcome;
 use crate::exit::CommandExit;
-use crate::output::{ColumnShrink, CommandOutput, draw_pairs};
+use crate::output::{ColumnShrink, CommandOutput, draw_pairs, draw_table};
 
 const HEADS: [&str; 3] = ["name", "summary", "variables"];
 const WAYS: [ColumnShrink; 2] = [ColumnShrink::Without("variables"), ColumnShrink::Cut("summary", 24)];
+
+const VARIABLE_HEADS: [&str; 3] = ["variable", "what it is", "default"];
 
 const ROLE_HEADS: [&str; 3] = ["name", "source", "summary"];
 const ROLE_WAYS: [ColumnShrink; 2] = [ColumnShrink::Cut("summary", 24), ColumnShrink::Without("source")];
@@ -41,7 +43,8 @@ pub(super) async fn run(
         args::TemplateCommand::Show(shown) if shown.yaml => print_yaml(cli, shown, output).await,
         args::TemplateCommand::Show(shown) => {
             let template: TemplateResource = cli.client.get(&template_path(&shown.name, "")).await?;
-            output.print_result(&template, template_text)?;
+            let columns = output.context_mut().columns;
+            output.print_result(&template, |template| template_text(template, columns))?;
             Ok(CommandExit::Done)
         }
     }
@@ -115,7 +118,7 @@ fn template_path(name: &str, verb: &str) -> String {
     format!("/v1/templates/{}{verb}", percent_encode(name))
 }
 
-fn template_text(template: &TemplateResource) -> String {
+fn template_text(template: &TemplateResource, columns: Option<u16>) -> String {
     let pairs = draw_pairs(&[
         ("name", template.name.clone()),
         ("summary", template.summary.clone()),
@@ -124,15 +127,11 @@ fn template_text(template: &TemplateResource) -> String {
         ("try", template.sample.clone()),
         ("watch", template.watch.clone()),
     ]);
-    let variables: Vec<_> = template.variables.iter().map(variable_line).collect();
+    let row = |variable: &VariableResource| {
+        let VariableResource { name, about, default } = variable;
+        vec![name.clone(), about.clone(), default.clone()]
+    };
+    let variables = draw_table(columns, &VARIABLE_HEADS, template.variables.iter().map(row).collect());
     let instructions = template.instructions.as_deref().unwrap_or_default().trim_end();
-    format!("{pairs}\n\nvariables:\n{}\n\n{instructions}", variables.join("\n"))
-}
-
-fn variable_line(variable: &VariableResource) -> String {
-    let VariableResource { name, about, default } = variable;
-    match default.as_str() {
-        "" => format!("  {name}: {about}"),
-        default => format!("  {name}: {about} [default: {default}]"),
-    }
+    format!("{pairs}\n\n{variables}\n\n{instructions}")
 }

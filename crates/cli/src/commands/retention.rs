@@ -120,7 +120,7 @@ async fn show_retention(cli: &Cli<'_>, output: &mut CommandOutput<'_>) -> Outcom
     })?;
     if sessions_hours.is_none() {
         output.print_notice(
-            "set `retention.sessions`, or `tenants.NAME.retention.sessions`, in dromia.yaml to have old sessions deleted",
+            "set `engine.retention.sessions`, or `tenants.NAME.retention.sessions`, in dromia.yaml to have old sessions deleted",
         )?;
     }
     Ok(CommandExit::Done)

@@ -141,6 +141,8 @@ fn a_tenant_s_own_retention_counts_and_a_person_sees_what_is_due() {
     let server = aged.serve(0);
     let shown = document(&aged.home, &["retention", "show"]);
     assert_eq!((&shown["sessions_hours"], &shown["due"]["sessions"]), (&Value::Null, &json!(0)), "{shown}");
+    let hint = stderr(&aged.home.run(&["retention", "show"]));
+    assert!(hint.contains("set `engine.retention.sessions`, or `tenants.NAME.retention.sessions`"), "{hint}");
     let idle = document(&aged.home, &["retention", "run", "--yes"]);
     assert_eq!(idle["sums"]["sessions"], 0, "{idle}");
     assert_eq!(aged.sessions(), [second.clone(), first.clone()]);
